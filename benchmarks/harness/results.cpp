@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSL-1.0
+// Statistics over the samples.
+#include "results.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+#include <utility>
+
+namespace bench {
+namespace {
+
+spread spread_of(std::vector<double> values) {
+    if (values.empty())
+        throw std::logic_error("no sample");
+    std::sort(values.begin(), values.end());
+    const auto middle = values.size() / 2;
+    const auto median =
+        values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+    return {values.front(), median, values.back()};
+}
+
+template <class Pick>
+spread spread_of(const std::vector<sample>& samples, Pick pick) {
+    std::vector<double> values;
+    for (const auto& one : samples)
+        values.push_back(pick(one));
+    return spread_of(std::move(values));
+}
+
+} // namespace
+
+spread row_result::time() const {
+    return spread_of(samples, [this](const sample& one) {
+        return judged_by == timing::cpu ? one.cpu_ns : one.wall_ns;
+    });
+}
+
+spread row_result::allocations() const {
+    return spread_of(samples, [](const sample& one) { return one.allocations; });
+}
+
+spread row_result::counter(const std::string& counter_name) const {
+    return spread_of(samples, [&](const sample& one) {
+        const auto found = one.counters.find(counter_name);
+        if (found == one.counters.end())
+            throw std::logic_error("benchmark '" + name + "' reports no '" + counter_name + "'");
+        return found->second;
+    });
+}
+
+void results::add(std::string name, timing judged_by) {
+    rows_.push_back({std::move(name), judged_by, {}});
+}
+
+bool results::has(const std::string& name) const {
+    return std::any_of(rows_.begin(), rows_.end(), [&](auto& row) { return row.name == name; });
+}
+
+const row_result& results::at(const std::string& name) const {
+    for (const auto& row : rows_)
+        if (row.name == name)
+            return row;
+    throw std::logic_error("there is no benchmark '" + name + "'");
+}
+
+row_result& results::at(const std::string& name) {
+    return const_cast<row_result&>(std::as_const(*this).at(name));
+}
+
+std::string shortest(double value) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%.3f", value);
+    std::string result = text;
+    result.erase(result.find_last_not_of('0') + 1);
+    if (result.back() == '.')
+        result.pop_back();
+    return result;
+}
+
+} // namespace bench

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSL-1.0
+# What every program of this project shares: warnings as errors for our own code only, and sanitizers.
+
+add_library(tidegate_house INTERFACE)
+if(MSVC)
+  target_compile_options(tidegate_house INTERFACE /W4 /WX /bigobj)
+else()
+  target_compile_options(tidegate_house INTERFACE
+    -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+endif()
+
+if(TIDEGATE_SANITIZE STREQUAL "address")
+  set(sanitizer_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+elseif(TIDEGATE_SANITIZE STREQUAL "thread")
+  set(sanitizer_flags -fsanitize=thread)
+elseif(TIDEGATE_SANITIZE)
+  message(FATAL_ERROR "TIDEGATE_SANITIZE is '${TIDEGATE_SANITIZE}'; allowed: address, thread or empty")
+endif()
+if(sanitizer_flags)
+  target_compile_options(tidegate_house INTERFACE ${sanitizer_flags})
+  target_link_options(tidegate_house INTERFACE ${sanitizer_flags})
+endif()

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: BSL-1.0
+// A waiter together with its completion handler: how every operation of the library completes.
+#pragma once
+
+#include <tidegate/detail/compat.hpp>
+#include <tidegate/detail/posting_work.hpp>
+#include <tidegate/detail/waiter.hpp>
+
+#include <boost/asio/associated_allocator.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/recycling_allocator.hpp>
+#include <boost/system/system_error.hpp>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+namespace asio = boost::asio;
+
+/// Where an operation completes, kept running until it does: outstanding work on the handler's
+/// executor, and on the primitive's when that is another one.
+template <class Handler, class Executor>
+class completion_site {
+    using handler_executor = asio::associated_executor_t<Handler, Executor>;
+
+public:
+    completion_site(Handler const& handler, Executor const& executor)
+        : completion_site(asio::get_associated_executor(handler, executor), executor, 0) {}
+
+    /// Never runs `function` inside the call.
+    template <class Function, class Allocator>
+    void post(Function&& function, Allocator const& allocator) {
+        to_.post(std::forward<Function>(function), allocator);
+    }
+
+private:
+    completion_site(handler_executor const& to, Executor const& executor, int) : to_(to) {
+        if constexpr (std::is_same_v<handler_executor, Executor>) {
+            if (to == executor) return;
+        }
+        primitive_work_.emplace(executor);
+    }
+
+    posting_work<handler_executor> to_;
+    std::optional<posting_work<Executor>> primitive_work_;
+};
+
+template <class Failure>
+Failure to_failure(error_code ec) {
+    if constexpr (std::is_same_v<Failure, std::exception_ptr>) {
+        return std::make_exception_ptr(boost::system::system_error(ec));
+    } else {
+        return ec;
+    }
+}
+
+/// What is posted to the handler's executor.
+template <class Handler, class Results>
+struct completion {
+    Handler handler;
+    Results results;
+    bool clear_slot;
+    std::shared_ptr<after_handler> afterwards;
+
+    void operator()() {
+        struct finish {
+            std::shared_ptr<after_handler> afterwards;
+            ~finish() {
+                if (afterwards) afterwards->handler_finished();
+            }
+        } const at_exit{std::move(afterwards)};
+        // Here, where the handler runs, and not on the waking thread: a slot belongs to the
+        // handler's executor.
+        if (clear_slot) asio::get_associated_cancellation_slot(handler).clear();
+        std::apply(
+            [this](auto&&... values) { std::move(handler)(std::move(values)...); },
+            std::move(results));
+    }
+};
+
+/// `Node` is what the primitive's lists see, derived from `waiter_of<Signature>`.
+template <class Node, class Handler, class Executor>
+class wait_op final : public Node {
+public:
+    template <class... NodeArguments>
+    static waiter_ptr<wait_op> make(Handler&& handler, Executor const& executor,
+                                    NodeArguments&&... arguments) {
+        allocator_type allocator(allocator_of(handler));
+        auto* const memory = std::allocator_traits<allocator_type>::allocate(allocator, 1);
+        try {
+            return waiter_ptr<wait_op>(::new (static_cast<void*>(memory)) wait_op(
+                std::move(handler), executor, std::forward<NodeArguments>(arguments)...));
+        } catch (...) {
+            std::allocator_traits<allocator_type>::deallocate(allocator, memory, 1);
+            throw;
+        }
+    }
+
+    auto cancellation_slot() const noexcept {
+        return asio::get_associated_cancellation_slot(handler_);
+    }
+
+    /// A handler is installed in the cancellation slot: clear it before the handler runs.
+    void clear_slot_on_completion() noexcept { clear_slot_ = true; }
+
+private:
+    using results = typename Node::results;
+    using failure = std::tuple_element_t<0, results>;
+
+    template <class... NodeArguments>
+    wait_op(Handler&& handler, Executor const& executor, NodeArguments&&... arguments)
+        : Node(&wait_op::finish, std::forward<NodeArguments>(arguments)...),
+          site_(handler, executor), handler_(std::move(handler)) {}
+
+    static auto allocator_of(Handler const& handler) noexcept {
+        return asio::get_associated_allocator(handler, asio::recycling_allocator<void>());
+    }
+    using allocator_type = typename std::allocator_traits<decltype(allocator_of(
+        std::declval<Handler const&>()))>::template rebind_alloc<wait_op>;
+
+    // The memory is given back before the handler runs or is posted, so that posting can use it
+    // again. No memory for the posting leaves no way to keep the promise to complete: terminate.
+    static void finish(waiter* base, waiter::outcome how, void* argument) noexcept {
+        auto* const self = static_cast<wait_op*>(base);
+        allocator_type allocator(allocator_of(self->handler_));
+        completion<Handler, results> done{std::move(self->handler_),
+                                          results_from<results>(how, argument), self->clear_slot_,
+                                          std::move(self->afterwards_)};
+        completion_site<Handler, Executor> site(std::move(self->site_));
+        self->~wait_op();
+        std::allocator_traits<allocator_type>::deallocate(allocator, self, 1);
+        if (how != waiter::outcome::destroy) site.post(std::move(done), allocator);
+    }
+
+    template <class Results>
+    static Results results_from(waiter::outcome how, void* argument) {
+        if (how == waiter::outcome::complete) return std::move(*static_cast<Results*>(argument));
+        Results empty{};
+        if (how == waiter::outcome::abort) {
+            std::get<0>(empty) = to_failure<failure>(*static_cast<error_code*>(argument));
+        }
+        return empty;
+    }
+
+    completion_site<Handler, Executor> site_;
+    Handler handler_;
+    bool clear_slot_ = false;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE

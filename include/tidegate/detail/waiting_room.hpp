@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: BSL-1.0
+// Where the operations of a primitive wait: the one place that knows about cancellation slots,
+// deadlines, timers and the end of the execution context.
+#pragma once
+
+#include <tidegate/detail/deadline_queue.hpp>
+#include <tidegate/detail/shutdown.hpp>
+#include <tidegate/detail/wait_op.hpp>
+#include <tidegate/timer_for.hpp>
+
+#include <boost/asio/bind_allocator.hpp>
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/execution/context.hpp>
+#include <boost/asio/query.hpp>
+
+#include <memory>
+#include <mutex>
+#include <optional>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+/// The base of every primitive's shared state. The primitive decides, under `mutex_`, who waits in
+/// which list and who is next; this class parks operations and takes them out early.
+///
+/// The rules that all of it rests on:
+/// - A waiter is finished by whoever unlinked it under the lock, after releasing the lock.
+/// - Nothing of the user's runs or is destroyed under the lock.
+/// - One timer serves all deadlines. It is armed for the earliest, is not moved when that waiter
+///   leaves, and is cancelled once nobody with a deadline waits.
+template <class Clock, class Executor, class Mutex>
+class waiting_room : public shutdown_member,
+                     public after_handler,
+                     public std::enable_shared_from_this<waiting_room<Clock, Executor, Mutex>> {
+public:
+    using clock_type = Clock;
+    using time_point = typename Clock::time_point;
+    using executor_type = Executor;
+
+    /// The deadline of an operation that waits as long as it takes.
+    static constexpr time_point no_deadline = time_point::max();
+
+    Executor const& executor() const noexcept { return executor_; }
+
+    /// Completes everything that waits with `operation_aborted`; later operations wait as usual.
+    void cancel() noexcept { finish_all(asio::error::operation_aborted, false); }
+
+    /// Completes everything that waits, and every later operation, with `error::closed`.
+    void close() noexcept { finish_all(error::closed, true); }
+
+    bool is_closed() const noexcept {
+        std::lock_guard lock(mutex_);
+        return closed_;
+    }
+
+protected:
+    explicit waiting_room(Executor const& executor)
+        : executor_(executor), registry_(shutdown_service::registry_of(
+                                   asio::query(executor, asio::execution::context))) {}
+
+    ~waiting_room() { registry_->leave(*this); }
+
+    /// To be called by whoever made the shared state, before anything waits in it.
+    void enroll() { registry_->enroll(*this); }
+
+    /// Moves everything that waits to `all`. Called under the lock.
+    virtual void take_all(waiter_list& all) noexcept = 0;
+
+    /// A waiter left early, and others may be able to go on now: moves them to `ready`, having
+    /// given them what they waited for. Called under the lock.
+    virtual void after_departure(waiter_list& ready) noexcept { static_cast<void>(ready); }
+
+    /// Completes what `after_departure` chose. Called without the lock.
+    virtual void complete(waiter_list& ready) noexcept { static_cast<void>(ready); }
+
+    /// The room was closed. Called under the lock.
+    virtual void on_close() noexcept {}
+
+    /// An operation on its way into a list: connected to its cancellation slot, not yet parked.
+    struct canceller {
+        std::shared_ptr<waiting_room> room;
+        waiter_id id;
+
+        void operator()(asio::cancellation_type_t type) {
+            if (type == asio::cancellation_type::none) return;
+            // The completion may clear the slot, and this with it.
+            auto const kept = room;
+            kept->leave_early(id);
+        }
+    };
+
+    /// Installs the cancellation handler, whose id `park` fills in. Call without the lock.
+    template <class Op>
+    canceller* connect(Op& op) {
+        auto slot = op.cancellation_slot();
+        if (!slot.is_connected()) return nullptr;
+        op.clear_slot_on_completion();
+        return &slot.template emplace<canceller>(this->shared_from_this(), waiter_id{});
+    }
+
+    /// Puts `op` at the end of `list`. Call with the lock held. If this throws, the operation is
+    /// not parked.
+    template <class Op>
+    void park(waiter_list& list, waiter_ptr<Op>& op, time_point deadline, canceller* cancel) {
+        if (deadline != no_deadline || cancel) {
+            waiter_id const id = directory_.enlist(*op);
+            try {
+                if (deadline != no_deadline) watch(*op, deadline);
+            } catch (...) {
+                directory_.strike(*op);
+                throw;
+            }
+            if (cancel) cancel->id = id;
+        }
+        list.push_back(*op.release());
+    }
+
+    /// Unlinks `w` from its list. Call with the lock held; afterwards it is the caller's to finish.
+    void unpark(waiter& w) noexcept {
+        w.home_->erase(w);
+        forget(w);
+    }
+
+    mutable Mutex mutex_;
+    bool closed_ = false;
+
+private:
+    using timer = timer_for_t<Clock, Executor>;
+
+    void forget(waiter& w) noexcept {
+        bool const had_deadline = std::exchange(w.has_deadline_, false);
+        directory_.strike(w);
+        if (!had_deadline) return;
+        deadlines_.forget_one(directory_);
+        // The last one to leave sees to the timer, once its handler has run (handler_finished).
+        if (!deadlines_.any()) w.afterwards_ = this->shared_from_this();
+    }
+
+    void leave_early(waiter_id id) noexcept {
+        waiter_list ready;
+        std::unique_lock lock(mutex_);
+        waiter* const w = directory_.find(id);
+        if (!w) return;
+        unpark(*w);
+        after_departure(ready);
+        lock.unlock();
+        w->abort(asio::error::operation_aborted);
+        complete(ready);
+    }
+
+    void finish_all(error_code ec, bool close) noexcept {
+        waiter_list all;
+        {
+            std::lock_guard lock(mutex_);
+            empty_into(all, close);
+        }
+        all.abort_all(ec);
+    }
+
+    void empty_into(waiter_list& all, bool close) noexcept {
+        waiter_list unparked;
+        take_all(unparked);
+        while (waiter* w = unparked.pop_front()) {
+            forget(*w);
+            all.push_back(*w);
+        }
+        if (close && !closed_) {
+            closed_ = true;
+            on_close();
+        }
+    }
+
+    // The context is being destroyed: nothing may run any more, and the timer has to go while its
+    // service still exists.
+    void shutdown() noexcept override {
+        waiter_list all;
+        std::optional<timer> last_timer;
+        {
+            std::lock_guard lock(mutex_);
+            empty_into(all, true);
+            if (timer_) last_timer.emplace(std::move(*timer_));
+            timer_.reset();
+            armed_ = false;
+            ++arming_;
+        }
+    }
+
+    std::shared_ptr<void> keep_alive() noexcept override { return this->weak_from_this().lock(); }
+
+    // Deadlines -------------------------------------------------------------------------------
+
+    void watch(waiter& w, time_point deadline) {
+        if (!timer_) timer_.emplace(executor_);
+        deadlines_.add(deadline, w.id_);
+        w.has_deadline_ = true;
+        if (armed_ && armed_for_ <= deadline) return;
+        try {
+            arm(deadline);
+        } catch (...) {
+            w.has_deadline_ = false;
+            deadlines_.forget_one(directory_);
+            throw;
+        }
+    }
+
+    void arm(time_point deadline) {
+        timer_->expires_at(deadline);
+        armed_ = false;
+        timer_->async_wait(asio::bind_allocator(
+            asio::recycling_allocator<void>(),
+            [room = this->shared_from_this(), arming = ++arming_](error_code) {
+                room->timer_fired(arming);
+            }));
+        armed_ = true;
+        armed_for_ = deadline;
+    }
+
+    void timer_fired(std::uint64_t arming) noexcept {
+        time_point const now = Clock::now();
+        waiter_list expired;
+        waiter_list ready;
+        {
+            std::lock_guard lock(mutex_);
+            if (arming != arming_) return; // armed again, or cancelled, since
+            armed_ = false;
+            while (waiter* w = deadlines_.due(now, directory_)) {
+                unpark(*w);
+                expired.push_back(*w);
+            }
+            if (!expired.empty()) after_departure(ready);
+            if (deadlines_.any() && timer_) arm(deadlines_.earliest(directory_));
+        }
+        expired.abort_all(error::deadline_exceeded);
+        complete(ready);
+    }
+
+    // An idle timer would keep the context running. It is looked at after the handler of the last
+    // operation with a deadline: mostly that starts the next wait, and the timer stays as it is.
+    void handler_finished() noexcept override {
+        std::lock_guard lock(mutex_);
+        if (!armed_ || deadlines_.any()) return;
+        armed_ = false;
+        ++arming_;
+        timer_->cancel();
+    }
+
+    Executor executor_;
+    std::shared_ptr<shutdown_registry> registry_;
+    waiter_directory directory_;
+    deadline_queue<time_point> deadlines_;
+    std::optional<timer> timer_;
+    bool armed_ = false;
+    time_point armed_for_{};
+    std::uint64_t arming_ = 0;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE

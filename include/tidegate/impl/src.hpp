@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: BSL-1.0
+// Everything that is compiled once into tidegate::compiled. Include it in exactly one source file.
+#pragma once
+
+#if !defined(TIDEGATE_SEPARATE_COMPILATION)
+#error "define TIDEGATE_SEPARATE_COMPILATION for the whole program before including this file"
+#endif
+
+#include <tidegate/impl/error.ipp>
