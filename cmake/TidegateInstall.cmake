@@ -5,13 +5,9 @@ include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/tidegate")
 
-install(TARGETS tidegate tidegate_compiled EXPORT tidegate FILE_SET HEADERS)
-# Left out of the header set because it needs fmt, which only its users have.
-if(EXISTS "${PROJECT_SOURCE_DIR}/include/tidegate/fmt.hpp")
-  install(FILES "${PROJECT_SOURCE_DIR}/include/tidegate/fmt.hpp"
-    DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/tidegate")
-endif()
-
+get_target_property(header_sets tidegate INTERFACE_HEADER_SETS)
+list(TRANSFORM header_sets PREPEND "FILE_SET;")
+install(TARGETS tidegate tidegate_compiled EXPORT tidegate ${header_sets})
 install(EXPORT tidegate
   NAMESPACE tidegate::
   FILE tidegateTargets.cmake
@@ -30,15 +26,18 @@ install(FILES
   "${PROJECT_BINARY_DIR}/tidegateConfigVersion.cmake"
   DESTINATION "${package_dir}")
 
-# pkg-config finds the prefix from where the .pc file lies, unless an install folder was given as an
-# absolute path, which then stands as it is.
-cmake_path(ABSOLUTE_PATH CMAKE_INSTALL_LIBDIR BASE_DIRECTORY "/prefix" OUTPUT_VARIABLE pc_dir)
-cmake_path(APPEND pc_dir pkgconfig)
-cmake_path(RELATIVE_PATH pc_dir BASE_DIRECTORY "/prefix" OUTPUT_VARIABLE pc_dir_in_prefix)
-if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
-  set(pc_prefix "${CMAKE_INSTALL_PREFIX}")
-else()
-  cmake_path(SET pc_prefix "/prefix")
-  cmake_path(RELATIVE_PATH pc_prefix BASE_DIRECTORY "${pc_dir}")
-  set(pc_prefix "\${pcfiledir}/${pc_prefix}")
-endif()
+# pkg-config finds the prefix from where the .pc file lies. Appending an absolute install folder to
+# the prefix gives that folder.
+file(RELATIVE_PATH pc_to_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
+set(pc_prefix "\${pcfiledir}")
+set(pc_includedir "\${prefix}")
+set(pc_libdir "\${prefix}")
+cmake_path(APPEND pc_prefix "${pc_to_prefix}")
+cmake_path(APPEND pc_includedir "${CMAKE_INSTALL_INCLUDEDIR}")
+cmake_path(APPEND pc_libdir "${CMAKE_INSTALL_LIBDIR}")
+foreach(pc IN ITEMS tidegate tidegate-compiled)
+  configure_file("${PROJECT_SOURCE_DIR}/cmake/${pc}.pc.in" "${PROJECT_BINARY_DIR}/${pc}.pc" @ONLY)
+  install(FILES "${PROJECT_BINARY_DIR}/${pc}.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+endforeach()
+
+install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DATADIR}/licenses/tidegate")

@@ -163,7 +163,7 @@ onnxruntime_library() {
   library="package/bin/napi-v3/linux/$arch/libonnxruntime.so.1"
   (
     cd "$deps/download"
-    npm pack --silent "onnxruntime-node@$onnxruntime_version" >/dev/null &&
+    npm pack --loglevel=error "onnxruntime-node@$onnxruntime_version" >/dev/null &&
       tar -xzf "onnxruntime-node-$onnxruntime_version.tgz" "$library" &&
       echo "${onnxruntime_sha256[$arch]}  $library" | sha256sum --quiet --check >&2
   ) || fail "could not fetch or verify onnxruntime-node $onnxruntime_version for linux/$arch"

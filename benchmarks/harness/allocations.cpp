@@ -23,7 +23,7 @@ constinit thread_local slot* own_slot = nullptr;
 
 [[maybe_unused]] void count() noexcept {
     if (own_slot == nullptr) [[unlikely]] {
-        const auto index = slots_taken.fetch_add(1, std::memory_order_relaxed);
+        auto const index = slots_taken.fetch_add(1, std::memory_order_relaxed);
         if (index >= slot_count) {
             std::fputs("bench: more threads than allocation counters\n", stderr);
             std::abort();
@@ -38,7 +38,7 @@ constinit thread_local slot* own_slot = nullptr;
 } // namespace
 
 std::int64_t bench::allocations_so_far() noexcept {
-    const auto taken = slots_taken.load(std::memory_order_relaxed);
+    auto const taken = slots_taken.load(std::memory_order_relaxed);
     std::int64_t sum = 0;
     for (std::size_t i = 0; i < taken && i < slot_count; ++i)
         sum += slots[i].allocations.load(std::memory_order_relaxed);

@@ -7,7 +7,7 @@
 namespace bench {
 
 // False where malloc cannot be replaced; the allocation column is then empty.
-extern const bool allocations_are_counted;
+extern bool const allocations_are_counted;
 
 // Allocations of all threads since the program started. Exact once the other threads are quiet.
 std::int64_t allocations_so_far() noexcept;

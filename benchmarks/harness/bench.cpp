@@ -44,14 +44,14 @@ public:
         total_ = std::max<std::size_t>(1, rows * repetitions);
     }
 
-    void running(const std::string& name, benchmark::IterationCount iterations) {
+    void running(std::string const& name, benchmark::IterationCount iterations) {
         if (!shown_)
             return;
         auto& row = seen_[name];
         row.repetitions = row.iterations == iterations ? row.repetitions + 1 : 0;
         row.iterations = iterations;
         std::size_t done = 0;
-        for (const auto& [_, each] : seen_)
+        for (auto const& [_, each] : seen_)
             done += each.repetitions;
         std::fprintf(stderr, "\r\033[K[%3zu%%] %s", std::min<std::size_t>(99, 100 * done / total_),
                      name.c_str());
@@ -104,30 +104,31 @@ struct options {
     std::vector<std::string> passed_on; // --benchmark_...
 };
 
-void print_help(const std::string& scenario) {
-    std::printf("Usage: bench_%s [options]\n\n"
-                "Runs the benchmarks of the scenario '%s', ours and the peers interleaved, and\n"
-                "judges the claims about them. The exit code is 0 also when a claim falls short.\n\n"
-                "  --out DIR       where %s.json goes (default: build/bench)\n"
-                "  --filter REGEX  only the benchmarks whose name matches\n"
-                "  --quick         3 short repetitions instead of 9: for a first look only\n"
-                "  --help          this text\n"
-                "  --benchmark_*   is handed to Google Benchmark\n\n"
-                "Benchmarks:\n",
-                scenario.c_str(), scenario.c_str(), scenario.c_str());
-    for (const auto& row : declared_rows())
+void print_help(std::string const& scenario) {
+    std::printf(
+        "Usage: bench_%s [options]\n\n"
+        "Runs the benchmarks of the scenario '%s', ours and the peers interleaved, and\n"
+        "judges the claims about them. The exit code is 0 also when a claim falls short.\n\n"
+        "  --out DIR       where %s.json goes (default: build/bench)\n"
+        "  --filter REGEX  only the benchmarks whose name matches\n"
+        "  --quick         5 very short repetitions instead of 21: for a first look only\n"
+        "  --help          this text\n"
+        "  --benchmark_*   is handed to Google Benchmark\n\n"
+        "Benchmarks:\n",
+        scenario.c_str(), scenario.c_str(), scenario.c_str());
+    for (auto const& row : declared_rows())
         std::printf("  %s\n", row.name.c_str());
 }
 
 options parse(int argc, char** argv) {
     options chosen;
     for (int i = 1; i < argc; ++i) {
-        const std::string_view argument = argv[i];
+        std::string_view const argument = argv[i];
         // Takes "--name value" and "--name=value".
-        const auto value_of = [&](std::string_view name) -> std::optional<std::string> {
+        auto const value_of = [&](std::string_view name) -> std::optional<std::string> {
             if (!argument.starts_with(name))
                 return std::nullopt;
-            const auto rest = argument.substr(name.size());
+            auto const rest = argument.substr(name.size());
             if (rest.starts_with('='))
                 return std::string(rest.substr(1));
             if (!rest.empty())
@@ -153,13 +154,15 @@ options parse(int argc, char** argv) {
     return chosen;
 }
 
-void run_benchmarks(const options& chosen, collector& collected) {
-    const std::size_t repetitions = chosen.quick ? 3 : 9;
+void run_benchmarks(options const& chosen, collector& collected) {
+    // Many short repetitions rather than few long ones: a neighbour's load comes in bursts, and the
+    // minimum needs one repetition between two of them.
+    std::size_t const repetitions = chosen.quick ? 5 : 21;
     std::vector<std::string> arguments{
         "bench",
         "--benchmark_enable_random_interleaving=true",
         "--benchmark_repetitions=" + std::to_string(repetitions),
-        std::string("--benchmark_min_time=") + (chosen.quick ? "0.01" : "0.1"),
+        std::string("--benchmark_min_time=") + (chosen.quick ? "0.01" : "0.04"),
     };
     arguments.insert(arguments.end(), chosen.passed_on.begin(), chosen.passed_on.end());
     std::vector<char*> pointers;
@@ -170,10 +173,9 @@ void run_benchmarks(const options& chosen, collector& collected) {
     if (benchmark::ReportUnrecognizedArguments(count, pointers.data()))
         throw std::invalid_argument("Google Benchmark does not know these options");
 
-    const std::regex filter(chosen.filter);
-    const auto rows = std::count_if(declared_rows().begin(), declared_rows().end(), [&](auto& row) {
-        return std::regex_search(row.name, filter);
-    });
+    std::regex const filter(chosen.filter);
+    auto const rows = std::count_if(declared_rows().begin(), declared_rows().end(),
+                                    [&](auto& row) { return std::regex_search(row.name, filter); });
     progress().begin(static_cast<std::size_t>(rows), repetitions);
     if (benchmark::RunSpecifiedBenchmarks(&collected, chosen.filter) == 0)
         throw std::invalid_argument("no benchmark matches '" + chosen.filter + "'");
@@ -202,7 +204,7 @@ bool run::more_at_the_edges(std::int64_t operations) {
     case phase::measuring: {
         phase_ = phase::over;
         allocations_ += allocations_so_far() - allocations_before_;
-        const auto total = static_cast<double>(std::max<std::int64_t>(1, state_.iterations()));
+        auto const total = static_cast<double>(std::max<std::int64_t>(1, state_.iterations()));
         state_.counters["allocations"] = static_cast<double>(allocations_) / total;
         return false;
     }
@@ -226,7 +228,7 @@ void run::resume() {
     state_.ResumeTiming();
 }
 
-benchmark::internal::Benchmark* row(const std::string& name, timing judged_by,
+benchmark::internal::Benchmark* row(std::string const& name, timing judged_by,
                                     std::function<void(run&)> body) {
     auto* settings = benchmark::RegisterBenchmark(
         name.c_str(), [name, body = std::move(body)](benchmark::State& state) {
@@ -234,7 +236,7 @@ benchmark::internal::Benchmark* row(const std::string& name, timing judged_by,
             try {
                 run one(state);
                 body(one);
-            } catch (const std::exception& error) {
+            } catch (std::exception const& error) {
                 state.SkipWithError(error.what());
             }
         });
@@ -244,37 +246,39 @@ benchmark::internal::Benchmark* row(const std::string& name, timing judged_by,
     return settings;
 }
 
-int run_scenario(const std::string& scenario, int argc, char** argv) try {
-    const auto chosen = parse(argc, argv);
+int run_scenario(std::string const& scenario, int argc, char** argv) try {
+    auto const chosen = parse(argc, argv);
     if (chosen.help) {
         print_help(scenario);
         return 0;
     }
 
     results empty;
-    for (const auto& row : declared_rows())
+    for (auto const& row : declared_rows())
         empty.add(row.name, row.judged_by);
     check_claims(empty);
     std::filesystem::create_directories(chosen.out);
 
-    const idle_thread beside;
+    idle_thread const beside;
     collector collected(std::move(empty));
     run_benchmarks(chosen, collected);
 
-    const auto& measured = collected.measured();
+    auto const& measured = collected.measured();
     print_table(scenario, measured);
-    const auto outcome = judge_claims(scenario, measured);
+    auto const outcome = judge_claims(scenario, measured);
     write_json(chosen.out / (scenario + ".json"), scenario, chosen.quick, measured,
                outcome.verdicts);
 
-    for (const auto& name : outcome.unmeasured)
+    std::fflush(stdout);
+    for (auto const& name : outcome.unmeasured)
         std::fprintf(stderr, "not measured: claim %s\n", name.c_str());
-    for (const auto& verdict : outcome.verdicts)
+    for (auto const& verdict : outcome.verdicts)
         std::printf("%s\n", verdict.line().c_str());
-    for (const auto& error : collected.errors())
+    std::fflush(stdout);
+    for (auto const& error : collected.errors())
         std::fprintf(stderr, "error: %s\n", error.c_str());
     return collected.errors().empty() ? 0 : 1;
-} catch (const std::exception& error) {
+} catch (std::exception const& error) {
     progress().end();
     std::fprintf(stderr, "bench_%s: %s\n", scenario.c_str(), error.what());
     return 2;

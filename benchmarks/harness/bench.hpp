@@ -25,8 +25,8 @@ namespace bench {
 class run {
 public:
     explicit run(benchmark::State& state) : state_(state) {}
-    run(const run&) = delete;
-    run& operator=(const run&) = delete;
+    run(run const&) = delete;
+    run& operator=(run const&) = delete;
 
     // Says whether another lap is wanted. Times and allocations are reported an operation, so a
     // lap of many operations says how many.
@@ -45,7 +45,7 @@ public:
     void skip_warm_up() { warm_up_operations_ = 0; }
 
     // Adds a figure of the benchmark's own, which counter_of() finds.
-    void report(const std::string& counter, double value) { state_.counters[counter] = value; }
+    void report(std::string const& counter, double value) { state_.counters[counter] = value; }
 
 private:
     enum class phase { fresh, warming_up, measuring, over };
@@ -62,7 +62,7 @@ private:
 
 // Adds a benchmark. Its name is "<what>/<who>", for example "wake_1000/asio_channel". The result
 // takes Google Benchmark's own settings: row(...)->Iterations(1)->Repetitions(3).
-benchmark::internal::Benchmark* row(const std::string& name, timing judged_by,
+benchmark::internal::Benchmark* row(std::string const& name, timing judged_by,
                                     std::function<void(run&)> body);
 
 // Rows and the claims about them, added before main() starts:
@@ -84,6 +84,6 @@ inline constexpr auto cpu_time = timing::cpu;
 inline constexpr auto wall_time = timing::wall;
 
 // The main() of every scenario.
-int run_scenario(const std::string& scenario, int argc, char** argv);
+int run_scenario(std::string const& scenario, int argc, char** argv);
 
 } // namespace bench

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <utility>
 
@@ -28,16 +29,25 @@ double rounded(double value) { return std::round(value * 1000) / 1000; }
 } // namespace
 
 quantity time_of(std::string row) {
-    return {{row}, [row](const results& all) { return all.at(row).time().min; }};
+    return {{row}, [row](results const& all) { return all.at(row).time().min; }};
+}
+
+quantity fastest_of(std::vector<std::string> rows) {
+    return {rows, [rows](results const& all) {
+                auto least = std::numeric_limits<double>::infinity();
+                for (auto const& row : rows)
+                    least = std::min(least, all.at(row).time().min);
+                return least;
+            }};
 }
 
 quantity allocations_of(std::string row) {
-    return {{row}, [row](const results& all) { return all.at(row).allocations().max; }};
+    return {{row}, [row](results const& all) { return all.at(row).allocations().max; }};
 }
 
 quantity counter_of(std::string row, std::string counter) {
     return {{row},
-            [row, counter](const results& all) { return all.at(row).counter(counter).median; }};
+            [row, counter](results const& all) { return all.at(row).counter(counter).median; }};
 }
 
 quantity ratio_of(quantity numerator, quantity denominator) {
@@ -45,7 +55,7 @@ quantity ratio_of(quantity numerator, quantity denominator) {
     ratio.rows = numerator.rows;
     ratio.rows.insert(ratio.rows.end(), denominator.rows.begin(), denominator.rows.end());
     ratio.measure = [above = std::move(numerator.measure), below = std::move(denominator.measure)](
-                        const results& all) { return above(all) / below(all); };
+                        results const& all) { return above(all) / below(all); };
     return ratio;
 }
 
@@ -63,20 +73,22 @@ std::string verdict::line() const {
            (holds() ? " holds" : " short");
 }
 
-void check_claims(const results& all_rows) {
-    for (const auto& declared : declared_claims())
-        for (const auto& row : declared.measured.rows)
+void check_claims(results const& all_rows) {
+    for (auto const& declared : declared_claims())
+        for (auto const& row : declared.measured.rows)
             if (!all_rows.has(row))
                 throw std::logic_error("claim '" + declared.name + "' needs the benchmark '" + row +
                                        "', which does not exist");
 }
 
-claims_outcome judge_claims(const std::string& scenario, const results& measured) {
+claims_outcome judge_claims(std::string const& scenario, results const& measured) {
     claims_outcome outcome;
-    for (const auto& declared : declared_claims()) {
-        const auto& rows = declared.measured.rows;
-        const auto name = scenario + '.' + declared.name;
-        if (std::all_of(rows.begin(), rows.end(), [&](auto& row) { return measured.has(row) && !measured.at(row).samples.empty(); }))
+    for (auto const& declared : declared_claims()) {
+        auto const& rows = declared.measured.rows;
+        auto const name = scenario + '.' + declared.name;
+        if (std::all_of(rows.begin(), rows.end(), [&](auto& row) {
+                return measured.has(row) && !measured.at(row).samples.empty();
+            }))
             outcome.verdicts.push_back(
                 {name, rounded(declared.measured.measure(measured)), declared.wanted});
         else

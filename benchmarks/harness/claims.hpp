@@ -13,11 +13,14 @@ class results;
 // Something that can be read off the results once all benchmarks ran.
 struct quantity {
     std::vector<std::string> rows; // the benchmarks that it needs
-    std::function<double(const results&)> measure;
+    std::function<double(results const&)> measure;
 };
 
 // Nanoseconds an operation: the least of all repetitions, on the clock of that row.
 quantity time_of(std::string row);
+
+// The least time of several rows: for peers that offer more than one idiom.
+quantity fastest_of(std::vector<std::string> rows);
 
 // Heap allocations an operation in steady state: the most of all repetitions.
 quantity allocations_of(std::string row);
@@ -65,7 +68,7 @@ struct claims_outcome {
 };
 
 // Throws std::logic_error when a claim names a benchmark that does not exist.
-void check_claims(const results& all_rows);
-claims_outcome judge_claims(const std::string& scenario, const results& measured);
+void check_claims(results const& all_rows);
+claims_outcome judge_claims(std::string const& scenario, results const& measured);
 
 } // namespace bench

@@ -7,7 +7,6 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 
@@ -21,6 +20,15 @@
 namespace bench {
 
 namespace asio = boost::asio;
+
+// Starts a coroutine on the context; what it throws leaves context.run().
+template <class Executor>
+void start(asio::io_context& context, asio::awaitable<void, Executor> body) {
+    asio::co_spawn(Executor(context.get_executor()), std::move(body), [](std::exception_ptr error) {
+        if (error)
+            std::rethrow_exception(error);
+    });
+}
 
 // Runs the context until this coroutine is done, whatever else still waits there.
 template <class Executor>
@@ -42,8 +50,8 @@ public:
         : executor_(std::move(executor)), seats_(seats) {
         resting_.reserve(seats);
     }
-    lay_by(const lay_by&) = delete;
-    lay_by& operator=(const lay_by&) = delete;
+    lay_by(lay_by const&) = delete;
+    lay_by& operator=(lay_by const&) = delete;
     ~lay_by() {
         for (auto& each : resting_)
             each.leave(each.handler, false);

@@ -2,6 +2,4 @@
 // The main() of every scenario.
 #include "bench.hpp"
 
-int main(int argc, char** argv) {
-    return bench::run_scenario(TIDEGATE_BENCH_SCENARIO, argc, argv);
-}
+int main(int argc, char** argv) { return bench::run_scenario(TIDEGATE_BENCH_SCENARIO, argc, argv); }

@@ -23,7 +23,7 @@ namespace {
 namespace json = boost::json;
 
 std::string readable(double nanoseconds) {
-    const char* unit = "ns";
+    char const* unit = "ns";
     if (nanoseconds >= 1e9)
         nanoseconds /= 1e9, unit = "s ";
     else if (nanoseconds >= 1e6)
@@ -69,7 +69,7 @@ std::string boost_version() {
 }
 
 std::string date_in_utc() {
-    const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+    auto const now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
     std::tm parts{};
     gmtime_r(&now, &parts);
     char text[32];
@@ -78,9 +78,9 @@ std::string date_in_utc() {
 }
 
 json::object machine() {
-    const auto& cpu = benchmark::CPUInfo::Get();
+    auto const& cpu = benchmark::CPUInfo::Get();
     json::array load;
-    for (const double average : cpu.load_avg)
+    for (double const average : cpu.load_avg)
         load.push_back(average);
     return {{"cpu", cpu_model()},
             {"cpus", cpu.num_cpus},
@@ -97,25 +97,22 @@ json::object versions() {
             {"build", TIDEGATE_BENCH_BUILD}};
 }
 
-json::object row_object(const row_result& row) {
+json::object row_object(row_result const& row) {
     json::array samples;
-    for (const auto& one : row.samples) {
+    for (auto const& one : row.samples) {
         json::object object{{"cpu_ns", one.cpu_ns}, {"wall_ns", one.wall_ns}};
         if (allocations_are_counted)
             object["allocations"] = one.allocations;
-        for (const auto& [name, value] : one.counters)
+        for (auto const& [name, value] : one.counters)
             object[name] = value;
         samples.push_back(std::move(object));
     }
-    return {{"name", row.name},
-            {"clock", name_of(row.judged_by)},
-            {"min_ns", row.time().min},
-            {"median_ns", row.time().median},
-            {"max_ns", row.time().max},
-            {"samples", std::move(samples)}};
+    return {{"name", row.name},         {"clock", name_of(row.judged_by)},
+            {"min_ns", row.time().min}, {"median_ns", row.time().median},
+            {"max_ns", row.time().max}, {"samples", std::move(samples)}};
 }
 
-json::object claim_object(const verdict& one) {
+json::object claim_object(verdict const& one) {
     return {{"name", one.name},
             {"measured", one.measured},
             {"goal", (one.wanted.is == goal::direction::at_most ? "<= " : ">= ") +
@@ -125,9 +122,9 @@ json::object claim_object(const verdict& one) {
 
 // One line an element: short enough to read, and differences show.
 template <class Range, class ToObject>
-void write_lines(std::ostream& out, const Range& range, ToObject to_object) {
-    const char* separator = "\n    ";
-    for (const auto& each : range) {
+void write_lines(std::ostream& out, Range const& range, ToObject to_object) {
+    char const* separator = "\n    ";
+    for (auto const& each : range) {
         out << separator << to_object(each);
         separator = ",\n    ";
     }
@@ -135,17 +132,17 @@ void write_lines(std::ostream& out, const Range& range, ToObject to_object) {
 
 } // namespace
 
-void collector::ReportRuns(const std::vector<Run>& runs) {
-    for (const auto& one : runs) {
+void collector::ReportRuns(std::vector<Run> const& runs) {
+    for (auto const& one : runs) {
         if (one.run_type != Run::RT_Iteration)
             continue; // the aggregates are our own
-        const auto& name = one.run_name.function_name;
+        auto const& name = one.run_name.function_name;
         if (one.error_occurred) {
             errors_.push_back(name + ": " + one.error_message);
             continue;
         }
         sample taken{one.GetAdjustedCPUTime(), one.GetAdjustedRealTime(), 0, {}};
-        for (const auto& [counter, value] : one.counters) {
+        for (auto const& [counter, value] : one.counters) {
             if (counter == "allocations")
                 taken.allocations = value;
             else
@@ -155,33 +152,33 @@ void collector::ReportRuns(const std::vector<Run>& runs) {
     }
 }
 
-void print_table(const std::string& scenario, const results& measured) {
+void print_table(std::string const& scenario, results const& measured) {
     std::size_t width = scenario.size();
-    for (const auto& row : measured.rows())
+    for (auto const& row : measured.rows())
         width = std::max(width, row.name.size());
-    const int name_width = static_cast<int>(width);
+    int const name_width = static_cast<int>(width);
 
     std::printf("%-*s  clock %11s %11s %11s  %s\n", name_width, scenario.c_str(), "min", "median",
                 "max", "allocations/op");
-    for (const auto& row : measured.rows()) {
+    for (auto const& row : measured.rows()) {
         if (row.samples.empty())
             continue;
-        const auto time = row.time();
+        auto const time = row.time();
         std::printf("%-*s  %-5s %11s %11s %11s  %14s", name_width, row.name.c_str(),
                     name_of(row.judged_by).data(), readable(time.min).c_str(),
                     readable(time.median).c_str(), readable(time.max).c_str(),
                     allocations_are_counted ? shortest(row.allocations().max).c_str() : "-");
-        for (const auto& [counter, _] : row.samples.front().counters)
+        for (auto const& [counter, _] : row.samples.front().counters)
             std::printf("  %s=%s", counter.c_str(), shortest(row.counter(counter).median).c_str());
         std::printf("\n");
     }
     std::printf("\n");
 }
 
-void write_json(const std::filesystem::path& file, const std::string& scenario, bool quick,
-                const results& measured, const std::vector<verdict>& verdicts) {
+void write_json(std::filesystem::path const& file, std::string const& scenario, bool quick,
+                results const& measured, std::vector<verdict> const& verdicts) {
     std::vector<row_result> rows;
-    for (const auto& row : measured.rows())
+    for (auto const& row : measured.rows())
         if (!row.samples.empty())
             rows.push_back(row);
 

@@ -18,20 +18,20 @@ class collector : public benchmark::BenchmarkReporter {
 public:
     explicit collector(results empty) : measured_(std::move(empty)) {}
 
-    bool ReportContext(const Context&) override { return true; }
-    void ReportRuns(const std::vector<Run>& runs) override;
+    bool ReportContext(Context const&) override { return true; }
+    void ReportRuns(std::vector<Run> const& runs) override;
 
-    const results& measured() const { return measured_; }
-    const std::vector<std::string>& errors() const { return errors_; }
+    results const& measured() const { return measured_; }
+    std::vector<std::string> const& errors() const { return errors_; }
 
 private:
     results measured_;
     std::vector<std::string> errors_;
 };
 
-void print_table(const std::string& scenario, const results& measured);
+void print_table(std::string const& scenario, results const& measured);
 
-void write_json(const std::filesystem::path& file, const std::string& scenario, bool quick,
-                const results& measured, const std::vector<verdict>& verdicts);
+void write_json(std::filesystem::path const& file, std::string const& scenario, bool quick,
+                results const& measured, std::vector<verdict> const& verdicts);
 
 } // namespace bench

@@ -14,16 +14,16 @@ spread spread_of(std::vector<double> values) {
     if (values.empty())
         throw std::logic_error("no sample");
     std::sort(values.begin(), values.end());
-    const auto middle = values.size() / 2;
-    const auto median =
+    auto const middle = values.size() / 2;
+    auto const median =
         values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
     return {values.front(), median, values.back()};
 }
 
 template <class Pick>
-spread spread_of(const std::vector<sample>& samples, Pick pick) {
+spread spread_of(std::vector<sample> const& samples, Pick pick) {
     std::vector<double> values;
-    for (const auto& one : samples)
+    for (auto const& one : samples)
         values.push_back(pick(one));
     return spread_of(std::move(values));
 }
@@ -31,18 +31,18 @@ spread spread_of(const std::vector<sample>& samples, Pick pick) {
 } // namespace
 
 spread row_result::time() const {
-    return spread_of(samples, [this](const sample& one) {
+    return spread_of(samples, [this](sample const& one) {
         return judged_by == timing::cpu ? one.cpu_ns : one.wall_ns;
     });
 }
 
 spread row_result::allocations() const {
-    return spread_of(samples, [](const sample& one) { return one.allocations; });
+    return spread_of(samples, [](sample const& one) { return one.allocations; });
 }
 
-spread row_result::counter(const std::string& counter_name) const {
-    return spread_of(samples, [&](const sample& one) {
-        const auto found = one.counters.find(counter_name);
+spread row_result::counter(std::string const& counter_name) const {
+    return spread_of(samples, [&](sample const& one) {
+        auto const found = one.counters.find(counter_name);
         if (found == one.counters.end())
             throw std::logic_error("benchmark '" + name + "' reports no '" + counter_name + "'");
         return found->second;
@@ -53,18 +53,18 @@ void results::add(std::string name, timing judged_by) {
     rows_.push_back({std::move(name), judged_by, {}});
 }
 
-bool results::has(const std::string& name) const {
+bool results::has(std::string const& name) const {
     return std::any_of(rows_.begin(), rows_.end(), [&](auto& row) { return row.name == name; });
 }
 
-const row_result& results::at(const std::string& name) const {
-    for (const auto& row : rows_)
+row_result const& results::at(std::string const& name) const {
+    for (auto const& row : rows_)
         if (row.name == name)
             return row;
     throw std::logic_error("there is no benchmark '" + name + "'");
 }
 
-row_result& results::at(const std::string& name) {
+row_result& results::at(std::string const& name) {
     return const_cast<row_result&>(std::as_const(*this).at(name));
 }
 

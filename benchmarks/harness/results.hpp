@@ -32,17 +32,17 @@ struct row_result {
 
     spread time() const;
     spread allocations() const;
-    spread counter(const std::string& name) const; // throws std::logic_error if never reported
+    spread counter(std::string const& name) const; // throws std::logic_error if never reported
 };
 
 // All rows in the order of their declaration, those that were not run without samples.
 class results {
 public:
     void add(std::string name, timing judged_by);
-    bool has(const std::string& name) const;
-    row_result& at(const std::string& name); // throws std::logic_error
-    const row_result& at(const std::string& name) const;
-    const std::vector<row_result>& rows() const { return rows_; }
+    bool has(std::string const& name) const;
+    row_result& at(std::string const& name); // throws std::logic_error
+    row_result const& at(std::string const& name) const;
+    std::vector<row_result> const& rows() const { return rows_; }
 
 private:
     std::vector<row_result> rows_;

@@ -52,7 +52,7 @@ void channel_as_semaphore(run& r) {
     drive(context, receive_and_send_back(r, permits));
 }
 
-const group uncontended{[] {
+group const uncontended{[] {
     row("uncontended/empty_child", cpu_time, [](run& r) {
         asio::io_context context{1};
         drive(context, await_empty_child(r));
@@ -64,8 +64,7 @@ const group uncontended{[] {
     });
     row("uncontended/asio_channel", cpu_time, channel_as_semaphore<channel>);
     row("uncontended/asio_concurrent_channel", cpu_time, channel_as_semaphore<concurrent_channel>);
-    claim("uncontended", ratio_of("uncontended/tidegate", "uncontended/empty_child"),
-          at_most(1.8));
+    claim("uncontended", ratio_of("uncontended/tidegate", "uncontended/empty_child"), at_most(1.8));
     claim("uncontended_allocations", allocations_of("uncontended/tidegate"), at_most(0));
 }};
 
@@ -77,13 +76,13 @@ void try_channel(run& r) {
     Channel permits(context, 1);
     permits.try_send(error_code());
     while (r.more()) {
-        const bool taken = permits.try_receive([](auto&&...) {});
+        bool const taken = permits.try_receive([](auto&&...) {});
         benchmark::DoNotOptimize(taken);
         permits.try_send(error_code());
     }
 }
 
-const group trying{[] {
+group const trying{[] {
     row("try/tidegate", cpu_time, [](run& r) {
         asio::io_context context{1};
         tidegate::semaphore semaphore(context, 1);
@@ -104,7 +103,7 @@ const group trying{[] {
         // With 1, each release would leave zero and pay for a system call.
         std::counting_semaphore<> semaphore(2);
         while (r.more()) {
-            const bool taken = semaphore.try_acquire();
+            bool const taken = semaphore.try_acquire();
             benchmark::DoNotOptimize(taken);
             semaphore.release();
         }
@@ -141,16 +140,16 @@ void contended_channel(run& r) {
     Channel permits(context, 1);
     permits.try_send(error_code());
     for (int i = 0; i < rivals; ++i)
-        asio::co_spawn(context, hold_channel_for_a_moment(r, permits), asio::detached);
+        start(context, hold_channel_for_a_moment(r, permits));
     context.run();
 }
 
-const group contended{[] {
+group const contended{[] {
     row("contended_64/tidegate", cpu_time, [](run& r) {
         asio::io_context context{1};
         tidegate::semaphore semaphore(context, 1);
         for (int i = 0; i < rivals; ++i)
-            asio::co_spawn(context, hold_for_a_moment(r, semaphore), asio::detached);
+            start(context, hold_for_a_moment(r, semaphore));
         context.run();
     });
     row("contended_64/asio_channel", cpu_time, contended_channel<channel>);
@@ -170,7 +169,7 @@ asio::awaitable<void> acquire_a_million(int& acquired) {
     }
 }
 
-const group small_stack{[] {
+group const small_stack{[] {
     row("million_on_small_stack/tidegate", wall_time, [](run& r) {
         r.skip_warm_up();
         int acquired = 0;
@@ -183,8 +182,8 @@ const group small_stack{[] {
         }
         r.report("completed", acquired == million ? 1 : 0);
     });
-    claim("million_acquires_on_256_KiB",
-          counter_of("million_on_small_stack/tidegate", "completed"), at_least(1));
+    claim("million_acquires_on_256_KiB", counter_of("million_on_small_stack/tidegate", "completed"),
+          at_least(1));
 }};
 
 } // namespace

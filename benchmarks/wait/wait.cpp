@@ -8,11 +8,8 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 
-#include <array>
 #include <cstddef>
 #include <memory>
-#include <random>
-#include <utility>
 #include <vector>
 
 namespace {
@@ -58,15 +55,15 @@ routine<Gate> wake_laps(run& r, Gate& gate, lay_by& rest) {
 template <class Gate>
 void wake(run& r) {
     asio::io_context context{1};
-    const typename Gate::executor_type executor = context.get_executor();
+    typename Gate::executor_type const executor = context.get_executor();
     lay_by rest(executor, waiters);
     Gate gate(executor, waiters);
     for (std::size_t i = 0; i < waiters; ++i)
-        asio::co_spawn(executor, wait_and_rest(gate, rest), asio::detached);
+        start(context, wait_and_rest(gate, rest));
     drive(context, wake_laps(r, gate, rest));
 }
 
-const group waking{[] {
+group const waking{[] {
     row("wake_1000/tidegate", cpu_time, wake<tidegate_gate<any_executor>>);
     row("wake_1000/asio_channel", cpu_time, wake<asio_channel_gate<any_executor>>);
     claim("wake_1000", ratio_of("wake_1000/tidegate", "wake_1000/asio_channel"), at_most(0.5));
@@ -75,8 +72,7 @@ const group waking{[] {
     row("wake_1000_concrete/tidegate", cpu_time, wake<tidegate_gate<concrete_executor>>);
     row("wake_1000_concrete/asio_channel", cpu_time, wake<asio_channel_gate<concrete_executor>>);
     claim("wake_1000_concrete",
-          ratio_of("wake_1000_concrete/tidegate", "wake_1000_concrete/asio_channel"),
-          at_most(0.5));
+          ratio_of("wake_1000_concrete/tidegate", "wake_1000_concrete/asio_channel"), at_most(0.5));
     claim("wake_1000_concrete_allocations", allocations_of("wake_1000_concrete/tidegate"),
           at_most(0));
 }};
@@ -108,15 +104,15 @@ routine<Gate> park_and_wake_laps(run& r, Gate& gate, std::size_t& woken) {
 template <class Gate>
 void park_and_wake(run& r) {
     asio::io_context context{1};
-    const typename Gate::executor_type executor = context.get_executor();
+    typename Gate::executor_type const executor = context.get_executor();
     std::size_t woken = 0;
     Gate gate(executor, waiters);
     for (std::size_t i = 0; i < waiters; ++i)
-        asio::co_spawn(executor, wait_again_and_again(gate, woken), asio::detached);
+        start(context, wait_again_and_again(gate, woken));
     drive(context, park_and_wake_laps(r, gate, woken));
 }
 
-const group deadlines{[] {
+group const deadlines{[] {
     row("park_and_wake/tidegate", cpu_time, park_and_wake<tidegate_gate<any_executor>>);
     row("park_and_wake/asio_channel", cpu_time, park_and_wake<asio_channel_gate<any_executor>>);
     row("park_and_wake_deadline/tidegate", cpu_time,
@@ -130,7 +126,8 @@ const group deadlines{[] {
 }};
 
 // Cancelling one waiter of a queue. There are 20,000 waiters in both cases, in one queue or in
-// 1,000 queues of 20: the caches are equally cold, and only the length of the queue differs.
+// 1,000 queues of 20, and every lap cancels and parks again the same hundred of them: only the
+// length of the queue differs, not how warm the caches are.
 
 constexpr std::size_t population = 20'000;
 constexpr std::size_t cancels_a_lap = 100;
@@ -147,10 +144,8 @@ public:
     }
 
     void park(std::size_t waiter) {
-        gates_[waiter / queue_length_]->async_wait(
-            asio::bind_cancellation_slot(signals_[waiter].slot(), [this](auto&&...) {
-                ++cancelled;
-            }));
+        gates_[waiter / queue_length_]->async_wait(asio::bind_cancellation_slot(
+            signals_[waiter].slot(), [this](auto&&...) { ++cancelled; }));
     }
 
     void cancel(std::size_t waiter) { signals_[waiter].emit(asio::cancellation_type::terminal); }
@@ -165,25 +160,16 @@ private:
 
 template <class Gate>
 routine<Gate> cancel_laps(run& r, cancellable_population<Gate>& parked) {
-    std::minstd_rand random(1);
-    std::array<std::size_t, cancels_a_lap> chosen;
-    // One waiter from each of as many stretches: all different, at random places of their queues.
-    constexpr std::size_t stretch = population / cancels_a_lap;
-    const auto choose = [&] {
-        for (std::size_t i = 0; i < cancels_a_lap; ++i)
-            chosen[i] = i * stretch + random() % stretch;
-    };
-    choose();
+    constexpr std::size_t stride = population / cancels_a_lap;
     while (r.more(cancels_a_lap)) {
         parked.cancelled = 0;
-        for (const auto waiter : chosen)
+        for (std::size_t waiter = 0; waiter < population; waiter += stride)
             parked.cancel(waiter);
         while (parked.cancelled < cancels_a_lap)
             co_await asio::post(asio::deferred);
         r.pause();
-        for (const auto waiter : chosen)
+        for (std::size_t waiter = 0; waiter < population; waiter += stride)
             parked.park(waiter);
-        choose();
         r.resume();
     }
 }
@@ -195,7 +181,7 @@ void cancel_one(run& r) {
     drive(context, cancel_laps(r, parked));
 }
 
-const group cancelling{[] {
+group const cancelling{[] {
     using ours = tidegate_gate<any_executor>;
     using channel = asio_channel_gate<any_executor>;
     row("cancel_one_of_20/tidegate", cpu_time, cancel_one<ours, 20>);

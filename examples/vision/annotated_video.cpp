@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <opencv2/imgproc.hpp>
 #include <string>
+#include <vector>
 
 namespace vision {
 namespace {
@@ -23,12 +24,18 @@ cv::Scalar class_colour(int class_id) {
     const double rising = low + (high - low) * fraction;
     const double falling = high - (high - low) * fraction;
     switch (static_cast<int>(hue)) { // as BGR
-    case 0: return {low, rising, high};
-    case 1: return {low, high, falling};
-    case 2: return {rising, high, low};
-    case 3: return {high, falling, low};
-    case 4: return {high, low, rising};
-    default: return {falling, low, high};
+    case 0:
+        return {low, rising, high};
+    case 1:
+        return {low, high, falling};
+    case 2:
+        return {rising, high, low};
+    case 3:
+        return {high, falling, low};
+    case 4:
+        return {high, low, rising};
+    default:
+        return {falling, low, high};
     }
 }
 
@@ -59,20 +66,39 @@ struct pen {
 
 pen pen_for(const cv::Mat& picture) {
     const double side = std::min(picture.cols, picture.rows);
-    return {std::clamp(side / 1000, 0.4, 2.0), std::max(1, static_cast<int>(std::lround(side / 360)))};
+    return {std::clamp(side / 1000, 0.4, 2.0),
+            std::max(1, static_cast<int>(std::lround(side / 360)))};
 }
 
-void draw_label(cv::Mat& bgr, const cv::Rect& box, const std::string& text, const cv::Scalar& colour, pen p) {
+// The first of three places that no label has taken yet: above the box, inside its top, below it.
+cv::Rect free_place(cv::Size label, const cv::Rect& box, cv::Size picture,
+                    const std::vector<cv::Rect>& taken) {
+    const int left = std::max(0, std::min(box.x, picture.width - label.width));
+    const auto is_free = [&](int top) {
+        const cv::Rect place(cv::Point(left, top), label);
+        return top >= 0 && top + label.height <= picture.height &&
+               std::ranges::none_of(
+                   taken, [&](const cv::Rect& other) { return (other & place).area() > 0; });
+    };
+    for (const int top : {box.y - label.height, box.y, box.y + box.height}) {
+        if (is_free(top)) {
+            return {cv::Point(left, top), label};
+        }
+    }
+    return {cv::Point(left, std::max(0, box.y - label.height)), label};
+}
+
+cv::Rect draw_label(cv::Mat& bgr, const cv::Rect& box, const std::string& text,
+                    const cv::Scalar& colour, pen p, const std::vector<cv::Rect>& taken) {
     int below = 0;
     const int stroke = std::max(1, p.thickness / 2);
     const cv::Size size = cv::getTextSize(text, pen::font, p.font_scale, stroke, &below);
-    const int height = size.height + below + 2;
-    // Above the box, or inside where it touches the top; never off the right edge.
-    const int top = box.y >= height ? box.y - height : box.y;
-    const int left = std::max(0, std::min(box.x, bgr.cols - size.width - 2));
-    cv::rectangle(bgr, cv::Rect(left, top, size.width + 2, height), colour, cv::FILLED);
-    cv::putText(bgr, text, {left + 1, top + size.height + 1}, pen::font, p.font_scale, text_colour(colour),
-                stroke, cv::LINE_AA);
+    const cv::Rect place =
+        free_place({size.width + 2, size.height + below + 2}, box, bgr.size(), taken);
+    cv::rectangle(bgr, place, colour, cv::FILLED);
+    cv::putText(bgr, text, {place.x + 1, place.y + size.height + 1}, pen::font, p.font_scale,
+                text_colour(colour), stroke, cv::LINE_AA);
+    return place;
 }
 
 // Even sides, as the encoder wants them, and room enough for it.
@@ -83,26 +109,30 @@ image_size canvas_size(image_size first) {
 
 } // namespace
 
-void draw_detections(cv::Mat& bgr, std::span<const detection> detections, const model_layout& layout) {
+void draw_detections(cv::Mat& bgr, std::span<const detection> detections,
+                     const model_layout& layout) {
     const pen p = pen_for(bgr);
     const auto box_of = [](const detection& d) {
-        return cv::Rect(cv::Point(static_cast<int>(d.x1), static_cast<int>(d.y1)),
-                        cv::Point(static_cast<int>(std::ceil(d.x2)), static_cast<int>(std::ceil(d.y2))));
+        return cv::Rect(
+            cv::Point(static_cast<int>(d.x1), static_cast<int>(d.y1)),
+            cv::Point(static_cast<int>(std::ceil(d.x2)), static_cast<int>(std::ceil(d.y2))));
     };
-    // The best last, so that their labels lie on top.
-    for (auto d = detections.rbegin(); d != detections.rend(); ++d) {
+    for (auto d = detections.rbegin(); d != detections.rend(); ++d) { // the best on top
         cv::rectangle(bgr, box_of(*d), class_colour(d->class_id), p.thickness);
     }
-    for (auto d = detections.rbegin(); d != detections.rend(); ++d) {
-        const std::string text = fmt::format("{} {:.2f}", ascii(layout.class_name(d->class_id)), d->score);
-        draw_label(bgr, box_of(*d), text, class_colour(d->class_id), p);
+    std::vector<cv::Rect> taken;
+    for (const detection& d : detections) { // the best has first choice of a place
+        const std::string text =
+            fmt::format("{} {:.2f}", ascii(layout.class_name(d.class_id)), d.score);
+        taken.push_back(draw_label(bgr, box_of(d), text, class_colour(d.class_id), p, taken));
     }
 }
 
 annotated_video::annotated_video(const std::filesystem::path& path, double frames_per_second)
     : file_(path), rate_(std::clamp(frames_per_second, 1.0, 120.0)) {}
 
-void annotated_video::write(cv::Mat& frame, std::span<const detection> detections, const model_layout& layout) {
+void annotated_video::write(cv::Mat& frame, std::span<const detection> detections,
+                            const model_layout& layout) {
     draw_detections(frame, detections, layout);
     if (frames_ == 0) {
         open({frame.cols, frame.rows});
@@ -125,7 +155,8 @@ void annotated_video::commit() {
         fail("the encoder failed");
     }
     cv::VideoCapture check(std::filesystem::absolute(file_.temporary()).string(), cv::CAP_FFMPEG);
-    const bool whole = check.isOpened() && check.get(cv::CAP_PROP_FRAME_COUNT) >= static_cast<double>(frames_);
+    const bool whole =
+        check.isOpened() && check.get(cv::CAP_PROP_FRAME_COUNT) >= static_cast<double>(frames_);
     check.release();
     if (!whole) {
         fail("the file is incomplete; is the disk full?");
@@ -138,8 +169,8 @@ void annotated_video::open(image_size first) {
     const int codec = cv::VideoWriter::fourcc('m', 'p', '4', 'v');
     bool opened = false;
     try {
-        opened = writer_.open(std::filesystem::absolute(file_.temporary()).string(), cv::CAP_FFMPEG, codec, rate_,
-                              {size_.width, size_.height});
+        opened = writer_.open(std::filesystem::absolute(file_.temporary()).string(), cv::CAP_FFMPEG,
+                              codec, rate_, {size_.width, size_.height});
     } catch (const cv::Exception&) {
         opened = false;
     }

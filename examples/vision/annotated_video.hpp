@@ -16,10 +16,12 @@
 namespace vision {
 
 // Boxes in the colour of their class, each with "name 0.87" on a bar of that colour.
-void draw_detections(cv::Mat& bgr, std::span<const detection> detections, const model_layout& layout);
+void draw_detections(cv::Mat& bgr, std::span<const detection> detections,
+                     const model_layout& layout);
 
-// The first picture sets the size; others are fitted into it on black. One thread at a time; encoding
-// blocks. The file has its name only after commit(). All failures throw vision::error naming the path.
+// The first picture sets the size; others are fitted into it on black. One thread at a time;
+// encoding blocks. The file has its name only after commit(). All failures throw vision::error
+// naming the path.
 class annotated_video {
 public:
     annotated_video(const std::filesystem::path& path, double frames_per_second);

@@ -53,7 +53,8 @@ private:
 
 // Rows of x, y, w, h, objectness, classes. `box_of` makes the box of row i.
 template <class BoxOf>
-void read_rows(const model_layout& layout, std::span<const float> output, collector& found, BoxOf box_of) {
+void read_rows(const model_layout& layout, std::span<const float> output, collector& found,
+               BoxOf box_of) {
     const auto classes = static_cast<std::size_t>(layout.class_count);
     const std::size_t channels = 5 + classes;
     for (std::size_t i = 0; i < static_cast<std::size_t>(layout.rows); ++i) {
@@ -72,7 +73,8 @@ void read_rows(const model_layout& layout, std::span<const float> output, collec
 
 centre_box box_in_pixels(const float* row, std::size_t) { return {row[0], row[1], row[2], row[3]}; }
 
-// The cell that row i of a raw YOLOX head belongs to: stride 8 first, then 16 and 32, each row by row.
+// The cell that row i of a raw YOLOX head belongs to: stride 8 first, then 16 and 32, each row by
+// row.
 struct grid_walk {
     image_size input;
 
@@ -93,30 +95,34 @@ struct grid_walk {
     }
 };
 
-// Channels first: a block of columns at a time, class by class, so that memory is read in runs.
+// Channels first: a block of columns at a time, class by class, so that memory is read in runs and
+// the maximum becomes SIMD. Only the few columns that pass are asked for their class.
 void read_columns(const model_layout& layout, std::span<const float> output, collector& found) {
     constexpr std::size_t block = 256;
     std::array<float, block> best;
-    std::array<int, block> best_class;
     const auto rows = static_cast<std::size_t>(layout.rows);
-    const float* const data = output.data();
+    const auto classes = static_cast<std::size_t>(layout.class_count);
+    const float* const scores = output.data() + 4 * rows;
     for (std::size_t first = 0; first < rows; first += block) {
         const std::size_t count = std::min(block, rows - first);
         best.fill(-std::numeric_limits<float>::infinity());
-        best_class.fill(0);
-        for (int c = 0; c < layout.class_count; ++c) {
-            const float* scores = data + (4 + static_cast<std::size_t>(c)) * rows + first;
+        for (std::size_t c = 0; c < classes; ++c) {
+            const float* const of_class = scores + c * rows + first;
             for (std::size_t i = 0; i < count; ++i) {
-                const bool better = scores[i] > best[i]; // never for NaN
-                best[i] = better ? scores[i] : best[i];
-                best_class[i] = better ? c : best_class[i];
+                best[i] = of_class[i] > best[i] ? of_class[i] : best[i]; // keeps best where NaN
             }
         }
         for (std::size_t i = 0; i < count; ++i) {
-            if (found.wants(best[i])) {
-                const float* box = data + first + i;
-                found.add({box[0], box[rows], box[2 * rows], box[3 * rows]}, best[i], best_class[i]);
+            if (!found.wants(best[i])) {
+                continue;
             }
+            const float* const column = output.data() + first + i;
+            std::size_t c = 0;
+            while (c + 1 < classes && column[(4 + c) * rows] != best[i]) {
+                ++c;
+            }
+            found.add({column[0], column[rows], column[2 * rows], column[3 * rows]}, best[i],
+                      static_cast<int>(c));
         }
     }
 }
@@ -129,8 +135,9 @@ void read_finished(const model_layout& layout, std::span<const float> output, co
             continue;
         }
         const float class_id = row[5];
-        const bool known = class_id >= 0 && class_id < 10'000 &&
-                           (layout.class_count == 0 || class_id < static_cast<float>(layout.class_count));
+        const bool known =
+            class_id >= 0 && class_id < 10'000 &&
+            (layout.class_count == 0 || class_id < static_cast<float>(layout.class_count));
         if (known) {
             found.add({static_cast<int>(class_id), row[4], row[0], row[1], row[2], row[3]});
         } else {
@@ -146,10 +153,18 @@ std::size_t decode(const model_layout& layout, std::span<const float> output, fl
     collector found(confidence, candidates);
     switch (layout.family) {
     case layout_family::yolov5:
-    case layout_family::yolox_decoded: read_rows(layout, output, found, box_in_pixels); break;
-    case layout_family::yolox_raw: read_rows(layout, output, found, grid_walk{layout.input}); break;
-    case layout_family::yolov8: read_columns(layout, output, found); break;
-    case layout_family::end_to_end: read_finished(layout, output, found); break;
+    case layout_family::yolox_decoded:
+        read_rows(layout, output, found, box_in_pixels);
+        break;
+    case layout_family::yolox_raw:
+        read_rows(layout, output, found, grid_walk{layout.input});
+        break;
+    case layout_family::yolov8:
+        read_columns(layout, output, found);
+        break;
+    case layout_family::end_to_end:
+        read_finished(layout, output, found);
+        break;
     }
     return found.not_finite;
 }

@@ -11,10 +11,10 @@
 
 namespace vision {
 
-// Appends what scores above `confidence` to `candidates`, in input pixels, in the order of the rows:
-// unclipped, overlaps not yet suppressed. `output` is the whole share: rows times channels floats.
-// Returns how many candidates were dropped because the score or a corner was no finite number; boxes
-// without an area are dropped too, silently.
+// Appends what scores above `confidence` to `candidates`, in input pixels, in the order of the
+// rows: unclipped, overlaps not yet suppressed. `output` is the whole share: rows times channels
+// floats. Returns how many candidates were dropped because the score or a corner was no finite
+// number; boxes without an area are dropped too, silently.
 std::size_t decode(const model_layout& layout, std::span<const float> output, float confidence,
                    std::vector<detection>& candidates);
 

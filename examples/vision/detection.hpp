@@ -4,8 +4,8 @@
 
 namespace vision {
 
-// Corners in pixels: of the source picture in everything a user sees, of the network's input between
-// decoding and mapping back.
+// Corners in pixels: of the source picture in everything a user sees, of the network's input
+// between decoding and mapping back.
 struct detection {
     int class_id = 0;
     float score = 0;

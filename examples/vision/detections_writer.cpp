@@ -31,8 +31,8 @@ detections_writer::detections_writer(const std::filesystem::path& path,
     }
 }
 
-void detections_writer::write(std::int64_t frame, double seconds, std::span<const detection> detections,
-                              std::string_view image_name) {
+void detections_writer::write(std::int64_t frame, double seconds,
+                              std::span<const detection> detections, std::string_view image_name) {
     line_.clear();
     const auto to = std::back_inserter(line_);
     fmt::format_to(to, R"({{"frame":{},"time":{:.3f},)", frame, seconds);
@@ -42,8 +42,11 @@ void detections_writer::write(std::int64_t frame, double seconds, std::span<cons
     line_ += R"("detections":[)";
     for (std::size_t i = 0; i < detections.size(); ++i) {
         const detection& d = detections[i];
-        fmt::format_to(to, R"({}{{"class":{},"class_id":{},"score":{:.4f},"box":[{:.2f},{:.2f},{:.2f},{:.2f}]}})",
-                       i == 0 ? "" : ",", quoted_class(d.class_id), d.class_id, d.score, d.x1, d.y1, d.x2, d.y2);
+        fmt::format_to(
+            to,
+            R"({}{{"class":{},"class_id":{},"score":{:.4f},"box":[{:.2f},{:.2f},{:.2f},{:.2f}]}})",
+            i == 0 ? "" : ",", quoted_class(d.class_id), d.class_id, d.score, d.x1, d.y1, d.x2,
+            d.y2);
     }
     line_ += "]}\n";
     out_.write(line_);

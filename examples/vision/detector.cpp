@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// One Ort::Session for everybody: its Run is thread-safe, and a second session would double the memory.
+// One Ort::Session for everybody: its Run is thread-safe, and a second session would double the
+// memory.
 #include "detector.hpp"
 
 #include "decode.hpp"
@@ -16,6 +17,7 @@
 namespace vision {
 namespace {
 
+constexpr std::size_t largest_batch = 64;
 constexpr int smallest_side = 32;
 constexpr int largest_side = 4096; // 200 MB of floats; more is a broken or hostile model
 
@@ -50,7 +52,8 @@ Ort::Session open_session(const detector_options& options) {
         fail(options.model, "not a regular file; allowed: an ONNX file");
     }
     try {
-        return Ort::Session(environment(), options.model.c_str(), session_options(options.intra_op_threads));
+        return Ort::Session(environment(), options.model.c_str(),
+                            session_options(options.intra_op_threads));
     } catch (const Ort::Exception& e) {
         const auto code = e.GetOrtErrorCode();
         if (code == ORT_INVALID_PROTOBUF || code == ORT_NO_MODEL) {
@@ -82,7 +85,8 @@ std::vector<tensor_description> inputs_of(const Ort::Session& session) {
     Ort::AllocatorWithDefaultOptions allocator;
     std::vector<tensor_description> result;
     for (std::size_t i = 0; i < session.GetInputCount(); ++i) {
-        result.push_back(describe(session.GetInputNameAllocated(i, allocator).get(), session.GetInputTypeInfo(i)));
+        result.push_back(describe(session.GetInputNameAllocated(i, allocator).get(),
+                                  session.GetInputTypeInfo(i)));
     }
     return result;
 }
@@ -91,7 +95,8 @@ std::vector<tensor_description> outputs_of(const Ort::Session& session) {
     Ort::AllocatorWithDefaultOptions allocator;
     std::vector<tensor_description> result;
     for (std::size_t i = 0; i < session.GetOutputCount(); ++i) {
-        result.push_back(describe(session.GetOutputNameAllocated(i, allocator).get(), session.GetOutputTypeInfo(i)));
+        result.push_back(describe(session.GetOutputNameAllocated(i, allocator).get(),
+                                  session.GetOutputTypeInfo(i)));
     }
     return result;
 }
@@ -117,31 +122,40 @@ std::string list_text(const std::vector<tensor_description>& tensors) {
     return text;
 }
 
-void require_usable_tensors(const detector_options& options, const std::vector<tensor_description>& inputs,
+void require_usable_tensors(const detector_options& options,
+                            const std::vector<tensor_description>& inputs,
                             const std::vector<tensor_description>& outputs) {
     if (inputs.size() != 1 || !inputs[0].is_float || inputs[0].shape.size() != 4) {
-        fail(options.model, fmt::format("input {}; allowed: one float32 input Nx3xHxW", list_text(inputs)));
+        fail(options.model,
+             fmt::format("input {}; allowed: one float32 input Nx3xHxW", list_text(inputs)));
     }
     const auto& shape = inputs[0].shape;
     if (shape[1] != 3 && shape[1] != -1) {
-        fail(options.model, fmt::format("input {} has {} channels; allowed: 3", list_text(inputs), shape[1]));
+        fail(options.model,
+             fmt::format("input {} has {} channels; allowed: 3", list_text(inputs), shape[1]));
     }
     if (outputs.size() != 1 || !outputs[0].is_float) {
         fail(options.model,
-             fmt::format("{} outputs ({}); allowed: one float32 output, yolov5 Nx3Ax(5+classes), yolov8 "
-                         "Nx(4+classes)xA, yolox NxAx(5+classes) or end-to-end Nx(boxes)x6, with A grid cells",
-                         outputs.size(), list_text(outputs)));
+             fmt::format(
+                 "{} outputs ({}); allowed: one float32 output, yolov5 Nx3Ax(5+classes), yolov8 "
+                 "Nx(4+classes)xA, yolox NxAx(5+classes) or end-to-end Nx(boxes)x6, with A grid "
+                 "cells",
+                 outputs.size(), list_text(outputs)));
     }
 }
 
-int input_side(const detector_options& options, std::int64_t declared, std::optional<int> in_metadata) {
+int input_side(const detector_options& options, std::int64_t declared,
+               std::optional<int> in_metadata) {
     if (declared > 0 && options.input_side && declared != *options.input_side) {
-        fail(options.model, fmt::format("input side {} was asked for; allowed: {}, which the model fixes",
-                                        *options.input_side, declared));
+        fail(options.model,
+             fmt::format("input side {} was asked for; allowed: {}, which the model fixes",
+                         *options.input_side, declared));
     }
-    const std::int64_t side = declared > 0 ? declared : options.input_side.value_or(in_metadata.value_or(640));
+    const std::int64_t side =
+        declared > 0 ? declared : options.input_side.value_or(in_metadata.value_or(640));
     if (side < smallest_side || side > largest_side) {
-        fail(options.model, fmt::format("input side {}; allowed: {}..{}", side, smallest_side, largest_side));
+        fail(options.model,
+             fmt::format("input side {}; allowed: {}..{}", side, smallest_side, largest_side));
     }
     return static_cast<int>(side);
 }
@@ -166,7 +180,8 @@ void require_sane(const detector_options& options) {
                                 nms_limits{}.most_candidates));
     }
     if (options.intra_op_threads < 1 || options.intra_op_threads > 1024) {
-        throw error(fmt::format("intra-op threads is {}; allowed: 1..1024", options.intra_op_threads));
+        throw error(
+            fmt::format("intra-op threads is {}; allowed: 1..1024", options.intra_op_threads));
     }
 }
 
@@ -193,7 +208,8 @@ void run_control::reset() {
 }
 
 struct detector::loaded_model {
-    explicit loaded_model(const detector_options& opts) : options(opts), session(open_session(opts)) {
+    explicit loaded_model(const detector_options& opts)
+        : options(opts), session(open_session(opts)) {
         const auto inputs = inputs_of(session);
         const auto outputs = outputs_of(session);
         require_usable_tensors(options, inputs, outputs);
@@ -201,14 +217,16 @@ struct detector::loaded_model {
         output_name = outputs[0].name;
         const model_metadata metadata = metadata_of(session);
         input = input_size(options, inputs[0].shape, metadata);
-        if (inputs[0].shape[0] > 64) {
-            fail(options.model, fmt::format("batch fixed at {}; allowed: 1..64 or open", inputs[0].shape[0]));
+        if (inputs[0].shape[0] > static_cast<std::int64_t>(largest_batch)) {
+            fail(options.model,
+                 fmt::format("batch fixed at {}; allowed: 1..64 or open", inputs[0].shape[0]));
         }
         fixed_batch = inputs[0].shape[0] > 0 ? static_cast<std::size_t>(inputs[0].shape[0]) : 0;
         probe(metadata);
     }
 
-    // The shapes that a model declares may be open or wrong; one run with grey pictures shows the truth.
+    // The shapes that a model declares may be open or wrong; one run with grey pictures shows the
+    // truth.
     void probe(const model_metadata& metadata) {
         const std::size_t count = std::max<std::size_t>(fixed_batch, 1);
         // YOLOX wants 0..255, the others 0..1: both see some even grey.
@@ -218,8 +236,9 @@ struct detector::loaded_model {
         run_session(grey, count, run, output);
         std::vector<std::int64_t> shape = output.GetTensorTypeAndShapeInfo().GetShape();
         if (shape.empty() || shape[0] != static_cast<std::int64_t>(count)) {
-            fail(options.model, fmt::format("a batch of {} gives output {}; allowed: one entry a picture",
-                                            count, shape_text(shape)));
+            fail(options.model,
+                 fmt::format("a batch of {} gives output {}; allowed: one entry a picture", count,
+                             shape_text(shape)));
         }
         output_floats = output.GetTensorTypeAndShapeInfo().GetElementCount() / count;
         shape[0] = 1;
@@ -238,24 +257,29 @@ struct detector::loaded_model {
         }
     }
 
-    // Some exports leave the batch open and then insist on 1 inside: found out here, not in mid-video.
+    // Some exports leave the batch open and then insist on 1 inside: found out here, not in
+    // mid-video.
     void try_batch_of_two() {
         try {
             std::vector<float> grey(2 * 3 * input.pixels(), 0.5F);
             std::vector<float> results(2 * output_floats);
             Ort::RunOptions run;
-            run.AddConfigEntry("memory.enable_memory_arena_shrinkage", "cpu:0"); // give the memory back
+            run.AddConfigEntry("memory.enable_memory_arena_shrinkage",
+                               "cpu:0"); // give the memory back
             Ort::Value output = output_view(results, 2);
             run_session(grey, 2, run, output);
         } catch (const error&) {
             fixed_batch = 1;
-            layout.warnings.emplace_back("the model says it takes any batch but fails with 2: pictures go one by one");
+            layout.warnings.emplace_back(
+                "the model says it takes any batch but fails with 2: pictures go one by one");
         }
     }
 
     static Ort::Value view(std::span<float> data, const std::vector<std::int64_t>& shape) {
-        static const Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeCPU);
-        return Ort::Value::CreateTensor<float>(memory, data.data(), data.size(), shape.data(), shape.size());
+        static const Ort::MemoryInfo memory =
+            Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeCPU);
+        return Ort::Value::CreateTensor<float>(memory, data.data(), data.size(), shape.data(),
+                                               shape.size());
     }
 
     Ort::Value output_view(std::span<float> data, std::size_t count) const {
@@ -266,7 +290,8 @@ struct detector::loaded_model {
 
     void run_session(std::span<float> pictures, std::size_t count, const Ort::RunOptions& run,
                      Ort::Value& output) {
-        const Ort::Value in = view(pictures, {static_cast<std::int64_t>(count), 3, input.height, input.width});
+        const Ort::Value in =
+            view(pictures, {static_cast<std::int64_t>(count), 3, input.height, input.width});
         const std::array names_in = {input_name.c_str()};
         const std::array names_out = {output_name.c_str()};
         try {
@@ -307,11 +332,12 @@ letterbox_plan detector::plan(image_size source) const {
 }
 
 detector_scratch detector::make_scratch(std::size_t max_batch) const {
-    if (max_batch < 1 || max_batch > 1024) {
-        throw error(fmt::format("batch size is {}; allowed: 1..1024", max_batch));
+    if (max_batch < 1 || max_batch > largest_batch) {
+        throw error(fmt::format("batch size is {}; allowed: 1..{}", max_batch, largest_batch));
     }
     const std::size_t step = std::max<std::size_t>(model_->fixed_batch, 1);
-    const std::size_t slots = (max_batch + step - 1) / step * step; // the last fixed batch may be part empty
+    const std::size_t slots =
+        (max_batch + step - 1) / step * step; // the last fixed batch may be part empty
     detector_scratch scratch;
     scratch.max_batch_ = max_batch;
     scratch.input_.resize(slots * picture_bytes());
@@ -320,7 +346,8 @@ detector_scratch detector::make_scratch(std::size_t max_batch) const {
 }
 
 std::vector<std::vector<detection>> detector::run(std::span<const prepared_picture> batch,
-                                                  detector_scratch& scratch, run_control& control) const {
+                                                  detector_scratch& scratch,
+                                                  run_control& control) const {
     for (std::size_t slot = 0; slot < batch.size(); ++slot) {
         load(batch[slot], slot, scratch);
     }
@@ -333,13 +360,15 @@ std::vector<std::vector<detection>> detector::run(std::span<const prepared_pictu
     return results;
 }
 
-void detector::load(const prepared_picture& picture, std::size_t slot, detector_scratch& scratch) const {
+void detector::load(const prepared_picture& picture, std::size_t slot,
+                    detector_scratch& scratch) const {
     if (slot >= scratch.max_batch_ || picture.pixels.size() != picture_bytes()) {
         throw error(fmt::format("slot {} with {} bytes; allowed: slots below {}, {} bytes", slot,
                                 picture.pixels.size(), scratch.max_batch_, picture_bytes()));
     }
     const std::size_t floats = picture_bytes(); // one float for each byte
-    to_planes(picture.pixels, model_->layout.prepare, std::span(scratch.input_).subspan(slot * floats, floats));
+    to_planes(picture.pixels, model_->layout.prepare,
+              std::span(scratch.input_).subspan(slot * floats, floats));
 }
 
 void detector::infer(std::size_t count, detector_scratch& scratch, run_control& control) const {
@@ -356,8 +385,8 @@ void detector::infer(std::size_t count, detector_scratch& scratch, run_control& 
         Ort::Value output = model_->output_view(
             outputs.subspan(first * model_->output_floats, step * model_->output_floats), step);
         try {
-            model_->run_session(inputs.subspan(first * picture_bytes(), step * picture_bytes()), step,
-                                control.state_->options, output);
+            model_->run_session(inputs.subspan(first * picture_bytes(), step * picture_bytes()),
+                                step, control.state_->options, output);
         } catch (const error&) {
             // ONNX Runtime has no error code for it, so it counts that we asked.
             if (control.stop_requested()) {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "detection.hpp"
-#include "letterbox.hpp"
 #include "layout.hpp"
+#include "letterbox.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace vision {
 
 struct detector_options {
     std::filesystem::path model;
-    float confidence = 0.25F;         // in 0..1; boxes above it are reported
-    float iou = 0.45F;                // in 0..1; see nms_limits
+    float confidence = 0.25F;          // in 0..1; boxes above it are reported
+    float iou = 0.45F;                 // in 0..1; see nms_limits
     std::size_t most_detections = 300; // a picture
     // Only for models that leave their input size open; unset: the metadata's, else 640.
     std::optional<int> input_side;
@@ -33,8 +33,9 @@ struct prepared_picture {
     letterbox_plan plan;
 };
 
-// Stops the runs it was given to, from any thread, within about a millisecond. One for each run at a
-// time; stays stopped until reset.
+// Stops every run that it is given to, from any thread, within about a millisecond (one step of the
+// network). Runs that must stop apart from each other need a control each. Stays stopped until
+// reset.
 class run_control {
 public:
     run_control();
@@ -70,8 +71,8 @@ private:
     std::size_t dropped_boxes_ = 0;
 };
 
-// Const functions are safe from any number of threads at once, each with its own scratch and control.
-// Must outlive every run. Failures throw vision::error.
+// Const functions are safe from any number of threads at once, each with its own scratch and
+// control. Must outlive every run. Failures throw vision::error.
 class detector {
 public:
     // Loads the model, finds out its layout, and runs it once or twice: call it off the event loop.
@@ -87,11 +88,13 @@ public:
     // Bytes of one letterboxed picture, the size of a frame buffer.
     [[nodiscard]] std::size_t picture_bytes() const noexcept;
     [[nodiscard]] letterbox_plan plan(image_size source) const;
-    [[nodiscard]] detector_scratch make_scratch(std::size_t max_batch) const;
+    [[nodiscard]] detector_scratch make_scratch(std::size_t max_batch) const; // 1..64
 
-    // All three steps below for up to scratch.max_batch() pictures; one result for each, in their order.
-    [[nodiscard]] std::vector<std::vector<detection>>
-    run(std::span<const prepared_picture> batch, detector_scratch& scratch, run_control& control) const;
+    // All three steps below for up to scratch.max_batch() pictures; one result for each, in their
+    // order.
+    [[nodiscard]] std::vector<std::vector<detection>> run(std::span<const prepared_picture> batch,
+                                                          detector_scratch& scratch,
+                                                          run_control& control) const;
 
     // Step 1: converts one picture into its slot, 0 .. max_batch-1, of the input tensor.
     void load(const prepared_picture& picture, std::size_t slot, detector_scratch& scratch) const;

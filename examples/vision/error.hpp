@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The one exception of the vision library: a single line naming the file or value and what is allowed.
+// The one exception of the vision library: a single line naming the file or value and what is
+// allowed.
 #pragma once
 
 #include <stdexcept>

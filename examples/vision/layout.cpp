@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Collects every reading that fits the shapes, lets options and metadata choose among them, and accepts
-// only when exactly one is left.
+// Collects every reading that fits the shapes, lets options and metadata choose among them, and
+// accepts only when exactly one is left.
 #include "layout.hpp"
 
 #include "coco_names.hpp"
@@ -24,8 +24,9 @@ struct reading {
 constexpr std::int64_t most_classes = 10'000;
 
 std::string text_of(const reading& r) {
-    return r.classes == 0 ? fmt::format("{} ({} boxes)", to_string(r.family), r.rows)
-                          : fmt::format("{} ({} rows, {} classes)", to_string(r.family), r.rows, r.classes);
+    return r.classes == 0
+               ? fmt::format("{} ({} boxes)", to_string(r.family), r.rows)
+               : fmt::format("{} ({} rows, {} classes)", to_string(r.family), r.rows, r.classes);
 }
 
 std::string text_of(const std::vector<reading>& readings) {
@@ -48,7 +49,8 @@ bool is_grid(const layout_question& q, std::int64_t count, std::int64_t times) {
     return count == times * grid_cells(q.input, 32) || count == times * grid_cells(q.input, 64);
 }
 
-// By arithmetic alone. Raw and decoded YOLOX have one shape: the grey picture tells them apart later.
+// By arithmetic alone. Raw and decoded YOLOX have one shape: the grey picture tells them apart
+// later.
 std::vector<reading> readings_of_shape(const layout_question& q, std::int64_t d1, std::int64_t d2) {
     std::vector<reading> fitting;
     const bool has_classes = d2 > 5 && d2 - 5 <= most_classes;
@@ -68,7 +70,8 @@ std::vector<reading> readings_of_shape(const layout_question& q, std::int64_t d1
     return fitting;
 }
 
-// Heads with fewer strides or other anchor counts fit no arithmetic, but their names fit the channels.
+// Heads with fewer strides or other anchor counts fit no arithmetic, but their names fit the
+// channels.
 std::vector<reading> readings_of_names(const layout_question& q, std::int64_t d1, std::int64_t d2) {
     std::vector<reading> fitting;
     const auto names = static_cast<std::int64_t>(q.metadata.names.size());
@@ -85,7 +88,8 @@ std::vector<reading> readings_of_names(const layout_question& q, std::int64_t d1
 }
 
 // The reading that the user asked for, where the shape allows it at all.
-reading explicit_reading(const layout_question& q, layout_family family, std::int64_t d1, std::int64_t d2) {
+reading explicit_reading(const layout_question& q, layout_family family, std::int64_t d1,
+                         std::int64_t d2) {
     const bool rows_of_classes = d2 > 5 && d2 - 5 <= most_classes;
     switch (family) {
     case layout_family::yolov5:
@@ -124,8 +128,7 @@ reading choose(const layout_question& q, std::int64_t d1, std::int64_t d2) {
         return {layout_family::end_to_end, d1, 0};
     }
     std::vector<reading> fitting = readings_of_shape(q, d1, d2);
-    if (fitting.empty() ||
-        (fitting.front().family == layout_family::end_to_end && d1 != 300)) {
+    if (fitting.empty() || (fitting.front().family == layout_family::end_to_end && d1 != 300)) {
         // Names decide before "some boxes of 6" does; 300 is what end-to-end exporters write.
         if (auto named = readings_of_names(q, d1, d2); !named.empty()) {
             fitting = std::move(named);
@@ -139,7 +142,8 @@ reading choose(const layout_question& q, std::int64_t d1, std::int64_t d2) {
         refuse(q, "is no YOLO layout");
     }
     if (fitting.size() > 1) {
-        refuse(q, fmt::format("is ambiguous: {}; name one with the layout option", text_of(fitting)));
+        refuse(q,
+               fmt::format("is ambiguous: {}; name one with the layout option", text_of(fitting)));
     }
     return fitting.front();
 }
@@ -176,7 +180,8 @@ preparation preparation_for(const layout_question& q, layout_family family) {
     return result;
 }
 
-// A head without its sigmoid, or something else in a familiar shape, shows in the scores of a grey picture.
+// A head without its sigmoid, or something else in a familiar shape, shows in the scores of a grey
+// picture.
 void require_probabilities(const layout_question& q, const model_layout& layout, std::int64_t d2) {
     const std::size_t channels = static_cast<std::size_t>(d2);
     const bool channels_first = layout.family == layout_family::yolov8;
@@ -240,37 +245,46 @@ std::string model_layout::class_name(int class_id) const {
 }
 
 std::string model_layout::description() const {
-    return fmt::format("{}, {}, {}x{}, {} x {:.3g}, {} padding", to_string(family),
-                       class_count == 0 ? "classes unknown" : fmt::format("{} classes", class_count),
-                       input.width, input.height, prepare.colour == colour_order::rgb ? "RGB" : "BGR",
-                       prepare.scale, prepare.padding == padding_rule::centred ? "centred" : "top-left");
+    return fmt::format(
+        "{}, {}, {}x{}, {} x {:.3g}, {} padding", to_string(family),
+        class_count == 0 ? "classes unknown" : fmt::format("{} classes", class_count), input.width,
+        input.height, prepare.colour == colour_order::rgb ? "RGB" : "BGR", prepare.scale,
+        prepare.padding == padding_rule::centred ? "centred" : "top-left");
 }
 
 std::string_view to_string(layout_family family) noexcept {
     switch (family) {
-    case layout_family::yolov5: return "yolov5";
-    case layout_family::yolov8: return "yolov8";
-    case layout_family::yolox_raw: return "yolox";
-    case layout_family::yolox_decoded: return "yolox-decoded";
-    case layout_family::end_to_end: return "end-to-end";
+    case layout_family::yolov5:
+        return "yolov5";
+    case layout_family::yolov8:
+        return "yolov8";
+    case layout_family::yolox_raw:
+        return "yolox";
+    case layout_family::yolox_decoded:
+        return "yolox-decoded";
+    case layout_family::end_to_end:
+        return "end-to-end";
     }
     return "?";
 }
 
 layout_family parse_layout_family(std::string_view name) {
-    for (const auto family : {layout_family::yolov5, layout_family::yolov8, layout_family::yolox_raw,
-                              layout_family::yolox_decoded, layout_family::end_to_end}) {
+    for (const auto family :
+         {layout_family::yolov5, layout_family::yolov8, layout_family::yolox_raw,
+          layout_family::yolox_decoded, layout_family::end_to_end}) {
         if (to_string(family) == name) {
             return family;
         }
     }
-    throw error(fmt::format("layout is '{}'; allowed: yolov5, yolov8, yolox, yolox-decoded, end-to-end", name));
+    throw error(fmt::format(
+        "layout is '{}'; allowed: yolov5, yolov8, yolox, yolox-decoded, end-to-end", name));
 }
 
 std::string shape_text(std::span<const std::int64_t> shape) {
     std::string text;
     for (const std::int64_t dimension : shape) {
-        text += (text.empty() ? "" : "x") + (dimension < 0 ? std::string("?") : std::to_string(dimension));
+        text += (text.empty() ? "" : "x") +
+                (dimension < 0 ? std::string("?") : std::to_string(dimension));
     }
     return text.empty() ? "(no dimensions)" : text;
 }

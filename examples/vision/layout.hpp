@@ -79,7 +79,8 @@ struct layout_question {
 [[nodiscard]] model_layout deduce_layout(const layout_question& question);
 
 [[nodiscard]] std::string_view to_string(layout_family family) noexcept;
-// "yolov5", "yolov8", "yolox", "yolox-decoded", "end-to-end"; throws vision::error on anything else.
+// "yolov5", "yolov8", "yolox", "yolox-decoded", "end-to-end"; throws vision::error on anything
+// else.
 [[nodiscard]] layout_family parse_layout_family(std::string_view name);
 // "1x3549x85"; unknown dimensions are '?'.
 [[nodiscard]] std::string shape_text(std::span<const std::int64_t> shape);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Every rounding here moves scores by hundredths: it follows what the models were trained with, in double.
+// Every rounding here moves scores by hundredths: it follows what the models were trained with, in
+// double.
 #include "letterbox.hpp"
 
 #include "error.hpp"
@@ -16,7 +17,8 @@ namespace {
 int scaled_side(int side, double ratio, resize_rounding rounding) {
     const double exact = side * ratio;
     // nearbyint rounds half to even, as Python does.
-    const double rounded = rounding == resize_rounding::truncate ? std::trunc(exact) : std::nearbyint(exact);
+    const double rounded =
+        rounding == resize_rounding::truncate ? std::trunc(exact) : std::nearbyint(exact);
     return std::max(1, static_cast<int>(rounded));
 }
 
@@ -35,20 +37,23 @@ void fill_grey(cv::Mat area) {
 
 letterbox_plan plan_letterbox(image_size source, image_size input, const preparation& prepare) {
     if (source.width < 1 || source.height < 1 || input.width < 1 || input.height < 1) {
-        throw error(fmt::format("cannot fit a {}x{} picture into {}x{}; allowed: sides of at least 1",
-                                source.width, source.height, input.width, input.height));
+        throw error(
+            fmt::format("cannot fit a {}x{} picture into {}x{}; allowed: sides of at least 1",
+                        source.width, source.height, input.width, input.height));
     }
     letterbox_plan plan{.source = source, .input = input};
     plan.ratio = std::min(static_cast<double>(input.width) / source.width,
                           static_cast<double>(input.height) / source.height);
-    plan.scaled = {std::min(input.width, scaled_side(source.width, plan.ratio, prepare.rounding)),
-                   std::min(input.height, scaled_side(source.height, plan.ratio, prepare.rounding))};
+    plan.scaled = {
+        std::min(input.width, scaled_side(source.width, plan.ratio, prepare.rounding)),
+        std::min(input.height, scaled_side(source.height, plan.ratio, prepare.rounding))};
     plan.left = first_padding(input.width - plan.scaled.width, prepare.padding);
     plan.top = first_padding(input.height - plan.scaled.height, prepare.padding);
     return plan;
 }
 
-void apply_letterbox(const cv::Mat& bgr, const letterbox_plan& plan, std::span<std::uint8_t> target) {
+void apply_letterbox(const cv::Mat& bgr, const letterbox_plan& plan,
+                     std::span<std::uint8_t> target) {
     if (bgr.type() != CV_8UC3 || image_size{bgr.cols, bgr.rows} != plan.source ||
         target.size() != letterbox_bytes(plan.input)) {
         throw error("letterbox: picture and buffer must be 8-bit BGR of the plan's sizes");
@@ -62,10 +67,12 @@ void apply_letterbox(const cv::Mat& bgr, const letterbox_plan& plan, std::span<s
     fill_grey(canvas(cv::Range(plan.top, bottom), cv::Range(right, plan.input.width)));
 
     cv::Mat inner = canvas(cv::Range(plan.top, bottom), cv::Range(plan.left, right));
-    cv::resize(bgr, inner, inner.size(), 0, 0, cv::INTER_LINEAR); // copies where the sizes are equal
+    cv::resize(bgr, inner, inner.size(), 0, 0,
+               cv::INTER_LINEAR); // copies where the sizes are equal
 }
 
-void to_planes(std::span<const std::uint8_t> bgr, const preparation& prepare, std::span<float> planes) {
+void to_planes(std::span<const std::uint8_t> bgr, const preparation& prepare,
+               std::span<float> planes) {
     const std::size_t pixels = bgr.size() / 3;
     const bool rgb = prepare.colour == colour_order::rgb;
     const float scale = prepare.scale;

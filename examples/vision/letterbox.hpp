@@ -36,12 +36,15 @@ inline constexpr std::uint8_t letterbox_grey = 114;
 }
 
 // Scales `bgr` (8 bits, 3 channels, of the plan's source size) into `target`, which holds
-// letterbox_bytes(plan.input) bytes, all of them written. Allocates nothing but what cv::resize does.
-void apply_letterbox(const cv::Mat& bgr, const letterbox_plan& plan, std::span<std::uint8_t> target);
+// letterbox_bytes(plan.input) bytes, all of them written. Allocates nothing but what cv::resize
+// does.
+void apply_letterbox(const cv::Mat& bgr, const letterbox_plan& plan,
+                     std::span<std::uint8_t> target);
 
-// Interleaved BGR bytes to planes of floats in the model's colour order and scale. `planes` holds as
-// many floats as `bgr` holds bytes.
-void to_planes(std::span<const std::uint8_t> bgr, const preparation& prepare, std::span<float> planes);
+// Interleaved BGR bytes to planes of floats in the model's colour order and scale. `planes` holds
+// as many floats as `bgr` holds bytes.
+void to_planes(std::span<const std::uint8_t> bgr, const preparation& prepare,
+               std::span<float> planes);
 
 // From input pixels to source pixels, clipped to the picture. What lies outside gets an empty box.
 [[nodiscard]] detection to_source(const detection& in_input, const letterbox_plan& plan) noexcept;

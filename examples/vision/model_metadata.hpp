@@ -12,8 +12,8 @@
 
 namespace vision {
 
-// Every field may be missing: YOLOX writes nothing, YOLOv5 only stride and names, and text that cannot
-// be read counts as not written.
+// Every field may be missing: YOLOX writes nothing, YOLOv5 only stride and names, and text that
+// cannot be read counts as not written.
 struct model_metadata {
     std::string author;
     std::string task;               // "detect", "segment", "pose", ...
@@ -33,8 +33,8 @@ struct model_metadata {
 [[nodiscard]] model_metadata
 parse_model_metadata(const std::map<std::string, std::string, std::less<>>& entries);
 
-// A class name fit for a terminal, a picture and JSON: control characters become spaces, bytes that are
-// no UTF-8 become '?', and the rest is cut at 100 bytes.
+// A class name fit for a terminal, a picture and JSON: control characters become spaces, bytes that
+// are no UTF-8 become '?', and the rest is cut at 100 bytes.
 [[nodiscard]] std::string printable_name(std::string_view name);
 
 } // namespace vision

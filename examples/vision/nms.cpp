@@ -3,6 +3,9 @@
 #include "nms.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <numeric>
+#include <utility>
 
 namespace vision {
 
@@ -18,21 +21,32 @@ float overlap(const detection& a, const detection& b) noexcept {
 }
 
 void keep_best(std::vector<detection>& boxes, std::size_t most) {
-    std::ranges::stable_sort(boxes, std::ranges::greater{}, &detection::score);
-    if (boxes.size() > most) {
-        boxes.resize(most);
+    std::vector<std::size_t> order(boxes.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    const auto kept = static_cast<std::ptrdiff_t>(std::min(most, boxes.size()));
+    std::partial_sort(
+        order.begin(), order.begin() + kept, order.end(), [&](std::size_t a, std::size_t b) {
+            return boxes[a].score != boxes[b].score ? boxes[a].score > boxes[b].score : a < b;
+        });
+    order.resize(static_cast<std::size_t>(kept));
+    std::vector<detection> best;
+    best.reserve(order.size());
+    for (const std::size_t i : order) {
+        best.push_back(boxes[i]);
     }
+    boxes = std::move(best);
 }
 
 void suppress_overlaps(std::vector<detection>& boxes, const nms_limits& limits) {
     keep_best(boxes, limits.most_candidates);
     std::size_t kept = 0; // the survivors are boxes[0, kept)
     for (const detection& candidate : boxes) {
-        const bool covered = std::any_of(boxes.begin(), boxes.begin() + static_cast<std::ptrdiff_t>(kept),
-                                         [&](const detection& better) {
-                                             return better.class_id == candidate.class_id &&
-                                                    overlap(better, candidate) > limits.iou;
-                                         });
+        const bool covered =
+            std::any_of(boxes.begin(), boxes.begin() + static_cast<std::ptrdiff_t>(kept),
+                        [&](const detection& better) {
+                            return better.class_id == candidate.class_id &&
+                                   overlap(better, candidate) > limits.iou;
+                        });
         if (!covered) {
             boxes[kept++] = candidate;
             if (kept == limits.most_detections) {

@@ -5,8 +5,8 @@
 namespace vision {
 
 // Call once at the start of main, before any other thread runs: it sets environment variables. One
-// OpenCV thread (parallelism is over frames), no lines of OpenCV or FFmpeg on stderr, and FFmpeg may
-// open local files only. What the user's environment sets already stays.
+// OpenCV thread (parallelism is over frames), no lines of OpenCV or FFmpeg on stderr, and FFmpeg
+// may open local files only. What the user's environment sets already stays.
 void set_up_opencv();
 
 } // namespace vision

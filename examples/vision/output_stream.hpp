@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A buffered file whose every failure (full disk, no permission) is an exception that names the path.
+// A buffered file whose every failure (full disk, no permission) is an exception that names the
+// path.
 #pragma once
 
 #include "partial_file.hpp"

@@ -7,8 +7,8 @@
 
 namespace vision {
 
-// "out/report.json" is written as "out/report.part.json" (the extension tells some writers the format).
-// Destroyed without commit, it removes the temporary file.
+// "out/report.json" is written as "out/report.part.json" (the extension tells some writers the
+// format). Destroyed without commit, it removes the temporary file.
 class partial_file {
 public:
     explicit partial_file(std::filesystem::path final_path);
@@ -19,7 +19,8 @@ public:
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return final_; }
     [[nodiscard]] const std::filesystem::path& temporary() const noexcept { return temporary_; }
 
-    // The writer has closed the file: gives it its name, replacing an older one. Throws vision::error.
+    // The writer has closed the file: gives it its name, replacing an older one. Throws
+    // vision::error.
     void commit();
 
 private:

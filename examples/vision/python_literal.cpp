@@ -38,12 +38,17 @@ public:
             return std::nullopt;
         }
         switch (rest_.front()) {
-        case '{': return dict(depth);
-        case '[': return list(']', depth);
-        case '(': return list(')', depth);
+        case '{':
+            return dict(depth);
+        case '[':
+            return list(']', depth);
+        case '(':
+            return list(')', depth);
         case '\'':
-        case '"': return text();
-        default: return word_or_number();
+        case '"':
+            return text();
+        default:
+            return word_or_number();
         }
     }
 
@@ -139,12 +144,24 @@ private:
         const char c = rest_.front();
         rest_.remove_prefix(1);
         switch (c) {
-        case 'n': to += '\n'; break;
-        case 't': to += '\t'; break;
-        case 'r': to += '\r'; break;
-        case 'x': hex(to, 2); break;
-        case 'u': hex(to, 4); break;
-        default: to += c; break;
+        case 'n':
+            to += '\n';
+            break;
+        case 't':
+            to += '\t';
+            break;
+        case 'r':
+            to += '\r';
+            break;
+        case 'x':
+            hex(to, 2);
+            break;
+        case 'u':
+            hex(to, 4);
+            break;
+        default:
+            to += c;
+            break;
         }
     }
 

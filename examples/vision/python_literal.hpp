@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Reads the Python literals that exporters write into models: untrusted text, so it never throws on it.
+// Reads the Python literals that exporters write into models: untrusted text, so it never throws on
+// it.
 #pragma once
 
 #include <string>
@@ -17,14 +18,15 @@ struct python_literal {
     bool boolean = false;
     double number = 0;
     std::string text = {};
-    std::vector<python_literal> items = {};                         // of a list or tuple
+    std::vector<python_literal> items = {};                            // of a list or tuple
     std::vector<std::pair<python_literal, python_literal>> pairs = {}; // of a dict
 
     // The value of a dict's text key, or null.
     [[nodiscard]] const python_literal* find(std::string_view key) const noexcept;
 };
 
-// Garbage gives a value of kind nothing. Looks at no more than the first 256 KiB, nests no deeper than 8.
+// Garbage gives a value of kind nothing. Looks at no more than the first 256 KiB, nests no deeper
+// than 8.
 [[nodiscard]] python_literal parse_python_literal(std::string_view text);
 
 } // namespace vision

@@ -28,22 +28,34 @@ bool is_image(const fs::path& path) {
     std::string extension = path.extension().string();
     std::ranges::transform(extension, extension.begin(),
                            [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".bmp";
+    return extension == ".jpg" || extension == ".jpeg" || extension == ".png" ||
+           extension == ".bmp";
 }
 
-double sane_rate(double rate) { return std::isfinite(rate) && rate >= 0.1 && rate <= 1000 ? rate : default_rate; }
+double sane_rate(double rate) {
+    return std::isfinite(rate) && rate >= 0.1 && rate <= 1000 ? rate : default_rate;
+}
 
 // Up to a month at 400 frames/s; files claim up to -2^63, which no integer conversion survives.
 std::optional<std::int64_t> sane_count(double count) {
-    return count >= 1 && count <= 1e9 ? std::optional(static_cast<std::int64_t>(count)) : std::nullopt;
+    return count >= 1 && count <= 1e9 ? std::optional(static_cast<std::int64_t>(count))
+                                      : std::nullopt;
 }
 
 void rotate(const cv::Mat& from, int degrees, cv::Mat& to) {
     switch (degrees) {
-    case 90: cv::rotate(from, to, cv::ROTATE_90_CLOCKWISE); break;
-    case 180: cv::rotate(from, to, cv::ROTATE_180); break;
-    case 270: cv::rotate(from, to, cv::ROTATE_90_COUNTERCLOCKWISE); break;
-    default: from.copyTo(to); break;
+    case 90:
+        cv::rotate(from, to, cv::ROTATE_90_CLOCKWISE);
+        break;
+    case 180:
+        cv::rotate(from, to, cv::ROTATE_180);
+        break;
+    case 270:
+        cv::rotate(from, to, cv::ROTATE_90_COUNTERCLOCKWISE);
+        break;
+    default:
+        from.copyTo(to);
+        break;
     }
 }
 
@@ -72,8 +84,8 @@ public:
     }
 
 private:
-    // grab() walks over damaged packets by itself and fails only at the end of what can be read; a frame
-    // that was grabbed and cannot be retrieved is one bad frame in the middle.
+    // grab() walks over damaged packets by itself and fails only at the end of what can be read; a
+    // frame that was grabbed and cannot be retrieved is one bad frame in the middle.
     read_status next(cv::Mat* frame) override {
         if (!std::exchange(grabbed_ahead_, false) && !capture_.grab()) {
             return read_status::end;
@@ -157,7 +169,8 @@ private:
 std::vector<fs::path> images_in(const fs::path& folder) {
     std::vector<fs::path> files;
     std::error_code problem;
-    for (fs::directory_iterator entry(folder, problem), last; !problem && entry != last; entry.increment(problem)) {
+    for (fs::directory_iterator entry(folder, problem), last; !problem && entry != last;
+         entry.increment(problem)) {
         std::error_code ignored;
         if (is_image(entry->path()) && entry->is_regular_file(ignored)) {
             files.push_back(entry->path());
@@ -172,7 +185,9 @@ std::vector<fs::path> images_in(const fs::path& folder) {
 
 } // namespace
 
-read_status video_source::read(cv::Mat& frame) { return count(ended_ ? read_status::end : next(&frame)); }
+read_status video_source::read(cv::Mat& frame) {
+    return count(ended_ ? read_status::end : next(&frame));
+}
 
 read_status video_source::skip() { return count(ended_ ? read_status::end : next(nullptr)); }
 
@@ -210,8 +225,9 @@ std::unique_ptr<video_source> open_source(const fs::path& path) {
         return std::make_unique<image_files>(path, images_in(path));
     }
     if (!fs::is_regular_file(status)) {
-        fail(path, fs::exists(status) ? "neither a file nor a folder; allowed: a local video, image or folder"
-                                      : "no such file or folder; allowed: a local video, image or folder");
+        fail(path, fs::exists(status)
+                       ? "neither a file nor a folder; allowed: a local video, image or folder"
+                       : "no such file or folder; allowed: a local video, image or folder");
     }
     if (is_image(path)) {
         return std::make_unique<image_files>(path, std::vector{path});

@@ -36,16 +36,17 @@ public:
 
     [[nodiscard]] const source_info& info() const noexcept { return info_; }
 
-    // The next picture, 8-bit BGR, upright. `frame` keeps its memory where the size fits, and is the
-    // caller's: no later call touches it. Throws vision::error at the end of a source without any
-    // picture that could be decoded.
+    // The next picture, 8-bit BGR, upright. `frame` keeps its memory where the size fits, and is
+    // the caller's: no later call touches it. Throws vision::error at the end of a source without
+    // any picture that could be decoded.
     [[nodiscard]] read_status read(cv::Mat& frame);
     // Passes over one picture, cheaper than read(); for "every n-th".
     [[nodiscard]] read_status skip();
 
     // Index of the picture that was read or passed over last, from 0; the end does not count.
     [[nodiscard]] std::int64_t index() const noexcept { return next_ - 1; }
-    // The time of picture `index`, from the frame rate: timestamps in files are not always monotonic.
+    // The time of picture `index`, from the frame rate: timestamps in files are not always
+    // monotonic.
     [[nodiscard]] double seconds(std::int64_t index) const noexcept {
         return static_cast<double>(index) / info_.frames_per_second;
     }
@@ -70,8 +71,9 @@ private:
     bool ended_ = false;
 };
 
-// A local file or folder; anything else (URL, device, pattern) is refused, as is what holds no picture.
-// Folders: *.jpg, *.jpeg, *.png and *.bmp in the order of their names. Throws vision::error.
+// A local file or folder; anything else (URL, device, pattern) is refused, as is what holds no
+// picture. Folders: *.jpg, *.jpeg, *.png and *.bmp in the order of their names. Throws
+// vision::error.
 [[nodiscard]] std::unique_ptr<video_source> open_source(const std::filesystem::path& path);
 
 // Degrees clockwise from what OpenCV's CAP_PROP_ORIENTATION_META says: 4.6 turned the sign round.

@@ -21,7 +21,8 @@ TEST_CASE("overlap is shared area over joint area") {
 }
 
 TEST_CASE("the best of overlapping boxes of one class stays") {
-    std::vector boxes = {box(0, 0.5F, 0, 0, 10, 10), box(0, 0.9F, 0, 0, 10, 9), box(0, 0.4F, 50, 50, 60, 60)};
+    std::vector boxes = {box(0, 0.5F, 0, 0, 10, 10), box(0, 0.9F, 0, 0, 10, 9),
+                         box(0, 0.4F, 50, 50, 60, 60)};
     vision::suppress_overlaps(boxes, {});
     REQUIRE(boxes.size() == 2);
     CHECK(boxes[0].score == 0.9F);
@@ -30,7 +31,8 @@ TEST_CASE("the best of overlapping boxes of one class stays") {
 
 TEST_CASE("boxes of different classes never suppress each other, wherever they lie") {
     const float far = 1.0e6F; // where the shift-by-class trick runs out of float precision
-    std::vector boxes = {box(0, 0.9F, far, far, far + 10, far + 10), box(79, 0.8F, far, far, far + 10, far + 10)};
+    std::vector boxes = {box(0, 0.9F, far, far, far + 10, far + 10),
+                         box(79, 0.8F, far, far, far + 10, far + 10)};
     vision::suppress_overlaps(boxes, {});
     CHECK(boxes.size() == 2);
 }
@@ -45,7 +47,8 @@ TEST_CASE("an overlap of exactly the threshold stays") {
 
 TEST_CASE("a suppressed box suppresses nothing itself") {
     // The second overlaps the first and the third; the third overlaps the second only.
-    std::vector boxes = {box(0, 0.9F, 0, 0, 10, 10), box(0, 0.8F, 4, 0, 14, 10), box(0, 0.7F, 8, 0, 18, 10)};
+    std::vector boxes = {box(0, 0.9F, 0, 0, 10, 10), box(0, 0.8F, 4, 0, 14, 10),
+                         box(0, 0.7F, 8, 0, 18, 10)};
     vision::suppress_overlaps(boxes, {.iou = 0.3F});
     REQUIRE(boxes.size() == 2);
     CHECK(boxes[1].score == 0.7F);

@@ -53,15 +53,18 @@ class Detector(nn.Module):
         self.start_with_few_detections()
 
     def register_anchors(self):
-        """Cell centres (2 x anchors) and strides (1 x anchors), constants of the graph."""
+        """Cell centres (1 x 2 x anchors) and strides (1 x 4 x anchors), constants of the graph.
+
+        Strides are repeated for the four sides since OpenCV 4.6 does not broadcast them.
+        """
         centres, strides = [], []
         for stride in STRIDES:
             steps = (torch.arange(self.size // stride) + 0.5) * stride
             y, x = torch.meshgrid(steps, steps, indexing="ij")
             centres.append(torch.stack([x.flatten(), y.flatten()]))
             strides.append(torch.full((1, x.numel()), float(stride)))
-        self.register_buffer("centres", torch.cat(centres, 1), persistent=False)
-        self.register_buffer("strides", torch.cat(strides, 1), persistent=False)
+        self.register_buffer("centres", torch.cat(centres, 1)[None], persistent=False)
+        self.register_buffer("strides", torch.cat(strides, 1)[None].repeat(1, 4, 1), persistent=False)
 
     def start_with_few_detections(self):
         """Starting biases: boxes of 4 cells' side, scores of one percent."""
@@ -77,11 +80,14 @@ class Detector(nn.Module):
             features.append(lateral(x))
         for level in (1, 0):  # coarse levels tell the finer ones what surrounds a cell
             features[level] = features[level] + self.upsample(features[level + 1])
-        flat = [head(feature).reshape(-1, self.outputs, feature.shape[2] * feature.shape[3])
-                for head, feature in zip(self.heads, features)]
-        sides, logits = torch.cat(flat, 2).split((4, self.outputs - 4), 1)
+        # Counts and slices are constants, so that the exported graph computes no shapes.
+        flat = [head(feature).reshape(-1, self.outputs, (self.size // stride) ** 2)
+                for head, feature, stride in zip(self.heads, features, STRIDES)]
+        rows = torch.cat(flat, 2)
+        logits = rows[:, 4:self.outputs]
         # Distances from the cell's centre to the box's left, top, right and bottom.
-        left_top, right_bottom = (sides.exp() * self.strides).chunk(2, 1)
+        distances = rows[:, 0:4].exp() * self.strides
+        left_top, right_bottom = distances[:, 0:2], distances[:, 2:4]
         centre = self.centres + (right_bottom - left_top) * 0.5
         return torch.cat([centre, left_top + right_bottom], 1), logits
 

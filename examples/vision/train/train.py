@@ -126,7 +126,7 @@ def loss_of(model, images, all_boxes, all_classes):
     """(class loss, box loss) of one batch, each a sum divided by the targets' sum."""
     raw_boxes, logits = model.raw(images)
     predicted, logits = corners(raw_boxes.transpose(1, 2)), logits.transpose(1, 2)
-    centres, strides = model.centres.T, model.strides[0]
+    centres, strides = model.centres[0].T, model.strides[0, 0]
     wanted, box_loss = torch.zeros_like(logits), predicted.sum() * 0
     for index, (boxes, classes) in enumerate(zip(all_boxes, all_classes)):
         if len(boxes) == 0:
@@ -217,6 +217,9 @@ def export(model, path):
         input_names=["images"], output_names=["output0"],
         dynamic_axes={"images": {0: "batch"}, "output0": {0: "batch"}})
     graph = onnx.load(path)
+    anchors = model.strides.shape[2]
+    for axis, extent in ((1, model.outputs), (2, anchors)):  # the exporter may leave them open
+        graph.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = extent
     graph.doc_string = "Detector of circles, squares and triangles, made for tidegate's example."
     onnx.helper.set_model_props(graph, {
         "author": "tidegate",

@@ -33,6 +33,9 @@ public:
     completion_site(Handler const& handler, Executor const& executor)
         : completion_site(asio::get_associated_executor(handler, executor), executor, 0) {}
 
+    /// True if the handler's executor is the primitive's.
+    bool at_home() const noexcept { return !primitive_work_; }
+
     /// Never runs `function` inside the call.
     template <class Function, class Allocator>
     void post(Function&& function, Allocator const& allocator) {
@@ -102,6 +105,9 @@ public:
         }
     }
 
+    /// True if the handler runs on the primitive's own executor.
+    bool completes_at_home() const noexcept { return site_.at_home(); }
+
     auto cancellation_slot() const noexcept {
         return asio::get_associated_cancellation_slot(handler_);
     }
@@ -126,7 +132,7 @@ private:
 
     // The memory is given back before the handler runs or is posted, so that posting can use it
     // again. No memory for the posting leaves no way to keep the promise to complete: terminate.
-    static void finish(waiter* base, waiter::outcome how, void* argument) noexcept {
+    static void finish(waiter* base, waiter::outcome how, void* argument) {
         auto* const self = static_cast<wait_op*>(base);
         allocator_type allocator(allocator_of(self->handler_));
         completion<Handler, results> done{std::move(self->handler_),
@@ -135,12 +141,15 @@ private:
         completion_site<Handler, Executor> site(std::move(self->site_));
         self->~wait_op();
         std::allocator_traits<allocator_type>::deallocate(allocator, self, 1);
-        if (how != waiter::outcome::destroy) site.post(std::move(done), allocator);
+        if (how == waiter::outcome::complete_here) done();
+        else if (how != waiter::outcome::destroy) site.post(std::move(done), allocator);
     }
 
     template <class Results>
     static Results results_from(waiter::outcome how, void* argument) {
-        if (how == waiter::outcome::complete) return std::move(*static_cast<Results*>(argument));
+        if (how == waiter::outcome::complete || how == waiter::outcome::complete_here) {
+            return std::move(*static_cast<Results*>(argument));
+        }
         Results empty{};
         if (how == waiter::outcome::abort) {
             std::get<0>(empty) = to_failure<failure>(*static_cast<error_code*>(argument));

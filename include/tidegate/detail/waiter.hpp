@@ -46,13 +46,16 @@ public:
     void destroy() noexcept { finish_(this, outcome::destroy, nullptr); }
 
 protected:
-    enum class outcome { complete, abort, destroy };
-    using finish_fn = void (*)(waiter*, outcome, void* argument) noexcept;
+    enum class outcome { complete, complete_here, abort, destroy };
+    using finish_fn = void (*)(waiter*, outcome, void* argument); // throws if complete_here only
 
     explicit waiter(finish_fn how) noexcept : finish_(how) {}
     ~waiter() = default;
 
     void finish(void* results) noexcept { finish_(this, outcome::complete, results); }
+
+    /// Runs the handler inside the call, for those who already are where it is to run.
+    void finish_here(void* results) { finish_(this, outcome::complete_here, results); }
 
     std::shared_ptr<after_handler> afterwards_;
 
@@ -72,11 +75,11 @@ private:
 };
 
 /// A parked operation that completes with the arguments of `Signature`.
-template <class Signature>
+template <class Signature, class Base = waiter>
 class waiter_of;
 
-template <class Failure, class... Results>
-class waiter_of<void(Failure, Results...)> : public waiter {
+template <class Failure, class... Results, class Base>
+class waiter_of<void(Failure, Results...), Base> : public Base {
 public:
     using signature = void(Failure, Results...);
     using results = std::tuple<Failure, Results...>;
@@ -87,7 +90,7 @@ public:
     }
 
 protected:
-    using waiter::waiter;
+    using Base::Base;
 };
 
 /// Owns an operation that is neither parked nor finished.

@@ -77,6 +77,29 @@ protected:
     /// The room was closed. Called under the lock.
     virtual void on_close() noexcept {}
 
+    /// The time given to `set_alarm` has come; moves to `ready` as `after_departure` does. Called
+    /// under the lock, which is released before `complete`.
+    virtual void on_alarm(time_point now, waiter_list& ready) noexcept {
+        static_cast<void>(now);
+        static_cast<void>(ready);
+    }
+
+    /// Calls `on_alarm` at `at`, instead of at the time set before; `no_deadline` for never. Call
+    /// with the lock held. The context stays at work until then, or until `retire_timer_after`
+    /// found the timer idle.
+    void set_alarm(time_point at) {
+        alarm_ = at;
+        if (at == no_deadline || (armed_ && armed_for_ <= at)) return;
+        if (!timer_) timer_.emplace(executor_);
+        arm(at);
+    }
+
+    /// If nobody needs the timer any more, sees to it once the handler of `w` has run. To be called,
+    /// with the lock held, for an operation that leaves after the alarm was taken back.
+    void retire_timer_after(waiter& w) noexcept {
+        if (armed_ && !timer_needed()) w.afterwards_ = this->shared_from_this();
+    }
+
     /// An operation on its way into a list: connected to its cancellation slot, not yet parked.
     struct canceller {
         std::shared_ptr<waiting_room> room;
@@ -122,6 +145,21 @@ protected:
         forget(w);
     }
 
+    // The context is being destroyed: nothing may run any more, and the timer has to go while its
+    // service still exists.
+    void shutdown() noexcept override {
+        waiter_list all;
+        std::optional<timer> last_timer;
+        {
+            std::lock_guard lock(mutex_);
+            empty_into(all, true);
+            if (timer_) last_timer.emplace(std::move(*timer_));
+            timer_.reset();
+            armed_ = false;
+            ++arming_;
+        }
+    }
+
     mutable Mutex mutex_;
     bool closed_ = false;
 
@@ -134,7 +172,7 @@ private:
         if (!had_deadline) return;
         deadlines_.forget_one(directory_);
         // The last one to leave sees to the timer, once its handler has run (handler_finished).
-        if (!deadlines_.any()) w.afterwards_ = this->shared_from_this();
+        retire_timer_after(w);
     }
 
     void leave_early(waiter_id id) noexcept {
@@ -144,6 +182,7 @@ private:
         if (!w) return;
         unpark(*w);
         after_departure(ready);
+        retire_timer_after(*w);
         lock.unlock();
         w->abort(asio::error::operation_aborted);
         complete(ready);
@@ -154,6 +193,7 @@ private:
         {
             std::lock_guard lock(mutex_);
             empty_into(all, close);
+            if (!all.empty()) retire_timer_after(*all.front());
         }
         all.abort_all(ec);
     }
@@ -168,21 +208,6 @@ private:
         if (close && !closed_) {
             closed_ = true;
             on_close();
-        }
-    }
-
-    // The context is being destroyed: nothing may run any more, and the timer has to go while its
-    // service still exists.
-    void shutdown() noexcept override {
-        waiter_list all;
-        std::optional<timer> last_timer;
-        {
-            std::lock_guard lock(mutex_);
-            empty_into(all, true);
-            if (timer_) last_timer.emplace(std::move(*timer_));
-            timer_.reset();
-            armed_ = false;
-            ++arming_;
         }
     }
 
@@ -229,17 +254,27 @@ private:
                 expired.push_back(*w);
             }
             if (!expired.empty()) after_departure(ready);
-            if (deadlines_.any() && timer_) arm(deadlines_.earliest(directory_));
+            if (alarm_ <= now) {
+                alarm_ = no_deadline;
+                on_alarm(now, ready);
+            }
+            if (timer_ && !armed_ && timer_needed()) arm(next_need());
         }
         expired.abort_all(error::deadline_exceeded);
         complete(ready);
+    }
+
+    bool timer_needed() const noexcept { return deadlines_.any() || alarm_ != no_deadline; }
+
+    time_point next_need() {
+        return deadlines_.any() ? std::min(alarm_, deadlines_.earliest(directory_)) : alarm_;
     }
 
     // An idle timer would keep the context running. It is looked at after the handler of the last
     // operation with a deadline: mostly that starts the next wait, and the timer stays as it is.
     void handler_finished() noexcept override {
         std::lock_guard lock(mutex_);
-        if (!armed_ || deadlines_.any()) return;
+        if (!armed_ || timer_needed()) return;
         armed_ = false;
         ++arming_;
         timer_->cancel();
@@ -250,6 +285,7 @@ private:
     waiter_directory directory_;
     deadline_queue<time_point> deadlines_;
     std::optional<timer> timer_;
+    time_point alarm_ = no_deadline;
     bool armed_ = false;
     time_point armed_for_{};
     std::uint64_t arming_ = 0;

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: BSL-1.0
+// Handing jobs to worker threads: awaited by coroutines, and fire and forget.
+#include "asio_thread_pool.hpp"
+#include "bench.hpp"
+#include "coroutines.hpp"
+#include "mutex_pool.hpp"
+#include "tidegate_pool.hpp"
+
+#include <atomic>
+#include <cstddef>
+
+namespace {
+
+using namespace bench;
+
+struct empty_job {
+    void operator()() const {}
+};
+
+// Coroutines that await an empty job each and resume on their own executor, again and again.
+
+template <class Pool>
+asio::awaitable<void> await_jobs(run& r, Pool& pool) {
+    constexpr empty_job job;
+    while (r.more())
+        co_await pool.run(job);
+}
+
+// Both hops in the coroutine itself.
+template <>
+asio::awaitable<void> await_jobs(run& r, asio_hop& pool) {
+    constexpr empty_job job;
+    while (r.more()) {
+        co_await pool.there();
+        job();
+        co_await pool.back();
+    }
+}
+
+template <class Pool, std::size_t workers, int in_flight>
+void await_in_flight(run& r) {
+    asio::io_context context{1};
+    Pool pool(context, workers);
+    for (int i = 0; i < in_flight; ++i)
+        start(context, await_jobs(r, pool));
+    context.run();
+}
+
+group const awaited_one_by_one{[] {
+    row("await_1/tidegate", wall_time, await_in_flight<tidegate_pool, 1, 1>);
+    row("await_1/tidegate_async", wall_time, await_in_flight<tidegate_pool_async, 1, 1>);
+    row("await_1/asio_hop", wall_time, await_in_flight<asio_hop, 1, 1>);
+    row("await_1/asio_hop_child", wall_time, await_in_flight<asio_hop_child, 1, 1>);
+    row("await_1/asio_co_spawn", wall_time, await_in_flight<asio_co_spawn, 1, 1>);
+    row("await_1/mutex_pool", wall_time, await_in_flight<mutex_pool_post_back, 1, 1>);
+
+    claim("await_1",
+          ratio_of(time_of("await_1/tidegate"),
+                   fastest_of({"await_1/asio_hop", "await_1/asio_hop_child"})),
+          at_most(1.1));
+
+    row("await_1_on_2_workers/tidegate", wall_time, await_in_flight<tidegate_pool, 2, 1>);
+    row("await_1_on_2_workers/asio_hop", wall_time, await_in_flight<asio_hop, 2, 1>);
+    row("await_1_on_2_workers/asio_hop_child", wall_time, await_in_flight<asio_hop_child, 2, 1>);
+    row("await_1_on_2_workers/asio_co_spawn", wall_time, await_in_flight<asio_co_spawn, 2, 1>);
+    row("await_1_on_2_workers/mutex_pool", wall_time, await_in_flight<mutex_pool_post_back, 2, 1>);
+}};
+
+group const awaited_by_64{[] {
+    row("await_64/tidegate", wall_time, await_in_flight<tidegate_pool, 1, 64>);
+    row("await_64/tidegate_async", wall_time, await_in_flight<tidegate_pool_async, 1, 64>);
+    row("await_64/asio_hop", wall_time, await_in_flight<asio_hop, 1, 64>);
+    row("await_64/asio_hop_child", wall_time, await_in_flight<asio_hop_child, 1, 64>);
+    row("await_64/asio_co_spawn", wall_time, await_in_flight<asio_co_spawn, 1, 64>);
+    row("await_64/mutex_pool", wall_time, await_in_flight<mutex_pool_post_back, 1, 64>);
+
+    claim("await_64",
+          ratio_of(time_of("await_64/tidegate"),
+                   fastest_of({"await_64/asio_hop", "await_64/asio_hop_child"})),
+          at_most(0.8));
+
+    row("await_64_on_2_workers/tidegate", wall_time, await_in_flight<tidegate_pool, 2, 64>);
+    row("await_64_on_2_workers/asio_hop", wall_time, await_in_flight<asio_hop, 2, 64>);
+    row("await_64_on_2_workers/asio_hop_child", wall_time, await_in_flight<asio_hop_child, 2, 64>);
+    row("await_64_on_2_workers/asio_co_spawn", wall_time, await_in_flight<asio_co_spawn, 2, 64>);
+    row("await_64_on_2_workers/mutex_pool", wall_time,
+        await_in_flight<mutex_pool_post_back, 2, 64>);
+}};
+
+// Jobs that nobody awaits. A lap posts many and waits until the last of them ran.
+
+constexpr int jobs_a_lap = 20'000;
+
+template <class Pool, std::size_t workers>
+void detach(run& r) {
+    asio::io_context context{1};
+    std::atomic<bool> last_ran = false;
+    Pool pool(context, workers);
+    while (r.more(jobs_a_lap)) {
+        last_ran = false;
+        for (int i = 1; i < jobs_a_lap; ++i)
+            pool.post(empty_job());
+        pool.post([&] {
+            last_ran = true;
+            last_ran.notify_one();
+        });
+        last_ran.wait(false);
+    }
+}
+
+group const detached{[] {
+    row("detached/tidegate", wall_time, detach<tidegate_pool, 1>);
+    row("detached/asio_thread_pool", wall_time, detach<asio_hop, 1>);
+    row("detached/mutex_pool", wall_time, detach<mutex_pool, 1>);
+
+    claim("detached", ratio_of("detached/tidegate", "detached/asio_thread_pool"), at_most(0.75));
+
+    row("detached_on_2_workers/tidegate", wall_time, detach<tidegate_pool, 2>);
+    row("detached_on_2_workers/asio_thread_pool", wall_time, detach<asio_hop, 2>);
+    row("detached_on_2_workers/mutex_pool", wall_time, detach<mutex_pool, 2>);
+}};
+
+} // namespace

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: BSL-1.0
+// A fixed set of objects that are lent and come back: buffers, decoders, sessions.
+#pragma once
+
+#include <tidegate/detail/check_option.hpp>
+#include <tidegate/detail/deadline.hpp>
+#include <tidegate/detail/initiation.hpp>
+#include <tidegate/detail/waiting_room.hpp>
+#include <tidegate/null_mutex.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+TIDEGATE_BEGIN_NAMESPACE
+
+namespace detail {
+template <class T, class Clock, class Executor, class Mutex>
+class object_pool_state;
+struct acquire_object;
+} // namespace detail
+
+/// An object on loan. It goes back to its pool when this goes, on any thread; if the pool has gone
+/// by then, the object is destroyed.
+template <class T, class Clock, class Executor, class Mutex>
+class [[nodiscard]] basic_lease {
+public:
+    /// Holds nothing.
+    basic_lease() noexcept = default;
+    basic_lease(basic_lease&& other) noexcept = default;
+    basic_lease& operator=(basic_lease&& other) noexcept {
+        if (this != &other) {
+            release();
+            state_ = std::move(other.state_);
+            object_ = std::move(other.object_);
+        }
+        return *this;
+    }
+    ~basic_lease() { release(); }
+
+    explicit operator bool() const noexcept { return object_ != nullptr; }
+    T& operator*() const noexcept { return *object_; }
+    T* operator->() const noexcept { return object_.get(); }
+    T* get() const noexcept { return object_.get(); }
+
+    /// Gives the object back now; no effect when none is held. Wakes the first waiter by posting.
+    void release() noexcept {
+        if (auto const pool = std::move(state_)) pool->give_back(std::move(object_));
+    }
+
+private:
+    template <class, class, class, class>
+    friend class detail::object_pool_state;
+    using state = detail::object_pool_state<T, Clock, Executor, Mutex>;
+
+    basic_lease(std::shared_ptr<state> s, std::unique_ptr<T> object) noexcept
+        : state_(std::move(s)), object_(std::move(object)) {}
+
+    std::shared_ptr<state> state_;
+    std::unique_ptr<T> object_;
+};
+
+/// A pool of objects, all made at the start.
+///
+/// Guarantees: an object is with at most one lease. Waiters are served first in, first out. The
+/// object that came back last is lent first, while it is in the caches. Steady state allocates
+/// nothing but the waiting operations.
+///
+/// Executors, cancellation, deadlines, destruction and thread safety are those of
+/// `basic_semaphore`. A lease that was granted to an operation whose handler is destroyed uncalled
+/// comes back.
+template <class T, class Clock = std::chrono::steady_clock,
+          class Executor = boost::asio::any_io_executor, class Mutex = std::mutex>
+class basic_object_pool {
+    using state = detail::object_pool_state<T, Clock, Executor, Mutex>;
+    using default_token = detail::default_token_t<Executor>;
+
+public:
+    using executor_type = Executor;
+    using clock_type = Clock;
+    using duration = typename Clock::duration;
+    using time_point = typename Clock::time_point;
+    using lease = basic_lease<T, Clock, Executor, Mutex>;
+    using signature = void(error_code, lease);
+
+    /// Calls `make()` `size` times (1 to 2^24, otherwise throws std::invalid_argument) for a
+    /// std::unique_ptr<T> each; what it throws passes through.
+    template <class Factory>
+    basic_object_pool(executor_type executor, std::size_t size, Factory make)
+        : state_(state::make(executor, size, make)) {}
+
+    template <class Context, class Factory>
+        requires std::is_convertible_v<Context&, boost::asio::execution_context&>
+    basic_object_pool(Context& context, std::size_t size, Factory make)
+        : basic_object_pool(executor_type(context.get_executor()), size, std::move(make)) {}
+
+    /// The moved-from pool may only be destroyed.
+    basic_object_pool(basic_object_pool&&) noexcept = default;
+    basic_object_pool& operator=(basic_object_pool&&) = delete;
+    ~basic_object_pool() {
+        if (state_) state_->close();
+    }
+
+    executor_type get_executor() const noexcept { return state_->executor(); }
+
+    /// An object if one is there and nobody waits; otherwise an empty lease.
+    lease try_acquire() noexcept { return state_->try_acquire(); }
+
+    /// Borrows an object, waiting in line for one. Completion signature: `void(error_code, lease)`.
+    /// Errors: `operation_aborted`, `error::closed`; with a deadline also
+    /// `error::deadline_exceeded`.
+    template <boost::asio::completion_token_for<signature> Token = default_token>
+    auto async_acquire(Token&& token = Token()) {
+        return initiate<Token>(state::no_deadline, token);
+    }
+    template <boost::asio::completion_token_for<signature> Token = default_token>
+    auto async_acquire_for(duration timeout, Token&& token = Token()) {
+        return initiate<Token>(detail::deadline_in<Clock>(timeout), token);
+    }
+    template <boost::asio::completion_token_for<signature> Token = default_token>
+    auto async_acquire_until(time_point deadline, Token&& token = Token()) {
+        return initiate<Token>(deadline, token);
+    }
+
+    /// For coroutines: tries first, and suspends only if it must. Throws
+    /// boost::system::system_error with the errors of `async_acquire`.
+    template <class CoroutineExecutor = executor_type>
+    boost::asio::awaitable<lease, CoroutineExecutor> acquire() {
+        if (lease taken = try_acquire()) co_return taken;
+        co_return co_await async_acquire(boost::asio::deferred);
+    }
+
+    /// All objects, lent or not.
+    std::size_t size() const noexcept { return state_->size(); }
+    /// Objects that are not lent at this moment.
+    std::size_t idle() const noexcept { return state_->idle(); }
+    std::size_t waiting() const noexcept { return state_->waiting(); }
+
+    /// Completes all waiting operations, and all later ones, with `error::closed`, and destroys
+    /// the objects: the idle ones now, the others as they come back.
+    void close() noexcept { state_->close(); }
+
+private:
+    template <class Token>
+    auto initiate(time_point deadline, std::remove_reference_t<Token>& token) {
+        return boost::asio::async_initiate<Token, signature>(
+            detail::initiation<state, detail::acquire_object>(*state_), token, deadline);
+    }
+
+    std::shared_ptr<state> state_;
+};
+
+template <class T>
+using object_pool = basic_object_pool<T>;
+
+TIDEGATE_END_NAMESPACE
+
+#include <tidegate/impl/object_pool.hpp>
