@@ -56,7 +56,7 @@ packages_for() {
     test) echo "$build ccache $vision $catch pkg-config" ;;
     sanitize) echo "$build ccache libfmt-dev $catch clang-19 libclang-rt-19-dev llvm-19" ;;
     bench) echo "$build ccache $vision libbenchmark-dev" ;;
-    lint) echo "git clang-format-19 clang-tidy-19 shellcheck" ;;
+    lint) echo "git g++ clang-format-19 clang-tidy-19 shellcheck" ;;
     docs) echo "doxygen" ;;
     *) fail "unknown set of dependencies '$1'" ;;
   esac
@@ -177,7 +177,7 @@ need_one() {
   # shellcheck disable=SC2046
   install_packages $(packages_for "$1")
   case $1 in
-    demo | test | bench | sanitize) unpack boost trixie "libboost$boost_version-dev" "$boost_version" ;;
+    demo | test | bench | sanitize | lint) unpack boost trixie "libboost$boost_version-dev" "$boost_version" ;;
   esac
   [ "$(debian_release)" = 12 ] || return 0
   case $1 in

@@ -57,8 +57,8 @@ private:
 
 /// What a batcher has done so far. The mean batch is `items / batches`.
 struct batcher_stats {
-    std::uint64_t batches = 0; ///< executed, failed ones too
-    std::uint64_t items = 0;   ///< in those
+    std::uint64_t batches = 0;          ///< executed, failed ones too
+    std::uint64_t items = 0;            ///< in those
     std::vector<std::uint64_t> by_size; ///< by_size[n]: batches of n items; n up to max_size
     std::array<std::uint64_t, core::batch_reasons> by_reason{}; ///< indexed by batch_reason
 
@@ -88,12 +88,12 @@ struct submit_item;
 /// fails them all with `error::result_count_mismatch`. `In` must be nothrow move constructible,
 /// `Out` default constructible and nothrow move constructible.
 ///
-/// Executors: handlers run on their associated executor, by default the pool's. Cancellation, thread
-/// safety and destruction are those of `basic_semaphore`. When the pool is closed first, what is
-/// queued fails with `error::closed`.
+/// Executors: handlers run on their associated executor, by default the pool's. Cancellation,
+/// thread safety and destruction are those of `basic_semaphore`. When the pool is closed first,
+/// what is queued fails with `error::closed`.
 ///
-/// One allocation an item, from its handler's associated allocator, and two vectors a batch; at most
-/// one timer for all batches.
+/// One allocation an item, from its handler's associated allocator, and two vectors a batch; at
+/// most one timer for all batches.
 template <class In, class Out, class Clock = std::chrono::steady_clock,
           class Executor = boost::asio::any_io_executor>
 class basic_batcher {

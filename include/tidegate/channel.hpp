@@ -145,13 +145,13 @@ public:
     }
 
     /// Waits for one value and takes up to `max` (at least 1) that are there. Completion signature:
-    /// `void(error_code, std::vector<T>)`; errors as `async_receive`. O(values taken), allocates the
-    /// vector.
+    /// `void(error_code, std::vector<T>)`; errors as `async_receive`. O(values taken), allocates
+    /// the vector.
     template <boost::asio::completion_token_for<receive_some_signature> Token = default_token>
     auto async_receive_some(std::size_t max, Token&& token = Token()) {
         auto take_more = [kept = state_, max](error_code ec, T first) {
-            return boost::asio::deferred.values(
-                ec, ec ? std::vector<T>() : kept->take(std::move(first), max));
+            return boost::asio::deferred.values(ec, ec ? std::vector<T>()
+                                                       : kept->take(std::move(first), max));
         };
         return async_receive(boost::asio::deferred(std::move(take_more)))(
             std::forward<Token>(token));

@@ -30,8 +30,8 @@ struct get_lazy;
 /// caller that is cancelled leaves alone; the load goes on for the others, and its value is kept.
 ///
 /// Executors: the loader runs on the pool, handlers on their associated executor, by default the
-/// pool's. Cancellation, thread safety and destruction are those of `basic_semaphore`. When the pool
-/// is closed first, a load that has not started fails with `error::closed`.
+/// pool's. Cancellation, thread safety and destruction are those of `basic_semaphore`. When the
+/// pool is closed first, a load that has not started fails with `error::closed`.
 template <class T, class Executor = boost::asio::any_io_executor>
 class basic_lazy {
     using state = detail::lazy_state<T, Executor>;

@@ -39,9 +39,9 @@ struct operation_summary {
 /// made on first use and stay.
 ///
 /// Thread safety: all members may be called from any thread. A timer may be stopped on another
-/// thread than it was started on, so it may live across `co_await`. It must not outlive the monitor.
-/// Cost: two clock readings and one short lock a measurement, plus a look-up by name; no allocation
-/// once the operation is known.
+/// thread than it was started on, so it may live across `co_await`. It must not outlive the
+/// monitor. Cost: two clock readings and one short lock a measurement, plus a look-up by name; no
+/// allocation once the operation is known.
 template <class Clock = std::chrono::steady_clock>
 class basic_monitor {
     struct operation {

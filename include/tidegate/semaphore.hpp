@@ -147,8 +147,8 @@ public:
 
     // Without waiting ---------------------------------------------------------------------------
 
-    /// Takes `n` permits if they are there and nobody waits; otherwise returns an empty permit. Also
-    /// empty when closed, or when `n` is zero or more than the capacity. Never allocates.
+    /// Takes `n` permits if they are there and nobody waits; otherwise returns an empty permit.
+    /// Also empty when closed, or when `n` is zero or more than the capacity. Never allocates.
     permit try_acquire(std::size_t n = 1) noexcept { return state_->try_acquire(n); }
 
     // Waiting -----------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ TIDEGATE_BEGIN_NAMESPACE
 /// `expires_at(time_point)`, `cancel()` and `async_wait(handler)` with Asio's meaning.
 template <class Clock, class Executor>
 struct timer_for {
-    using type = boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>, Executor>;
+    using type =
+        boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>, Executor>;
 };
 
 template <class Clock, class Executor>

@@ -169,8 +169,8 @@ public:
     // Submitting --------------------------------------------------------------------------------
 
     /// Runs `job()` on the pool. Completion signature: `void(std::exception_ptr, R)` for a job that
-    /// returns `R`, `void(std::exception_ptr)` for void. `R` must be default constructible (`submit`
-    /// needs less).
+    /// returns `R`, `void(std::exception_ptr)` for void. `R` must be default constructible
+    /// (`submit` needs less).
     template <class Function,
               boost::asio::completion_token_for<signature_of<Function>> Token = default_token>
     auto async_submit(Function&& job, Token&& token = Token()) {

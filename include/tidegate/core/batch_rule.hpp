@@ -12,10 +12,10 @@ namespace core {
 
 /// Why a batch took no more items.
 enum class batch_reason {
-    full,   ///< it has the largest size
-    idle,   ///< an executor was idle: what was there had to do
-    delay,  ///< its oldest item had waited for the longest delay
-    flush,  ///< it was asked for, or nothing more will come
+    full,  ///< it has the largest size
+    idle,  ///< an executor was idle: what was there had to do
+    delay, ///< its oldest item had waited for the longest delay
+    flush, ///< it was asked for, or nothing more will come
 };
 inline constexpr std::size_t batch_reasons = 4;
 

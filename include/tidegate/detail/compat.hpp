@@ -28,8 +28,8 @@ namespace asio = boost::asio;
 /// The executor's own default token; `deferred` where Boost names none (before 1.86).
 template <class Executor>
 using default_token_t =
-    std::conditional_t<std::is_void_v<asio::default_completion_token_t<Executor>>,
-                       asio::deferred_t, asio::default_completion_token_t<Executor>>;
+    std::conditional_t<std::is_void_v<asio::default_completion_token_t<Executor>>, asio::deferred_t,
+                       asio::default_completion_token_t<Executor>>;
 
 /// A callable that is passed as a temporary into an awaited call is destroyed twice by g++ 12.2;
 /// harmless only when destroying it does nothing.

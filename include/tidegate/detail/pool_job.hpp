@@ -69,9 +69,9 @@ public:
     static constexpr std::size_t room = 64;
 
     template <class Function>
-    static constexpr bool fits = sizeof(Function) <= room &&
-                                 alignof(Function) <= alignof(std::max_align_t) &&
-                                 std::is_nothrow_move_constructible_v<Function>;
+    static constexpr bool fits =
+        sizeof(Function) <= room && alignof(Function) <= alignof(std::max_align_t) &&
+        std::is_nothrow_move_constructible_v<Function>;
 
     detached_job() noexcept : pool_job(&detached_job::drop, &detached_job::call) {
         is_detached = true;

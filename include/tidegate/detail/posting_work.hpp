@@ -33,9 +33,9 @@ public:
     }
 
 private:
-    decltype(asio::prefer(asio::require(std::declval<Executor const&>(),
-                                        asio::execution::blocking.never),
-                          asio::execution::outstanding_work.tracked)) executor_;
+    decltype(asio::prefer(
+        asio::require(std::declval<Executor const&>(), asio::execution::blocking.never),
+        asio::execution::outstanding_work.tracked)) executor_;
 };
 
 /// Most often there is an io_context behind the type-erased executor. Asking for it once saves

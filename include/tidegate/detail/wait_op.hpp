@@ -81,9 +81,8 @@ struct completion {
         // Here, where the handler runs, and not on the waking thread: a slot belongs to the
         // handler's executor.
         if (clear_slot) asio::get_associated_cancellation_slot(handler).clear();
-        std::apply(
-            [this](auto&&... values) { std::move(handler)(std::move(values)...); },
-            std::move(results));
+        std::apply([this](auto&&... values) { std::move(handler)(std::move(values)...); },
+                   std::move(results));
     }
 };
 
@@ -122,7 +121,8 @@ private:
     template <class... NodeArguments>
     wait_op(Handler&& handler, Executor const& executor, NodeArguments&&... arguments)
         : Node(&wait_op::finish, std::forward<NodeArguments>(arguments)...),
-          site_(handler, executor), handler_(std::move(handler)) {}
+          site_(handler, executor),
+          handler_(std::move(handler)) {}
 
     static auto allocator_of(Handler const& handler) noexcept {
         return asio::get_associated_allocator(handler, asio::recycling_allocator<void>());

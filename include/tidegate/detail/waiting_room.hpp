@@ -56,8 +56,9 @@ public:
 
 protected:
     explicit waiting_room(Executor const& executor)
-        : executor_(executor), registry_(shutdown_service::registry_of(
-                                   asio::query(executor, asio::execution::context))) {}
+        : executor_(executor),
+          registry_(
+              shutdown_service::registry_of(asio::query(executor, asio::execution::context))) {}
 
     ~waiting_room() { registry_->leave(*this); }
 
@@ -94,8 +95,8 @@ protected:
         arm(at);
     }
 
-    /// If nobody needs the timer any more, sees to it once the handler of `w` has run. To be called,
-    /// with the lock held, for an operation that leaves after the alarm was taken back.
+    /// If nobody needs the timer any more, sees to it once the handler of `w` has run. To be
+    /// called, with the lock held, for an operation that leaves after the alarm was taken back.
     void retire_timer_after(waiter& w) noexcept {
         if (armed_ && !timer_needed()) w.afterwards_ = this->shared_from_this();
     }
@@ -232,11 +233,11 @@ private:
     void arm(time_point deadline) {
         timer_->expires_at(deadline);
         armed_ = false;
-        timer_->async_wait(asio::bind_allocator(
-            asio::recycling_allocator<void>(),
-            [room = this->shared_from_this(), arming = ++arming_](error_code) {
-                room->timer_fired(arming);
-            }));
+        timer_->async_wait(
+            asio::bind_allocator(asio::recycling_allocator<void>(),
+                                 [room = this->shared_from_this(), arming = ++arming_](error_code) {
+                                     room->timer_fired(arming);
+                                 }));
         armed_ = true;
         armed_for_ = deadline;
     }

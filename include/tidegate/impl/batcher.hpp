@@ -39,8 +39,7 @@ private:
 template <class In, class Out, class Clock, class Executor>
 class batcher_state final : public delivering_room<Clock, Executor> {
     static_assert(std::is_nothrow_move_constructible_v<In>, "items must move without throwing");
-    static_assert(std::is_default_constructible_v<Out> &&
-                      std::is_nothrow_move_constructible_v<Out>,
+    static_assert(std::is_default_constructible_v<Out> && std::is_nothrow_move_constructible_v<Out>,
                   "results need a default state and must move without throwing");
 
     using room = delivering_room<Clock, Executor>;
@@ -59,7 +58,8 @@ public:
 
     template <class Run>
     batcher_state(basic_worker_pool<Executor>& pool, batcher_options const& settings, Run run)
-        : room(pool.get_executor()), pool_(worker_pool_access::state_of(pool)),
+        : room(pool.get_executor()),
+          pool_(worker_pool_access::state_of(pool)),
           run_([run = std::make_shared<Run>(std::move(run))](std::span<In> items) {
               return (*run)(items);
           }),

@@ -132,7 +132,9 @@ public:
     }
 
     std::size_t capacity() const noexcept { return buffer_.capacity(); }
-    std::size_t size() const noexcept { return locked([this] { return buffer_.size(); }); }
+    std::size_t size() const noexcept {
+        return locked([this] { return buffer_.size(); });
+    }
     std::size_t waiting_senders() const noexcept {
         return locked([this] { return senders_.size(); });
     }

@@ -81,7 +81,8 @@ private:
         std::shared_ptr<T> value;
         try {
             value = load_();
-            if (!value) throw std::logic_error("tidegate: the loader of a lazy value returned null");
+            if (!value)
+                throw std::logic_error("tidegate: the loader of a lazy value returned null");
         } catch (...) {
             failure = std::current_exception();
         }

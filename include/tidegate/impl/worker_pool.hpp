@@ -60,13 +60,19 @@ public:
     }
 
     worker_pool_options const& settings() const noexcept { return settings_; }
-    std::size_t queued() const noexcept { return locked([this] { return queue_.size(); }); }
-    std::size_t waiting() const noexcept { return locked([this] { return waiting_.size(); }); }
+    std::size_t queued() const noexcept {
+        return locked([this] { return queue_.size(); });
+    }
+    std::size_t waiting() const noexcept {
+        return locked([this] { return waiting_.size(); });
+    }
     bool accepts() const noexcept {
         std::lock_guard lock(this->mutex_);
         return !this->closed_ && !draining_;
     }
-    std::size_t active() const noexcept { return locked([this] { return active_; }); }
+    std::size_t active() const noexcept {
+        return locked([this] { return active_; });
+    }
 
     template <class Handler, class Function>
     void start(submit_job, Handler&& handler, Function job) {
@@ -203,9 +209,7 @@ private:
         return job;
     }
 
-    void keep_for_reuse(detached_job& job) noexcept {
-        job.next_free = std::exchange(free_, &job);
-    }
+    void keep_for_reuse(detached_job& job) noexcept { job.next_free = std::exchange(free_, &job); }
 
     void take_all(waiter_list& all) noexcept override {
         all.append(waiting_);

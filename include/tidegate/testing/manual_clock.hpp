@@ -16,8 +16,8 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace testing {
 
-/// A clock for tests and simulations. A primitive that takes a `Clock` parameter waits on it without
-/// any real time passing:
+/// A clock for tests and simulations. A primitive that takes a `Clock` parameter waits on it
+/// without any real time passing:
 ///
 ///     using semaphore = tidegate::basic_semaphore<testing::manual_clock>;
 ///     ...

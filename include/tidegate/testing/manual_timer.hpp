@@ -18,8 +18,9 @@ struct wait_for_alarm {};
 
 /// A waiting room whose own deadlines are not used: the manual clock rings instead.
 template <class Clock, class Executor>
-class manual_timer_state final : public waiting_room<std::chrono::steady_clock, Executor, std::mutex>,
-                                 public Clock::alarm {
+class manual_timer_state final
+    : public waiting_room<std::chrono::steady_clock, Executor, std::mutex>,
+      public Clock::alarm {
     using room = waiting_room<std::chrono::steady_clock, Executor, std::mutex>;
 
 public:

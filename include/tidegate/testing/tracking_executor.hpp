@@ -39,14 +39,14 @@ public:
 
     template <class Function>
     void execute(Function&& function) const {
-        inner_.execute([f = std::decay_t<Function>(std::forward<Function>(function)),
-                        id = id_]() mutable {
-            struct scope {
-                int const before;
-                ~scope() { running() = before; }
-            } const restore{std::exchange(running(), id)};
-            std::move(f)();
-        });
+        inner_.execute(
+            [f = std::decay_t<Function>(std::forward<Function>(function)), id = id_]() mutable {
+                struct scope {
+                    int const before;
+                    ~scope() { running() = before; }
+                } const restore{std::exchange(running(), id)};
+                std::move(f)();
+            });
     }
 
     template <class Property>

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "frame_stages.hpp"
+
+#include "error.hpp"
+#include "letterbox.hpp"
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+
+namespace vision {
+
+namespace asio = boost::asio;
+using stages_ptr = std::shared_ptr<frame_stages>;
+
+namespace {
+
+std::unique_ptr<frame_slot> make_slot(std::size_t bytes) {
+    auto slot = std::make_unique<frame_slot>();
+    slot->prepared.resize(bytes);
+    return slot;
+}
+
+// On the decode pool. False at the end.
+bool read_next(frame_stages& stages, frame_slot& slot) {
+    video_source& source = *stages.source;
+    for (;;) {
+        auto const timer = stages.shared.monitor.measure("decode");
+        std::int64_t const next = source.index() + 1;
+        bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
+        read_status const status = wanted ? source.read(slot.picture) : source.skip();
+        if (status == read_status::end) return false;
+        if (!wanted || status == read_status::skipped) continue;
+        slot.index = source.index();
+        slot.image_name = source.image_name();
+        return true;
+    }
+}
+
+// On the compute pool.
+void prepare(frame_stages& stages, frame_slot& slot) {
+    auto const timer = stages.shared.monitor.measure("letterbox");
+    slot.plan = stages.model->model.plan({slot.picture.cols, slot.picture.rows});
+    apply_letterbox(slot.picture, slot.plan, slot.prepared);
+}
+
+asio::awaitable<void> read_frames(stages_ptr stages) {
+    while (!stages->ending()) {
+        frame_pool::lease slot = co_await stages->slots.acquire();
+        auto read = [&stages, &slot] { return read_next(*stages, *slot); };
+        if (!co_await stages->shared.decode.submit(read)) break;
+        co_await stages->decoded.send(std::move(slot));
+    }
+}
+
+asio::awaitable<void> infer_frames(stages_ptr stages, std::shared_ptr<std::int64_t> numbers) {
+    while (auto slot = co_await stages->decoded.receive()) {
+        // Numbered here: `decoded` keeps the order, and stages on one executor take turns.
+        finished_frame frame{(*numbers)++, {}};
+        if (!stages->ending()) {
+            auto prepare_slot = [&stages, &slot] { prepare(*stages, **slot); };
+            co_await stages->shared.compute.submit(prepare_slot);
+            frame.result = co_await stages->model->batches.submit(std::move(*slot));
+        }
+        co_await stages->done.send(std::move(frame));
+    }
+}
+
+// When a stage ends, well or badly, those behind it must hear of it.
+auto when_ended(stages_ptr stages, bool reader) {
+    return [stages, reader](std::exception_ptr why) {
+        if (why) stages->fail(why);
+        if (reader) stages->decoded.close();
+        if (--stages->running == 0) stages->done.close();
+    };
+}
+
+} // namespace
+
+frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
+                           std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
+                           std::size_t slot_count, std::size_t every_nth)
+    : shared(e),
+      model(std::move(loaded)),
+      source(std::move(from)),
+      every_n(every_nth),
+      slots(executor, slot_count, [this] { return make_slot(model->model.picture_bytes()); }),
+      decoded(executor, slot_count),
+      done(executor, slot_count) {}
+
+void frame_stages::fail(std::exception_ptr why) {
+    if (!failure && !shared.stopped()) failure = std::move(why);
+    slots.close();
+    decoded.close();
+}
+
+void start_stages(asio::any_io_executor executor, stages_ptr stages) {
+    // Enough frames under way for every worker to find a full batch.
+    std::size_t const wide =
+        stages->model->tuned.chosen.workers * stages->model->tuned.chosen.batch;
+    std::size_t const inferring = std::min(stages->slots.size(), 2 * wide + 1);
+    stages->running = 1 + inferring;
+    asio::co_spawn(executor, read_frames(stages), when_ended(stages, true));
+    auto const numbers = std::make_shared<std::int64_t>(0);
+    for (std::size_t i = 0; i < inferring; ++i) {
+        asio::co_spawn(executor, infer_frames(stages, numbers), when_ended(stages, false));
+    }
+}
+
+} // namespace vision

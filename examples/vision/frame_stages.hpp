@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSL-1.0
+// The stages of a video that run beside each other: reading, and preparing with inferring.
+#pragma once
+
+#include "engine.hpp"
+#include "video_source.hpp"
+
+#include <tidegate/channel.hpp>
+
+#include <exception>
+#include <memory>
+
+namespace vision {
+
+// A frame that has been through inference, or fell out of it.
+struct finished_frame {
+    std::int64_t number = 0; // among those inferred, without gaps
+    std::optional<detected_frame> result;
+};
+
+// What the stages of one video share. Every stage holds it, so none outlives it.
+struct frame_stages {
+    frame_stages(boost::asio::any_io_executor executor, engine& e,
+                 std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
+                 std::size_t slots, std::size_t every_nth);
+
+    // The first failure ends the video; later ones are its consequences.
+    void fail(std::exception_ptr why);
+    [[nodiscard]] bool ending() const noexcept { return failure || shared.stopped(); }
+
+    engine& shared;
+    std::shared_ptr<loaded_model> model;
+    std::unique_ptr<video_source> source; // used by the decode pool only, one job at a time
+    std::size_t every_n;
+    frame_pool slots;
+    tidegate::channel<frame_pool::lease> decoded;
+    tidegate::channel<finished_frame> done; // closed once all stages have ended
+    std::exception_ptr failure;
+    std::size_t running = 0; // stages
+};
+
+// Starts the stages on `executor`; their results arrive in `done`, in any order.
+void start_stages(boost::asio::any_io_executor executor, std::shared_ptr<frame_stages> stages);
+
+} // namespace vision

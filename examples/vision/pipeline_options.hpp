@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSL-1.0
+// What a user can say about a run, and its checks.
+#pragma once
+
+#include "detector.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+
+namespace vision {
+
+struct engine_options {
+    detector_options model;
+    // Unset: calibrated when the model is loaded.
+    std::optional<std::size_t> batch;       // 1..64
+    std::optional<std::size_t> workers;     // 1..64, inferences at once
+    std::chrono::milliseconds max_delay{0}; // 0..10000, how long a batch waits to fill; 0: never
+};
+
+struct video_options {
+    std::filesystem::path source;
+    std::filesystem::path out; // a folder; made if it is not there
+    std::size_t frames_in_flight =
+        0;                   // 2..1024, the memory's bound; 0: as many as keep workers busy
+    std::size_t every_n = 1; // 1..100000, infer every n-th frame only
+    std::size_t chunk = 30;  // 1..100000, frames between two partial results
+    bool annotate = true;    // write the video with boxes
+};
+
+// Throw vision::error naming the option, its value and the allowed range.
+void check(const engine_options& options);
+void check(const video_options& options);
+
+} // namespace vision
