@@ -51,7 +51,7 @@ found '[[:blank:]]+$' '*.[chip]pp' '*.cmake' '*CMakeLists.txt' '*.sh' '*.md' dev
 diff <(sed -n '/^```cpp$/,/^```$/p' README.md | sed '1d;$d') <(sed '1,/word for word/d' tests/consumers/readme.cpp) |
   check "README.md shows tests/consumers/readme.cpp"
 files '*.md' | while read -r file; do
-  grep -oE '\]\([^)#]+' "$file" | cut -c3- | grep -v '://' | while read -r target; do
+  grep -oE '\]\([A-Za-z0-9_./-]+[)#]' "$file" | grep -oE '[A-Za-z0-9_./-]+' | while read -r target; do
     [ -e "$(dirname "$file")/$target" ] || echo "$file: no $target"
   done
   grep -oE '<tidegate/[a-z_/]+\.hpp>' "$file" | tr -d '<>' | while read -r header; do

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSL-1.0
+// Work that would block the event loop runs on a bounded pool; results come back to the coroutine.
+#include <tidegate/worker_pool.hpp>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+
+#include <cstdint>
+#include <iostream>
+#include <stdexcept>
+#include <thread>
+
+namespace asio = boost::asio;
+
+std::uint64_t collatz_steps(std::uint64_t n) {
+    if (n == 0) throw std::invalid_argument("0 never reaches 1");
+    std::uint64_t steps = 0;
+    for (; n != 1; ++steps) n = n % 2 ? 3 * n + 1 : n / 2;
+    return steps;
+}
+
+asio::awaitable<void> ask(tidegate::worker_pool& pool, std::uint64_t n) {
+    auto const loop_thread = std::this_thread::get_id();
+    auto const job = [n] { return collatz_steps(n); }; // named: see docs/compilers.md
+    try {
+        std::uint64_t const steps = co_await pool.submit(job);
+        bool const home = std::this_thread::get_id() == loop_thread;
+        std::cout << n << " takes " << steps << " steps" << (home ? "\n" : ", elsewhere\n");
+    } catch (std::exception const& e) {
+        std::cout << n << ": " << e.what() << "\n";
+    }
+}
+
+int main() {
+    asio::io_context io;
+    tidegate::worker_pool pool(io,
+                               tidegate::worker_pool_options{}.threads(2).queue(4).name("math"));
+    for (std::uint64_t n : {27u, 0u, 837799u, 63728127u}) {
+        asio::co_spawn(io, ask(pool, n), asio::detached);
+    }
+    io.run();
+}
