@@ -56,11 +56,15 @@ inline boost::system::error_condition make_error_condition(condition c) noexcept
 
 TIDEGATE_END_NAMESPACE
 
-template <>
-struct boost::system::is_error_code_enum<tidegate::error> : std::true_type {};
+namespace boost::system {
 
 template <>
-struct boost::system::is_error_condition_enum<tidegate::condition> : std::true_type {};
+struct is_error_code_enum<tidegate::error> : std::true_type {};
+
+template <>
+struct is_error_condition_enum<tidegate::condition> : std::true_type {};
+
+} // namespace boost::system
 
 #if defined(TIDEGATE_HEADER_ONLY)
 #include <tidegate/impl/error.ipp>

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -51,6 +52,14 @@ public:
         full_ = policy;
         return *this;
     }
+    /// How long one thread without a job looks out for the next before it goes to sleep, 0 to 1 ms;
+    /// default 10 us. Waking a sleeping thread takes longer than that, so under load it saves
+    /// processor time as well as waiting; an idle pool sleeps. Never more than one thread spins.
+    worker_pool_options& spin(std::chrono::nanoseconds time) {
+        detail::check_option<std::int64_t>("worker_pool spin in ns", time.count(), 0, 1000000);
+        spin_ = time;
+        return *this;
+    }
     /// Threads are called `name-0`, `name-1`, ... (Linux shows 15 characters); default "worker".
     worker_pool_options& name(std::string value) {
         name_ = std::move(value);
@@ -66,6 +75,7 @@ public:
     std::size_t threads() const noexcept { return threads_; }
     std::size_t queue() const noexcept { return queue_; }
     when_full full() const noexcept { return full_; }
+    std::chrono::nanoseconds spin() const noexcept { return spin_; }
     std::string const& name() const noexcept { return name_; }
     std::function<void(std::exception_ptr)> const& on_exception() const noexcept {
         return on_exception_;
@@ -77,6 +87,7 @@ private:
     std::size_t threads_;
     std::size_t queue_ = 1024;
     when_full full_ = when_full::wait;
+    std::chrono::nanoseconds spin_ = std::chrono::microseconds(10);
     std::string name_ = "worker";
     std::function<void(std::exception_ptr)> on_exception_;
 };

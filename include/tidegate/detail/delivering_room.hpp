@@ -6,6 +6,8 @@
 #include <tidegate/detail/posting_work.hpp>
 #include <tidegate/detail/waiting_room.hpp>
 
+#include <atomic>
+#include <memory>
 #include <mutex>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -25,6 +27,52 @@ protected:
     using waiter::waiter;
 
     void* results_ = nullptr;
+
+private:
+    friend class finished_stack;
+    result_waiter* below_ = nullptr;
+};
+
+/// Finished operations on their way to the event loop. Any thread pushes, one takes all.
+class finished_stack {
+public:
+    enum class pushed { onto_others, as_first, not_at_all };
+
+    /// `as_first`: see to it that somebody takes. `not_at_all`: it was shut.
+    pushed push(result_waiter& w) noexcept {
+        result_waiter* top = top_.load(std::memory_order_relaxed);
+        do {
+            if (top == shut_mark()) return pushed::not_at_all;
+            w.below_ = top;
+        } while (!top_.compare_exchange_weak(top, &w, std::memory_order_acq_rel,
+                                             std::memory_order_relaxed));
+        return top ? pushed::onto_others : pushed::as_first;
+    }
+
+    /// Appends all to `oldest_first`.
+    void take(waiter_list& oldest_first) noexcept { unload(nullptr, oldest_first); }
+
+    /// As `take`; from now on nothing is pushed any more.
+    void shut(waiter_list& oldest_first) noexcept { unload(shut_mark(), oldest_first); }
+
+private:
+    // An address that no waiter has.
+    result_waiter* shut_mark() noexcept { return reinterpret_cast<result_waiter*>(this); }
+
+    void unload(result_waiter* leave, waiter_list& oldest_first) noexcept {
+        result_waiter* top = top_.exchange(leave, std::memory_order_acq_rel);
+        if (top == shut_mark()) return;
+        result_waiter* oldest = nullptr;
+        while (top) {
+            result_waiter* const below = top->below_;
+            top->below_ = oldest;
+            oldest = top;
+            top = below;
+        }
+        for (; oldest; oldest = oldest->below_) oldest_first.push_back(*oldest);
+    }
+
+    std::atomic<result_waiter*> top_{nullptr};
 };
 
 /// A waiting room whose operations are finished by other threads. Handlers that run on the
@@ -38,37 +86,28 @@ class delivering_room : public waiting_room<Clock, Executor, std::mutex> {
 protected:
     using room::room;
 
-    /// Delivers all of `done`, which carry their results. Call without the lock.
-    void deliver(waiter_list& done) noexcept {
-        waiter_list at_home;
-        while (auto* const w = static_cast<result_waiter*>(done.pop_front())) {
-            if (w->at_home) at_home.push_back(*w);
-            else w->deliver();
+    /// Delivers `one`, which carries its results. Call without the lock.
+    void deliver(result_waiter& one) noexcept {
+        if (!one.at_home) {
+            one.deliver();
+            return;
         }
-        if (at_home.empty()) return;
-        {
-            std::lock_guard lock(this->mutex_);
-            if (context_gone_) return; // with the lock released, `at_home` destroys them
-            finished_.append(at_home);
-            if (delivery_posted_) return;
-            delivery_posted_ = true;
+        switch (finished_.push(one)) {
+        case finished_stack::pushed::onto_others: break; // whoever was first has posted
+        case finished_stack::pushed::as_first: post_delivery(); break;
+        case finished_stack::pushed::not_at_all: one.destroy(); break;
         }
-        post_delivery();
     }
 
-    void deliver(result_waiter& one) noexcept {
-        waiter_list done;
-        done.push_back(one);
-        deliver(done);
+    void deliver(waiter_list& done) noexcept {
+        while (waiter* const w = done.pop_front()) deliver(static_cast<result_waiter&>(*w));
     }
 
     /// For the end of the context: what was not delivered by now, and all that would be, is
     /// destroyed.
     void drop_undelivered() noexcept {
-        waiter_list undelivered; // destroyed after the lock is released
-        std::lock_guard lock(this->mutex_);
-        undelivered.append(finished_);
-        context_gone_ = true;
+        waiter_list undelivered; // destroys them
+        finished_.shut(undelivered);
     }
 
 private:
@@ -81,25 +120,17 @@ private:
 
     void deliver_finished() {
         waiter_list batch;
-        {
-            std::lock_guard lock(this->mutex_);
-            batch.append(finished_);
-            delivery_posted_ = false;
-        }
+        finished_.take(batch);
         // A handler that throws leaves the rest for another delivery.
         struct leave_the_rest {
             delivering_room& self;
             waiter_list& rest;
-            ~leave_the_rest() {
-                if (!rest.empty()) self.deliver(rest);
-            }
+            ~leave_the_rest() { self.deliver(rest); }
         } const guard{*this, batch};
         while (auto* const w = static_cast<result_waiter*>(batch.pop_front())) w->deliver_here();
     }
 
-    waiter_list finished_;
-    bool delivery_posted_ = false;
-    bool context_gone_ = false;
+    finished_stack finished_;
     one_block delivery_memory_;
 };
 

@@ -18,16 +18,11 @@ public:
 
     char const* message(int value, char*, std::size_t) const noexcept override {
         switch (static_cast<error>(value)) {
-        case error::closed:
-            return "closed";
-        case error::deadline_exceeded:
-            return "deadline exceeded";
-        case error::queue_full:
-            return "queue full";
-        case error::dropped:
-            return "dropped to make room for a newer item";
-        case error::invalid_count:
-            return "permit count is zero or above the limit";
+        case error::closed: return "closed";
+        case error::deadline_exceeded: return "deadline exceeded";
+        case error::queue_full: return "queue full";
+        case error::dropped: return "dropped to make room for a newer item";
+        case error::invalid_count: return "permit count is zero or above the limit";
         case error::result_count_mismatch:
             return "batch function returned another number of results than items";
         }

@@ -2,10 +2,12 @@
 // The queue and the threads of a worker pool.
 #pragma once
 
+#include <tidegate/detail/cpu_pause.hpp>
 #include <tidegate/detail/pool_job.hpp>
 #include <tidegate/detail/thread_name.hpp>
 #include <tidegate/worker_pool.hpp>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdio>
 #include <thread>
@@ -90,7 +92,7 @@ public:
                 ec = error::closed;
             } else if (queue_.size() < settings_.queue()) {
                 this->park(queue_, op, room::no_deadline, cancel);
-                wake = idle_ != 0;
+                wake = call_for_job();
             } else if (settings_.full() == when_full::wait) {
                 this->park(waiting_, op, room::no_deadline, cancel);
             } else if (settings_.full() == when_full::drop_oldest) {
@@ -149,7 +151,7 @@ private:
                 dropped = queue_.front();
                 this->unpark(*dropped);
             }
-            wake = idle_ != 0;
+            wake = call_for_job();
         }
         if (wake) work_there_.notify_one();
         if (dropped) dropped->abort(error::dropped);
@@ -184,29 +186,60 @@ private:
             lock.unlock();
             std::exception_ptr const thrown = job->run();
             if (thrown) settings_.on_exception()(thrown);
-            if (job->is_detached) {
-                lock.lock();
-                keep_for_reuse(static_cast<detached_job&>(*job));
-            } else {
-                this->deliver(*job);
-                lock.lock();
-            }
+            bool const detached = job->is_detached;
+            if (!detached) this->deliver(*job); // gone after this
+            lock.lock();
             --active_;
+            if (detached) keep_for_reuse(static_cast<detached_job&>(*job));
         }
     }
 
     // The next job, or null when there will be none.
     pool_job* next(std::unique_lock<std::mutex>& lock) noexcept {
+        bool may_spin = settings_.spin().count() > 0;
         while (queue_.empty()) {
             if (this->closed_ || draining_) return nullptr;
-            ++idle_;
-            work_there_.wait(lock);
-            --idle_;
+            if (may_spin && !spinning_) {
+                look_out(lock);
+            } else {
+                sleep(lock);
+            }
+            may_spin = false;
         }
         auto* const job = static_cast<pool_job*>(queue_.front());
         this->unpark(*job);
         if (waiter* const w = waiting_.pop_front()) queue_.push_back(*w);
+        if (queue_.empty()) work_seen_.store(false, std::memory_order_relaxed);
         return job;
+    }
+
+    void look_out(std::unique_lock<std::mutex>& lock) noexcept {
+        using clock = std::chrono::steady_clock;
+        spinning_ = true;
+        lock.unlock();
+        for (auto const end = clock::now() + settings_.spin(); clock::now() < end;) {
+            for (int i = 0; i < 8; ++i) cpu_pause();
+            if (work_seen_.load(std::memory_order_relaxed)) break;
+        }
+        lock.lock();
+        spinning_ = false;
+    }
+
+    void sleep(std::unique_lock<std::mutex>& lock) noexcept {
+        ++asleep_;
+        work_there_.wait(lock, [this] { return called_ > 0 || this->closed_ || draining_; });
+        --asleep_;
+        if (called_ > 0) --called_;
+    }
+
+    // A job was queued. True if a sleeper has to be notified for it, after unlocking: those who
+    // look out, or were called and have not come yet, take one each, and go on while there are
+    // more.
+    bool call_for_job() noexcept {
+        work_seen_.store(true, std::memory_order_relaxed);
+        if (asleep_ == called_ || queue_.size() <= called_ + spinning_) return false;
+        ++called_;
+        return true;
     }
 
     void keep_for_reuse(detached_job& job) noexcept { job.next_free = std::exchange(free_, &job); }
@@ -224,7 +257,7 @@ private:
             waiter* const w = waiting_.pop_front();
             if (!w) break;
             queue_.push_back(*w);
-            work_there_.notify_one();
+            if (call_for_job()) work_there_.notify_one();
         }
     }
 
@@ -245,7 +278,10 @@ private:
     waiter_list waiting_; // for room in the queue
     waiter_list queue_;   // for a thread
     bool draining_ = false;
-    std::size_t idle_ = 0;
+    std::size_t asleep_ = 0;
+    std::size_t called_ = 0; // of those, notified and not yet awake
+    bool spinning_ = false;
+    std::atomic<bool> work_seen_{false}; // a hint for the one that spins
     std::size_t active_ = 0;
     detached_job* free_ = nullptr;
     std::mutex joining_;
