@@ -8,8 +8,8 @@ else()
   target_compile_options(tidegate_house INTERFACE
     -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    # Warns of std::string's own code at -O3 (GCC bug 105329).
-    target_compile_options(tidegate_house INTERFACE -Wno-restrict)
+    # Warns of std::string's and std::optional's own code (GCC bugs 105329 and 80635).
+    target_compile_options(tidegate_house INTERFACE -Wno-restrict -Wno-maybe-uninitialized)
   endif()
 endif()
 

@@ -88,7 +88,9 @@ private:
 /// emitted where the handler runs, as always in Asio; from elsewhere use deadlines, `cancel()` or
 /// `close()`.
 ///
-/// Destroying the semaphore closes it; the execution context may go before or after.
+/// Destroying the semaphore closes it; its execution context may go before or after, and destroys
+/// waiting handlers uncalled. As with Asio's own objects, the context of a waiting handler must not
+/// go before the semaphore's.
 ///
 /// Thread safety: all members may be called from any thread, except construction, move and
 /// destruction. `unsynchronized_semaphore` is for one thread.

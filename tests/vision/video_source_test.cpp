@@ -31,14 +31,9 @@ counted read_all(vision::video_source& source) {
     cv::Mat frame;
     for (;;) {
         switch (source.read(frame)) {
-        case read_status::frame:
-            ++result.frames;
-            break;
-        case read_status::skipped:
-            ++result.skipped;
-            break;
-        case read_status::end:
-            return result;
+        case read_status::frame: ++result.frames; break;
+        case read_status::skipped: ++result.skipped; break;
+        case read_status::end: return result;
         }
     }
 }

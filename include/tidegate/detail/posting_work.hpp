@@ -10,6 +10,7 @@
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/require.hpp>
 
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -17,6 +18,35 @@ TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 namespace asio = boost::asio;
+
+/// False for executors that cannot promise not to run a function inside the call
+/// (any_completion_executor), or that stand for no event loop: posting to system_executor, or to
+/// the one that use_future brings, would run the handler on a hidden thread.
+template <class Executor>
+inline constexpr bool can_post =
+    asio::can_require<Executor const&, asio::execution::blocking_t::never_t>::value &&
+    (asio::can_require<Executor const&, asio::execution::outstanding_work_t::tracked_t>::value ||
+     asio::traits::prefer_member<Executor const&,
+                                 asio::execution::outstanding_work_t::tracked_t>::is_valid);
+
+/// Keeps `Executor` running while it lives.
+template <class Executor>
+class plain_work {
+public:
+    explicit plain_work(Executor const& executor)
+        : executor_(asio::prefer(executor, asio::execution::outstanding_work.tracked)) {}
+
+    /// May run the function inside the call.
+    template <class Function>
+    void execute(Function&& function) {
+        executor_.execute(std::forward<Function>(function));
+    }
+
+private:
+    std::decay_t<decltype(asio::prefer(std::declval<Executor const&>(),
+                                       asio::execution::outstanding_work.tracked))>
+        executor_; // prefer may return a reference
+};
 
 /// Keeps `Executor` running while it lives, and posts: `post` never runs the function itself.
 template <class Executor>
@@ -33,9 +63,10 @@ public:
     }
 
 private:
-    decltype(asio::prefer(
+    std::decay_t<decltype(asio::prefer(
         asio::require(std::declval<Executor const&>(), asio::execution::blocking.never),
-        asio::execution::outstanding_work.tracked)) executor_;
+        asio::execution::outstanding_work.tracked))>
+        executor_;
 };
 
 /// Most often there is an io_context behind the type-erased executor. Asking for it once saves

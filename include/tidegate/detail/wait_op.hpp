@@ -39,18 +39,29 @@ public:
     /// Never runs `function` inside the call.
     template <class Function, class Allocator>
     void post(Function&& function, Allocator const& allocator) {
-        to_.post(std::forward<Function>(function), allocator);
+        if constexpr (can_post<handler_executor>) {
+            to_.post(std::forward<Function>(function), allocator);
+        } else {
+            // By way of the primitive's executor: from there it may even run at once.
+            primitive_work_->post(
+                [to = std::move(to_), f = std::forward<Function>(function)]() mutable {
+                    to.execute(std::move(f));
+                },
+                allocator);
+        }
     }
 
 private:
     completion_site(handler_executor const& to, Executor const& executor, int) : to_(to) {
-        if constexpr (std::is_same_v<handler_executor, Executor>) {
+        if constexpr (std::is_same_v<handler_executor, Executor> && can_post<Executor>) {
             if (to == executor) return;
         }
         primitive_work_.emplace(executor);
     }
 
-    posting_work<handler_executor> to_;
+    std::conditional_t<can_post<handler_executor>, posting_work<handler_executor>,
+                       plain_work<handler_executor>>
+        to_;
     std::optional<posting_work<Executor>> primitive_work_;
 };
 
@@ -90,14 +101,15 @@ struct completion {
 template <class Node, class Handler, class Executor>
 class wait_op final : public Node {
 public:
-    template <class... NodeArguments>
-    static waiter_ptr<wait_op> make(Handler&& handler, Executor const& executor,
+    template <class SomeHandler, class... NodeArguments>
+    static waiter_ptr<wait_op> make(SomeHandler&& handler, Executor const& executor,
                                     NodeArguments&&... arguments) {
         allocator_type allocator(allocator_of(handler));
         auto* const memory = std::allocator_traits<allocator_type>::allocate(allocator, 1);
         try {
-            return waiter_ptr<wait_op>(::new (static_cast<void*>(memory)) wait_op(
-                std::move(handler), executor, std::forward<NodeArguments>(arguments)...));
+            return waiter_ptr<wait_op>(::new (static_cast<void*>(memory))
+                                           wait_op(std::forward<SomeHandler>(handler), executor,
+                                                   std::forward<NodeArguments>(arguments)...));
         } catch (...) {
             std::allocator_traits<allocator_type>::deallocate(allocator, memory, 1);
             throw;
@@ -118,11 +130,11 @@ private:
     using results = typename Node::results;
     using failure = std::tuple_element_t<0, results>;
 
-    template <class... NodeArguments>
-    wait_op(Handler&& handler, Executor const& executor, NodeArguments&&... arguments)
+    template <class SomeHandler, class... NodeArguments>
+    wait_op(SomeHandler&& handler, Executor const& executor, NodeArguments&&... arguments)
         : Node(&wait_op::finish, std::forward<NodeArguments>(arguments)...),
           site_(handler, executor),
-          handler_(std::move(handler)) {}
+          handler_(std::forward<SomeHandler>(handler)) {}
 
     static auto allocator_of(Handler const& handler) noexcept {
         return asio::get_associated_allocator(handler, asio::recycling_allocator<void>());
