@@ -57,6 +57,8 @@ public:
         auto const wanted = static_cast<std::uint64_t>(
             std::ceil(std::clamp(fraction, 0.0, 1.0) * static_cast<double>(count_)));
         std::uint64_t const rank = std::max<std::uint64_t>(1, wanted);
+        if (rank == 1) return min_;
+        if (rank == count_) return max_;
         std::uint64_t seen = 0;
         for (std::size_t i = 0; i < counts_.size(); ++i) {
             seen += counts_[i];

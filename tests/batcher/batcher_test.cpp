@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: BSL-1.0
+// Batches: everybody gets the result at their own place, and failures stay where they belong.
+#include <tidegate/batcher.hpp>
+#include <tidegate/testing/manual_timer.hpp>
+
+#include "support/stress.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+
+#include <atomic>
+#include <deque>
+#include <future>
+#include <latch>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+using tidegate::batch_reason;
+using tidegate::batcher;
+using tidegate::error;
+using tidegate::error_code;
+using tidegate::worker_pool;
+using options = tidegate::batcher_options;
+using clock_type = tidegate::testing::manual_clock;
+
+namespace {
+
+tidegate::worker_pool_options threads(std::size_t n) {
+    return tidegate::worker_pool_options{}.threads(n);
+}
+
+std::vector<int> doubled(std::span<int> items) {
+    std::vector<int> results;
+    for (int item : items) results.push_back(2 * item);
+    return results;
+}
+
+error_code code_of(std::exception_ptr e) {
+    if (!e) return {};
+    try {
+        std::rethrow_exception(e);
+    } catch (boost::system::system_error const& s) {
+        return s.code();
+    } catch (...) {
+        return asio::error::fault;
+    }
+}
+
+struct call {
+    int completions = 0;
+    int result = -1;
+    std::exception_ptr failure = nullptr;
+    asio::cancellation_signal signal;
+
+    template <class Batcher>
+    void start(Batcher& b, int item) {
+        b.async_submit(
+            item, asio::bind_cancellation_slot(signal.slot(), [this](std::exception_ptr e, int r) {
+                ++completions;
+                failure = e;
+                result = r;
+            }));
+    }
+};
+
+// A batch function that stops inside until it is let go on, and notes its batches.
+struct stepped {
+    std::mutex mutex;
+    std::vector<std::vector<int>> batches;
+    std::latch entered{1};
+    std::promise<void> go;
+    bool first = true;
+
+    std::vector<int> operator()(std::span<int> items) {
+        bool wait = false;
+        {
+            std::lock_guard lock(mutex);
+            batches.emplace_back(items.begin(), items.end());
+            wait = std::exchange(first, false);
+        }
+        if (wait) {
+            entered.count_down();
+            go.get_future().wait();
+        }
+        return doubled(items);
+    }
+};
+
+void run_until(asio::io_context& io, auto done) {
+    while (!done()) {
+        if (io.run_one() == 0) io.restart();
+    }
+}
+
+} // namespace
+
+TEST_CASE("an idle worker takes what is there; a busy one lets batches grow") {
+    asio::io_context io;
+    worker_pool pool(io, threads(1));
+    auto const step = std::make_shared<stepped>();
+    batcher<int, int> b(pool, options{}.max_size(4), [step](auto items) { return (*step)(items); });
+    std::deque<call> calls(8);
+    calls[0].start(b, 0);
+    step->entered.wait();
+    for (int i = 1; i < 8; ++i) calls[static_cast<std::size_t>(i)].start(b, i);
+    CHECK(b.queued() == 7);
+    step->go.set_value();
+    io.run();
+    CHECK(step->batches == std::vector<std::vector<int>>{{0}, {1, 2, 3, 4}, {5, 6, 7}});
+    for (int i = 0; i < 8; ++i) {
+        CHECK(calls[static_cast<std::size_t>(i)].completions == 1);
+        CHECK(calls[static_cast<std::size_t>(i)].result == 2 * i);
+    }
+    auto const stats = b.stats();
+    CHECK(stats.batches == 3);
+    CHECK(stats.items == 8);
+    CHECK(stats.by_size[1] + stats.by_size[3] + stats.by_size[4] == 3);
+    CHECK(stats.closed_for(batch_reason::full) == 1);
+    CHECK(stats.closed_for(batch_reason::idle) == 2);
+}
+
+TEST_CASE("an incomplete batch waits for its oldest item, whatever comes after it") {
+    asio::io_context io;
+    worker_pool pool(io, threads(1));
+    tidegate::basic_batcher<int, int, clock_type> b(pool, options{}.max_size(8).max_delay(10ms),
+                                                    doubled);
+    call first, second;
+    first.start(b, 1);
+    clock_type::advance(9ms);
+    second.start(b, 2); // does not postpone it
+    io.poll();
+    CHECK(b.stats().batches == 0);
+    CHECK(clock_type::pending() == 1);
+    clock_type::advance(1ms);
+    io.restart();
+    io.run();
+    CHECK(first.result == 2);
+    CHECK(second.result == 4);
+    CHECK(b.stats().batches == 1);
+    CHECK(b.stats().closed_for(batch_reason::delay) == 1);
+    CHECK(clock_type::pending() == 0);
+}
+
+TEST_CASE("a full batch does not wait, and flush closes one early") {
+    asio::io_context io;
+    worker_pool pool(io, threads(1));
+    tidegate::basic_batcher<int, int, clock_type> b(pool, options{}.max_size(2).max_delay(1h),
+                                                    doubled);
+    call c[3];
+    for (int i = 0; i < 3; ++i) c[i].start(b, i);
+    run_until(io, [&] { return c[1].completions == 1; });
+    CHECK(c[2].completions == 0);
+    b.flush();
+    io.run(); // returns: no timer is left
+    CHECK(c[2].result == 4);
+    CHECK(b.stats().closed_for(batch_reason::full) == 1);
+    CHECK(b.stats().closed_for(batch_reason::flush) == 1);
+    CHECK(clock_type::pending() == 0);
+}
+
+TEST_CASE("forced sizes 4 and 8: a failing batch fails its own callers only") {
+    for (std::size_t const size : {4u, 8u}) {
+        asio::io_context io;
+        worker_pool pool(io, threads(2));
+        auto const fails_on_5 = [](std::span<int> items) {
+            for (int item : items) {
+                if (item == 5) throw std::domain_error("five");
+            }
+            return doubled(items);
+        };
+        batcher<int, int> b(pool, options{}.max_size(size).max_delay(1h), fails_on_5);
+        std::deque<call> calls(3 * size);
+        for (std::size_t i = 0; i < calls.size(); ++i) calls[i].start(b, static_cast<int>(i));
+        io.run();
+        for (std::size_t i = 0; i < calls.size(); ++i) {
+            bool const with_five = i / size == 5 / size;
+            CHECK(calls[i].completions == 1);
+            CHECK((calls[i].failure != nullptr) == with_five);
+            if (!with_five) CHECK(calls[i].result == static_cast<int>(2 * i));
+        }
+        CHECK(b.stats().by_size[size] == 3);
+    }
+}
+
+TEST_CASE("a cancelled caller leaves the queue, or a running batch, and disturbs nobody") {
+    asio::io_context io;
+    worker_pool pool(io, threads(1));
+    auto const step = std::make_shared<stepped>();
+    batcher<int, int> b(pool, options{}.max_size(4), [step](auto items) { return (*step)(items); });
+    call runs, queued, stays;
+    runs.start(b, 1);
+    step->entered.wait();
+    queued.start(b, 2);
+    stays.start(b, 3);
+    runs.signal.emit(asio::cancellation_type::total);
+    queued.signal.emit(asio::cancellation_type::total);
+    io.poll();
+    CHECK(code_of(runs.failure) == asio::error::operation_aborted); // at once, though it runs
+    CHECK(code_of(queued.failure) == asio::error::operation_aborted);
+    step->go.set_value();
+    io.restart();
+    io.run();
+    CHECK(stays.result == 6);
+    CHECK(step->batches == std::vector<std::vector<int>>{{1}, {3}});
+    CHECK(runs.completions + queued.completions + stays.completions == 3);
+}
+
+TEST_CASE("when all leave a waiting batch, its timer goes too") {
+    asio::io_context io;
+    worker_pool pool(io, threads(1));
+    tidegate::basic_batcher<int, int, clock_type> b(pool, options{}.max_delay(1h), doubled);
+    call only;
+    only.start(b, 1);
+    only.signal.emit(asio::cancellation_type::total);
+    io.run();
+    CHECK(clock_type::pending() == 0);
+    CHECK(b.stats().batches == 0);
+}
+
+TEST_CASE("another number of results fails the whole batch") {
+    asio::io_context io;
+    worker_pool pool(io, threads(1));
+    batcher<int, int> b(pool, {}, [](std::span<int>) { return std::vector<int>(3); });
+    call c;
+    c.start(b, 1);
+    io.run();
+    CHECK(code_of(c.failure) == error::result_count_mismatch);
+}
+
+TEST_CASE("no more than max_in_flight batches run at once") {
+    asio::io_context io;
+    worker_pool pool(io, threads(4));
+    std::atomic<int> running{0}, most{0};
+    auto const count = [&](std::span<int> items) {
+        int const now = ++running;
+        int seen = most;
+        while (now > seen && !most.compare_exchange_weak(seen, now)) {
+        }
+        auto results = doubled(items);
+        --running;
+        return results;
+    };
+    batcher<int, int> b(pool, options{}.max_size(2).max_in_flight(2), count);
+    std::deque<call> calls(500);
+    for (std::size_t i = 0; i < calls.size(); ++i) calls[i].start(b, static_cast<int>(i));
+    io.run();
+    CHECK(most <= 2);
+    for (call const& c : calls) CHECK(c.completions == 1);
+}
+
+TEST_CASE("closing the batcher, or its pool, ends those who wait") {
+    for (bool const close_pool : {false, true}) {
+        asio::io_context io;
+        worker_pool pool(io, threads(1));
+        auto const step = std::make_shared<stepped>();
+        batcher<int, int> b(pool, options{}.max_size(1),
+                            [step](auto items) { return (*step)(items); });
+        call runs, queued, late;
+        runs.start(b, 1);
+        step->entered.wait();
+        queued.start(b, 2);
+        if (close_pool) pool.close();
+        else b.close();
+        step->go.set_value();
+        io.run();
+        late.start(b, 3);
+        io.restart();
+        io.run();
+        CHECK(code_of(queued.failure) == error::closed);
+        CHECK(code_of(late.failure) == error::closed);
+        CHECK(runs.completions == 1);
+    }
+}
+
+TEST_CASE("destroying batcher and context while a batch runs calls nobody") {
+    bool called = false;
+    auto const alive = std::make_shared<int>(0);
+    {
+        auto io = std::make_unique<asio::io_context>();
+        auto const step = std::make_shared<stepped>();
+        auto pool = std::make_unique<worker_pool>(*io, threads(1));
+        auto b = std::make_unique<batcher<int, int>>(*pool, options{},
+                                                     [step](auto items) { return (*step)(items); });
+        b->async_submit(1, [&called, alive](std::exception_ptr, int) { called = true; });
+        step->entered.wait();
+        b->async_submit(2, [&called, alive](std::exception_ptr, int) { called = true; });
+        step->go.set_value();
+        io.reset();
+        b.reset();
+        pool.reset();
+    }
+    CHECK_FALSE(called);
+    CHECK(alive.use_count() == 1);
+}
+
+TEST_CASE("bad options are refused by name") {
+    CHECK_THROWS_AS(options{}.max_size(0), std::invalid_argument);
+    CHECK_THROWS_AS(options{}.max_delay(-1ns), std::invalid_argument);
+    CHECK_THROWS_AS(options{}.max_in_flight(0), std::invalid_argument);
+}
+
+TEST_CASE("random batches with leavers and failures: each caller hears once, and right",
+          "[stress]") {
+    for (std::uint64_t const seed : test::seeds()) {
+        INFO("TIDEGATE_STRESS_SEED=" << seed);
+        test::random random(seed);
+        std::size_t const rounds = std::max<std::size_t>(1, test::schedules() / 400);
+        for (std::size_t round = 0; round < rounds; ++round) {
+            asio::io_context io;
+            worker_pool pool(io, threads(2));
+            auto const some_fail = [](std::span<int> items) {
+                for (int item : items) {
+                    if (item % 17 == 3) throw std::domain_error("bad item");
+                }
+                return doubled(items);
+            };
+            batcher<int, int> b(pool,
+                                options{}
+                                    .max_size(1 + test::below(random, 8))
+                                    .max_delay(std::chrono::microseconds(
+                                        static_cast<int>(50 * test::below(random, 3)))),
+                                some_fail);
+            std::deque<call> calls(40);
+            for (std::size_t i = 0; i < calls.size(); ++i) {
+                bool const cancel_it = test::below(random, 4) == 0;
+                asio::post(io, [&, i, cancel_it] {
+                    calls[i].start(b, static_cast<int>(i));
+                    if (!cancel_it) return;
+                    asio::post(io,
+                               [&, i] { calls[i].signal.emit(asio::cancellation_type::total); });
+                });
+            }
+            io.run();
+            for (std::size_t i = 0; i < calls.size(); ++i) {
+                REQUIRE(calls[i].completions == 1);
+                if (!calls[i].failure) REQUIRE(calls[i].result == static_cast<int>(2 * i));
+            }
+            auto const stats = b.stats();
+            std::uint64_t items = 0, batches = 0;
+            for (std::size_t n = 1; n < stats.by_size.size(); ++n) {
+                items += n * stats.by_size[n];
+                batches += stats.by_size[n];
+            }
+            REQUIRE(items == stats.items);
+            REQUIRE(batches == stats.batches);
+            REQUIRE(std::accumulate(stats.by_reason.begin(), stats.by_reason.end(),
+                                    std::uint64_t{0}) == stats.batches);
+            REQUIRE(b.queued() == 0);
+        }
+    }
+}
