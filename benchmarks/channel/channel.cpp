@@ -46,14 +46,12 @@ group const pairs{[] {
 
 template <class Channel>
 asio::awaitable<void> produce(Channel& channel) {
-    for (int value = 0;; ++value)
-        co_await channel.send(value);
+    for (int value = 0;; ++value) co_await channel.send(value);
 }
 
 template <class Channel>
 asio::awaitable<void> consume(run& r, Channel& channel) {
-    while (r.more())
-        benchmark::DoNotOptimize(co_await channel.receive());
+    while (r.more()) benchmark::DoNotOptimize(co_await channel.receive());
 }
 
 template <class Channel, std::size_t capacity>

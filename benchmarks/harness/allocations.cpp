@@ -84,8 +84,7 @@ void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
 int posix_memalign(void** result, std::size_t alignment, std::size_t size) noexcept {
     count();
     void* memory = __libc_memalign(alignment, size);
-    if (memory == nullptr)
-        return ENOMEM;
+    if (memory == nullptr) return ENOMEM;
     *result = memory;
     return 0;
 }

@@ -45,22 +45,19 @@ public:
     }
 
     void running(std::string const& name, benchmark::IterationCount iterations) {
-        if (!shown_)
-            return;
+        if (!shown_) return;
         auto& row = seen_[name];
         row.repetitions = row.iterations == iterations ? row.repetitions + 1 : 0;
         row.iterations = iterations;
         std::size_t done = 0;
-        for (auto const& [_, each] : seen_)
-            done += each.repetitions;
+        for (auto const& [_, each] : seen_) done += each.repetitions;
         std::fprintf(stderr, "\r\033[K[%3zu%%] %s", std::min<std::size_t>(99, 100 * done / total_),
                      name.c_str());
         std::fflush(stderr);
     }
 
     void end() {
-        if (shown_)
-            std::fputs("\r\033[K", stderr);
+        if (shown_) std::fputs("\r\033[K", stderr);
         shown_ = false;
     }
 
@@ -116,8 +113,7 @@ void print_help(std::string const& scenario) {
         "  --benchmark_*   is handed to Google Benchmark\n\n"
         "Benchmarks:\n",
         scenario.c_str(), scenario.c_str(), scenario.c_str());
-    for (auto const& row : declared_rows())
-        std::printf("  %s\n", row.name.c_str());
+    for (auto const& row : declared_rows()) std::printf("  %s\n", row.name.c_str());
 }
 
 options parse(int argc, char** argv) {
@@ -126,27 +122,18 @@ options parse(int argc, char** argv) {
         std::string_view const argument = argv[i];
         // Takes "--name value" and "--name=value".
         auto const value_of = [&](std::string_view name) -> std::optional<std::string> {
-            if (!argument.starts_with(name))
-                return std::nullopt;
+            if (!argument.starts_with(name)) return std::nullopt;
             auto const rest = argument.substr(name.size());
-            if (rest.starts_with('='))
-                return std::string(rest.substr(1));
-            if (!rest.empty())
-                return std::nullopt;
-            if (i + 1 >= argc)
-                throw std::invalid_argument(std::string(name) + " needs a value");
+            if (rest.starts_with('=')) return std::string(rest.substr(1));
+            if (!rest.empty()) return std::nullopt;
+            if (i + 1 >= argc) throw std::invalid_argument(std::string(name) + " needs a value");
             return argv[++i];
         };
-        if (argument == "--help" || argument == "-h")
-            chosen.help = true;
-        else if (argument == "--quick")
-            chosen.quick = true;
-        else if (argument.starts_with("--benchmark_"))
-            chosen.passed_on.emplace_back(argument);
-        else if (auto out = value_of("--out"))
-            chosen.out = *out;
-        else if (auto filter = value_of("--filter"))
-            chosen.filter = *filter;
+        if (argument == "--help" || argument == "-h") chosen.help = true;
+        else if (argument == "--quick") chosen.quick = true;
+        else if (argument.starts_with("--benchmark_")) chosen.passed_on.emplace_back(argument);
+        else if (auto out = value_of("--out")) chosen.out = *out;
+        else if (auto filter = value_of("--filter")) chosen.filter = *filter;
         else
             throw std::invalid_argument("unknown option '" + std::string(argument) +
                                         "'; --help lists them");
@@ -166,8 +153,7 @@ void run_benchmarks(options const& chosen, collector& collected) {
     };
     arguments.insert(arguments.end(), chosen.passed_on.begin(), chosen.passed_on.end());
     std::vector<char*> pointers;
-    for (auto& argument : arguments)
-        pointers.push_back(argument.data());
+    for (auto& argument : arguments) pointers.push_back(argument.data());
     int count = static_cast<int>(pointers.size());
     benchmark::Initialize(&count, pointers.data());
     if (benchmark::ReportUnrecognizedArguments(count, pointers.data()))
@@ -198,8 +184,7 @@ bool run::more_at_the_edges(std::int64_t operations) {
         }
         phase_ = phase::measuring;
         allocations_before_ = allocations_so_far();
-        if (state_.KeepRunningBatch(operations))
-            return true;
+        if (state_.KeepRunningBatch(operations)) return true;
         [[fallthrough]];
     case phase::measuring: {
         phase_ = phase::over;
@@ -208,22 +193,19 @@ bool run::more_at_the_edges(std::int64_t operations) {
         state_.counters["allocations"] = static_cast<double>(allocations_) / total;
         return false;
     }
-    case phase::over:
-        break;
+    case phase::over: break;
     }
     return false;
 }
 
 void run::pause() {
-    if (phase_ != phase::measuring)
-        return;
+    if (phase_ != phase::measuring) return;
     state_.PauseTiming();
     allocations_ += allocations_so_far() - allocations_before_;
 }
 
 void run::resume() {
-    if (phase_ != phase::measuring)
-        return;
+    if (phase_ != phase::measuring) return;
     allocations_before_ = allocations_so_far();
     state_.ResumeTiming();
 }
@@ -240,8 +222,7 @@ benchmark::internal::Benchmark* row(std::string const& name, timing judged_by,
                 state.SkipWithError(error.what());
             }
         });
-    if (judged_by == timing::wall)
-        settings->UseRealTime();
+    if (judged_by == timing::wall) settings->UseRealTime();
     declared_rows().push_back({name, judged_by});
     return settings;
 }
@@ -254,8 +235,7 @@ int run_scenario(std::string const& scenario, int argc, char** argv) try {
     }
 
     results empty;
-    for (auto const& row : declared_rows())
-        empty.add(row.name, row.judged_by);
+    for (auto const& row : declared_rows()) empty.add(row.name, row.judged_by);
     check_claims(empty);
     std::filesystem::create_directories(chosen.out);
 
@@ -272,11 +252,9 @@ int run_scenario(std::string const& scenario, int argc, char** argv) try {
     std::fflush(stdout);
     for (auto const& name : outcome.unmeasured)
         std::fprintf(stderr, "not measured: claim %s\n", name.c_str());
-    for (auto const& verdict : outcome.verdicts)
-        std::printf("%s\n", verdict.line().c_str());
+    for (auto const& verdict : outcome.verdicts) std::printf("%s\n", verdict.line().c_str());
     std::fflush(stdout);
-    for (auto const& error : collected.errors())
-        std::fprintf(stderr, "error: %s\n", error.c_str());
+    for (auto const& error : collected.errors()) std::fprintf(stderr, "error: %s\n", error.c_str());
     return collected.errors().empty() ? 0 : 1;
 } catch (std::exception const& error) {
     progress().end();

@@ -35,8 +35,7 @@ quantity time_of(std::string row) {
 quantity fastest_of(std::vector<std::string> rows) {
     return {rows, [rows](results const& all) {
                 auto least = std::numeric_limits<double>::infinity();
-                for (auto const& row : rows)
-                    least = std::min(least, all.at(row).time().min);
+                for (auto const& row : rows) least = std::min(least, all.at(row).time().min);
                 return least;
             }};
 }
@@ -91,8 +90,7 @@ claims_outcome judge_claims(std::string const& scenario, results const& measured
             }))
             outcome.verdicts.push_back(
                 {name, rounded(declared.measured.measure(measured)), declared.wanted});
-        else
-            outcome.unmeasured.push_back(name);
+        else outcome.unmeasured.push_back(name);
     }
     return outcome;
 }

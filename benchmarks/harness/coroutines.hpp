@@ -25,8 +25,7 @@ namespace asio = boost::asio;
 template <class Executor>
 void start(asio::io_context& context, asio::awaitable<void, Executor> body) {
     asio::co_spawn(Executor(context.get_executor()), std::move(body), [](std::exception_ptr error) {
-        if (error)
-            std::rethrow_exception(error);
+        if (error) std::rethrow_exception(error);
     });
 }
 
@@ -36,8 +35,7 @@ void drive(asio::io_context& context, asio::awaitable<void, Executor> body) {
     asio::co_spawn(Executor(context.get_executor()), std::move(body),
                    [&context](std::exception_ptr error) {
                        context.stop();
-                       if (error)
-                           std::rethrow_exception(error);
+                       if (error) std::rethrow_exception(error);
                    });
     context.run();
 }
@@ -53,10 +51,8 @@ public:
     lay_by(lay_by const&) = delete;
     lay_by& operator=(lay_by const&) = delete;
     ~lay_by() {
-        for (auto& each : resting_)
-            each.leave(each.handler, false);
-        if (driver_.leave)
-            driver_.leave(driver_.handler, false);
+        for (auto& each : resting_) each.leave(each.handler, false);
+        if (driver_.leave) driver_.leave(driver_.handler, false);
     }
 
     // Completes when somebody calls resume_all().
@@ -66,8 +62,7 @@ public:
             [this](auto handler) {
                 resting_.emplace_back().take(std::move(handler));
                 // By now the woken have given back their memory, so posting allocates nothing.
-                if (resting_.size() == seats_)
-                    asio::post(executor_, [this] { driver_.resume(); });
+                if (resting_.size() == seats_) asio::post(executor_, [this] { driver_.resume(); });
             },
             token);
     }
@@ -81,8 +76,7 @@ public:
 
     // Runs the coroutines on, inside this call. They must not come back before it returns.
     void resume_all() {
-        for (auto& each : resting_)
-            each.resume();
+        for (auto& each : resting_) each.resume();
         resting_.clear();
     }
 
@@ -98,8 +92,7 @@ private:
                 auto& seated = *static_cast<Handler*>(from);
                 Handler leaving(std::move(seated));
                 seated.~Handler();
-                if (run)
-                    std::move(leaving)();
+                if (run) std::move(leaving)();
             };
         }
 

@@ -24,12 +24,9 @@ namespace json = boost::json;
 
 std::string readable(double nanoseconds) {
     char const* unit = "ns";
-    if (nanoseconds >= 1e9)
-        nanoseconds /= 1e9, unit = "s ";
-    else if (nanoseconds >= 1e6)
-        nanoseconds /= 1e6, unit = "ms";
-    else if (nanoseconds >= 1e4)
-        nanoseconds /= 1e3, unit = "us";
+    if (nanoseconds >= 1e9) nanoseconds /= 1e9, unit = "s ";
+    else if (nanoseconds >= 1e6) nanoseconds /= 1e6, unit = "ms";
+    else if (nanoseconds >= 1e4) nanoseconds /= 1e3, unit = "us";
     char text[64];
     std::snprintf(text, sizeof text, "%.*f %s", nanoseconds < 100 ? 2 : 1, nanoseconds, unit);
     return text;
@@ -40,16 +37,14 @@ std::string_view name_of(timing judged_by) { return judged_by == timing::cpu ? "
 std::string cpu_model() {
     std::ifstream info("/proc/cpuinfo");
     for (std::string line; std::getline(info, line);)
-        if (line.starts_with("model name"))
-            return line.substr(line.find(':') + 2);
+        if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
     return "unknown";
 }
 
 // System and architecture, not the machine's own name.
 std::string operating_system() {
     utsname name{};
-    if (uname(&name) != 0)
-        return "unknown";
+    if (uname(&name) != 0) return "unknown";
     return std::string(name.sysname) + ' ' + name.release + ' ' + name.machine;
 }
 
@@ -80,8 +75,7 @@ std::string date_in_utc() {
 json::object machine() {
     auto const& cpu = benchmark::CPUInfo::Get();
     json::array load;
-    for (double const average : cpu.load_avg)
-        load.push_back(average);
+    for (double const average : cpu.load_avg) load.push_back(average);
     return {{"cpu", cpu_model()},
             {"cpus", cpu.num_cpus},
             {"mhz", cpu.cycles_per_second / 1e6},
@@ -101,10 +95,8 @@ json::object row_object(row_result const& row) {
     json::array samples;
     for (auto const& one : row.samples) {
         json::object object{{"cpu_ns", one.cpu_ns}, {"wall_ns", one.wall_ns}};
-        if (allocations_are_counted)
-            object["allocations"] = one.allocations;
-        for (auto const& [name, value] : one.counters)
-            object[name] = value;
+        if (allocations_are_counted) object["allocations"] = one.allocations;
+        for (auto const& [name, value] : one.counters) object[name] = value;
         samples.push_back(std::move(object));
     }
     return {{"name", row.name},         {"clock", name_of(row.judged_by)},
@@ -134,8 +126,7 @@ void write_lines(std::ostream& out, Range const& range, ToObject to_object) {
 
 void collector::ReportRuns(std::vector<Run> const& runs) {
     for (auto const& one : runs) {
-        if (one.run_type != Run::RT_Iteration)
-            continue; // the aggregates are our own
+        if (one.run_type != Run::RT_Iteration) continue; // the aggregates are our own
         auto const& name = one.run_name.function_name;
         if (one.error_occurred) {
             errors_.push_back(name + ": " + one.error_message);
@@ -143,10 +134,8 @@ void collector::ReportRuns(std::vector<Run> const& runs) {
         }
         sample taken{one.GetAdjustedCPUTime(), one.GetAdjustedRealTime(), 0, {}};
         for (auto const& [counter, value] : one.counters) {
-            if (counter == "allocations")
-                taken.allocations = value;
-            else
-                taken.counters.emplace(counter, value);
+            if (counter == "allocations") taken.allocations = value;
+            else taken.counters.emplace(counter, value);
         }
         measured_.at(name).samples.push_back(std::move(taken));
     }
@@ -154,15 +143,13 @@ void collector::ReportRuns(std::vector<Run> const& runs) {
 
 void print_table(std::string const& scenario, results const& measured) {
     std::size_t width = scenario.size();
-    for (auto const& row : measured.rows())
-        width = std::max(width, row.name.size());
+    for (auto const& row : measured.rows()) width = std::max(width, row.name.size());
     int const name_width = static_cast<int>(width);
 
     std::printf("%-*s  clock %11s %11s %11s  %s\n", name_width, scenario.c_str(), "min", "median",
                 "max", "allocations/op");
     for (auto const& row : measured.rows()) {
-        if (row.samples.empty())
-            continue;
+        if (row.samples.empty()) continue;
         auto const time = row.time();
         std::printf("%-*s  %-5s %11s %11s %11s  %14s", name_width, row.name.c_str(),
                     name_of(row.judged_by).data(), readable(time.min).c_str(),
@@ -179,8 +166,7 @@ void write_json(std::filesystem::path const& file, std::string const& scenario, 
                 results const& measured, std::vector<verdict> const& verdicts) {
     std::vector<row_result> rows;
     for (auto const& row : measured.rows())
-        if (!row.samples.empty())
-            rows.push_back(row);
+        if (!row.samples.empty()) rows.push_back(row);
 
     std::ofstream out(file);
     out << "{\n  \"scenario\": " << json::value(scenario)
@@ -193,8 +179,7 @@ void write_json(std::filesystem::path const& file, std::string const& scenario, 
     out << "\n  ],\n  \"claims\": [";
     write_lines(out, verdicts, claim_object);
     out << "\n  ]\n}\n";
-    if (!out.flush())
-        throw std::runtime_error("cannot write " + file.string());
+    if (!out.flush()) throw std::runtime_error("cannot write " + file.string());
 }
 
 } // namespace bench

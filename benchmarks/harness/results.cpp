@@ -11,8 +11,7 @@ namespace bench {
 namespace {
 
 spread spread_of(std::vector<double> values) {
-    if (values.empty())
-        throw std::logic_error("no sample");
+    if (values.empty()) throw std::logic_error("no sample");
     std::sort(values.begin(), values.end());
     auto const middle = values.size() / 2;
     auto const median =
@@ -23,8 +22,7 @@ spread spread_of(std::vector<double> values) {
 template <class Pick>
 spread spread_of(std::vector<sample> const& samples, Pick pick) {
     std::vector<double> values;
-    for (auto const& one : samples)
-        values.push_back(pick(one));
+    for (auto const& one : samples) values.push_back(pick(one));
     return spread_of(std::move(values));
 }
 
@@ -59,8 +57,7 @@ bool results::has(std::string const& name) const {
 
 row_result const& results::at(std::string const& name) const {
     for (auto const& row : rows_)
-        if (row.name == name)
-            return row;
+        if (row.name == name) return row;
     throw std::logic_error("there is no benchmark '" + name + "'");
 }
 
@@ -73,8 +70,7 @@ std::string shortest(double value) {
     std::snprintf(text, sizeof text, "%.3f", value);
     std::string result = text;
     result.erase(result.find_last_not_of('0') + 1);
-    if (result.back() == '.')
-        result.pop_back();
+    if (result.back() == '.') result.pop_back();
     return result;
 }
 

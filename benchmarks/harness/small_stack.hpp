@@ -39,8 +39,7 @@ void on_a_stack_of(std::size_t bytes, Function function) {
     if (failed != 0)
         throw std::system_error(failed, std::generic_category(), "cannot start a thread");
     pthread_join(thread, nullptr);
-    if (shared.error)
-        std::rethrow_exception(shared.error);
+    if (shared.error) std::rethrow_exception(shared.error);
 }
 
 } // namespace bench

@@ -23,8 +23,7 @@ template <class Function>
 class basic_mutex_pool {
 public:
     basic_mutex_pool(asio::io_context&, std::size_t threads) {
-        for (std::size_t i = 0; i < threads; ++i)
-            workers_.emplace_back([this] { work(); });
+        for (std::size_t i = 0; i < threads; ++i) workers_.emplace_back([this] { work(); });
     }
 
     ~basic_mutex_pool() {
@@ -33,8 +32,7 @@ public:
             stopped_ = true;
         }
         wanted_.notify_all();
-        for (auto& worker : workers_)
-            worker.join();
+        for (auto& worker : workers_) worker.join();
     }
 
     void post(Function job) {
@@ -50,8 +48,7 @@ private:
         std::unique_lock lock(mutex_);
         for (;;) {
             wanted_.wait(lock, [this] { return stopped_ || !jobs_.empty(); });
-            if (jobs_.empty())
-                return;
+            if (jobs_.empty()) return;
             auto job = std::move(jobs_.front());
             jobs_.pop_front();
             lock.unlock();

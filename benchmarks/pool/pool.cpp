@@ -22,8 +22,7 @@ struct empty_job {
 template <class Pool>
 asio::awaitable<void> await_jobs(run& r, Pool& pool) {
     constexpr empty_job job;
-    while (r.more())
-        co_await pool.run(job);
+    while (r.more()) co_await pool.run(job);
 }
 
 // Both hops in the coroutine itself.
@@ -41,8 +40,7 @@ template <class Pool, std::size_t workers, int in_flight>
 void await_in_flight(run& r) {
     asio::io_context context{1};
     Pool pool(context, workers);
-    for (int i = 0; i < in_flight; ++i)
-        start(context, await_jobs(r, pool));
+    for (int i = 0; i < in_flight; ++i) start(context, await_jobs(r, pool));
     context.run();
 }
 
@@ -98,8 +96,7 @@ void detach(run& r) {
     Pool pool(context, workers);
     while (r.more(jobs_a_lap)) {
         last_ran = false;
-        for (int i = 1; i < jobs_a_lap; ++i)
-            pool.post(empty_job());
+        for (int i = 1; i < jobs_a_lap; ++i) pool.post(empty_job());
         pool.post([&] {
             last_ran = true;
             last_ran.notify_one();

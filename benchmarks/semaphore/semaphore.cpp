@@ -23,13 +23,11 @@ using boost::system::error_code;
 asio::awaitable<int> empty_child() { co_return 1; }
 
 asio::awaitable<void> await_empty_child(run& r) {
-    while (r.more())
-        benchmark::DoNotOptimize(co_await empty_child());
+    while (r.more()) benchmark::DoNotOptimize(co_await empty_child());
 }
 
 asio::awaitable<void> acquire_and_release(run& r, tidegate::semaphore& semaphore) {
-    while (r.more())
-        auto permit = co_await semaphore.acquire();
+    while (r.more()) auto permit = co_await semaphore.acquire();
 }
 
 // A permit is a message in the channel.
@@ -139,8 +137,7 @@ void contended_channel(run& r) {
     asio::io_context context{1};
     Channel permits(context, 1);
     permits.try_send(error_code());
-    for (int i = 0; i < rivals; ++i)
-        start(context, hold_channel_for_a_moment(r, permits));
+    for (int i = 0; i < rivals; ++i) start(context, hold_channel_for_a_moment(r, permits));
     context.run();
 }
 
@@ -148,8 +145,7 @@ group const contended{[] {
     row("contended_64/tidegate", cpu_time, [](run& r) {
         asio::io_context context{1};
         tidegate::semaphore semaphore(context, 1);
-        for (int i = 0; i < rivals; ++i)
-            start(context, hold_for_a_moment(r, semaphore));
+        for (int i = 0; i < rivals; ++i) start(context, hold_for_a_moment(r, semaphore));
         context.run();
     });
     row("contended_64/asio_channel", cpu_time, contended_channel<channel>);

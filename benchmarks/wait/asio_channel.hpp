@@ -28,8 +28,7 @@ public:
 
     // One by one: try_send_n does not compile for this signature in Boost 1.88.
     void wake_all() {
-        for (std::size_t i = 0; i < waiters_; ++i)
-            channel_.try_send(boost::system::error_code());
+        for (std::size_t i = 0; i < waiters_; ++i) channel_.try_send(boost::system::error_code());
     }
 
     void rearm() {}

@@ -31,10 +31,8 @@ constexpr std::size_t waiters = 1000;
 template <class Gate>
 routine<Gate> wait_and_rest(Gate& gate, lay_by& rest) {
     for (;;) {
-        if constexpr (hands_out_permits<Gate>)
-            gate.keep(co_await gate.async_wait(asio::deferred));
-        else
-            co_await gate.async_wait(asio::deferred);
+        if constexpr (hands_out_permits<Gate>) gate.keep(co_await gate.async_wait(asio::deferred));
+        else co_await gate.async_wait(asio::deferred);
         co_await rest.async_rest(asio::deferred);
     }
 }
@@ -58,8 +56,7 @@ void wake(run& r) {
     typename Gate::executor_type const executor = context.get_executor();
     lay_by rest(executor, waiters);
     Gate gate(executor, waiters);
-    for (std::size_t i = 0; i < waiters; ++i)
-        start(context, wait_and_rest(gate, rest));
+    for (std::size_t i = 0; i < waiters; ++i) start(context, wait_and_rest(gate, rest));
     drive(context, wake_laps(r, gate, rest));
 }
 
@@ -82,10 +79,8 @@ group const waking{[] {
 template <class Gate>
 routine<Gate> wait_again_and_again(Gate& gate, std::size_t& woken) {
     for (;;) {
-        if constexpr (hands_out_permits<Gate>)
-            gate.keep(co_await gate.async_wait(asio::deferred));
-        else
-            co_await gate.async_wait(asio::deferred);
+        if constexpr (hands_out_permits<Gate>) gate.keep(co_await gate.async_wait(asio::deferred));
+        else co_await gate.async_wait(asio::deferred);
         ++woken;
     }
 }
@@ -96,8 +91,7 @@ routine<Gate> park_and_wake_laps(run& r, Gate& gate, std::size_t& woken) {
     while (r.more(waiters)) {
         woken = 0;
         gate.wake_all();
-        while (woken < waiters)
-            co_await asio::post(asio::deferred);
+        while (woken < waiters) co_await asio::post(asio::deferred);
     }
 }
 
@@ -107,8 +101,7 @@ void park_and_wake(run& r) {
     typename Gate::executor_type const executor = context.get_executor();
     std::size_t woken = 0;
     Gate gate(executor, waiters);
-    for (std::size_t i = 0; i < waiters; ++i)
-        start(context, wait_again_and_again(gate, woken));
+    for (std::size_t i = 0; i < waiters; ++i) start(context, wait_again_and_again(gate, woken));
     drive(context, park_and_wake_laps(r, gate, woken));
 }
 
@@ -139,8 +132,7 @@ public:
         : signals_(population), queue_length_(queue_length) {
         for (std::size_t i = 0; i < population / queue_length; ++i)
             gates_.push_back(std::make_unique<Gate>(executor, queue_length));
-        for (std::size_t i = 0; i < population; ++i)
-            park(i);
+        for (std::size_t i = 0; i < population; ++i) park(i);
     }
 
     void park(std::size_t waiter) {
@@ -163,13 +155,10 @@ routine<Gate> cancel_laps(run& r, cancellable_population<Gate>& parked) {
     constexpr std::size_t stride = population / cancels_a_lap;
     while (r.more(cancels_a_lap)) {
         parked.cancelled = 0;
-        for (std::size_t waiter = 0; waiter < population; waiter += stride)
-            parked.cancel(waiter);
-        while (parked.cancelled < cancels_a_lap)
-            co_await asio::post(asio::deferred);
+        for (std::size_t waiter = 0; waiter < population; waiter += stride) parked.cancel(waiter);
+        while (parked.cancelled < cancels_a_lap) co_await asio::post(asio::deferred);
         r.pause();
-        for (std::size_t waiter = 0; waiter < population; waiter += stride)
-            parked.park(waiter);
+        for (std::size_t waiter = 0; waiter < population; waiter += stride) parked.park(waiter);
         r.resume();
     }
 }

@@ -24,18 +24,12 @@ cv::Scalar class_colour(int class_id) {
     const double rising = low + (high - low) * fraction;
     const double falling = high - (high - low) * fraction;
     switch (static_cast<int>(hue)) { // as BGR
-    case 0:
-        return {low, rising, high};
-    case 1:
-        return {low, high, falling};
-    case 2:
-        return {rising, high, low};
-    case 3:
-        return {high, falling, low};
-    case 4:
-        return {high, low, rising};
-    default:
-        return {falling, low, high};
+    case 0: return {low, rising, high};
+    case 1: return {low, high, falling};
+    case 2: return {rising, high, low};
+    case 3: return {high, falling, low};
+    case 4: return {high, low, rising};
+    default: return {falling, low, high};
     }
 }
 

@@ -18,17 +18,16 @@ using steady = std::chrono::steady_clock;
 constexpr double worth = 1.05;
 
 // Runs batches on `workers` threads for about `time`, at least one each after a warm-up.
-double measure(const detector& model, std::size_t workers, std::size_t batch,
-               steady::duration time) {
+double measure(const detector& model, std::size_t workers, std::size_t batch, steady::duration time,
+               run_control& stop) {
     std::atomic<std::size_t> frames{0};
     std::exception_ptr failure;
     std::mutex failure_mutex;
     auto const loop = [&](steady::time_point end) {
         try {
             detector_scratch scratch = model.make_scratch(batch);
-            run_control control;
             do {
-                model.infer(batch, scratch, control);
+                model.infer(batch, scratch, stop);
                 frames += batch;
             } while (steady::now() < end);
         } catch (...) {
@@ -48,9 +47,9 @@ double measure(const detector& model, std::size_t workers, std::size_t batch,
 
 // What else runs on the machine only ever slows a measurement down.
 double measure_twice(const detector& model, std::size_t workers, std::size_t batch,
-                     steady::duration time) {
-    double const first = measure(model, workers, batch, time / 2);
-    return std::max(first, measure(model, workers, batch, time / 2));
+                     steady::duration time, run_control& stop) {
+    double const first = measure(model, workers, batch, time / 2, stop);
+    return std::max(first, measure(model, workers, batch, time / 2, stop));
 }
 
 throughput_point choose(const std::vector<throughput_point>& measured) {
@@ -69,19 +68,19 @@ throughput_point choose(const std::vector<throughput_point>& measured) {
 
 } // namespace
 
-calibration calibrate(const detector& model, const calibration_limits& limits) {
+calibration calibrate(const detector& model, const calibration_limits& limits, run_control& stop) {
     calibration result;
     auto const end = steady::now() + limits.budget;
     auto const share = limits.budget / 8;
     std::size_t const fixed = model.fixed_batch();
     std::size_t const largest = fixed ? fixed : limits.max_batch;
-    measure(model, 1, fixed ? fixed : 1, share / 4); // the first run allocates
+    measure(model, 1, fixed ? fixed : 1, share / 4, stop); // the first run allocates
     double best_before = 0;
     for (std::size_t batch = fixed ? fixed : 1; batch <= largest; batch *= 2) {
         double best = 0;
         for (std::size_t workers = limits.max_workers; workers >= 1; workers /= 2) {
             if (!result.measured.empty() && steady::now() + share > end) break;
-            double const speed = measure_twice(model, workers, batch, share);
+            double const speed = measure_twice(model, workers, batch, share, stop);
             result.measured.push_back({workers, batch, speed});
             best = std::max(best, speed);
         }

@@ -35,7 +35,8 @@ struct calibration_limits {
 
 // Measures 1, 2, 4, ... pictures a batch on 1, 2, 4, ... workers, and stops where a larger batch
 // brings less than 5 %: it would only cost memory. Of what is within 5 % of the best it takes the
-// smallest batch, then the fewest workers. Blocks.
-[[nodiscard]] calibration calibrate(const detector& model, const calibration_limits& limits);
+// smallest batch, then the fewest workers. Blocks; throws run_stopped when `stop` says so.
+[[nodiscard]] calibration calibrate(const detector& model, const calibration_limits& limits,
+                                    run_control& stop);
 
 } // namespace vision

@@ -153,18 +153,10 @@ std::size_t decode(const model_layout& layout, std::span<const float> output, fl
     collector found(confidence, candidates);
     switch (layout.family) {
     case layout_family::yolov5:
-    case layout_family::yolox_decoded:
-        read_rows(layout, output, found, box_in_pixels);
-        break;
-    case layout_family::yolox_raw:
-        read_rows(layout, output, found, grid_walk{layout.input});
-        break;
-    case layout_family::yolov8:
-        read_columns(layout, output, found);
-        break;
-    case layout_family::end_to_end:
-        read_finished(layout, output, found);
-        break;
+    case layout_family::yolox_decoded: read_rows(layout, output, found, box_in_pixels); break;
+    case layout_family::yolox_raw: read_rows(layout, output, found, grid_walk{layout.input}); break;
+    case layout_family::yolov8: read_columns(layout, output, found); break;
+    case layout_family::end_to_end: read_finished(layout, output, found); break;
     }
     return found.not_finite;
 }

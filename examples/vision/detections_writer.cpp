@@ -2,6 +2,8 @@
 // Numbers get fixed decimals, which a JSON library would not give: lines stay short and comparable.
 #include "detections_writer.hpp"
 
+#include "model_metadata.hpp"
+
 #include <fmt/format.h>
 #include <iterator>
 
@@ -9,7 +11,7 @@ namespace vision {
 
 std::string json_quoted(std::string_view text) {
     std::string result = "\"";
-    for (const char c : text) {
+    for (const char c : valid_utf8(text)) {
         const auto byte = static_cast<unsigned char>(c);
         if (c == '"' || c == '\\') {
             result += '\\';
@@ -52,8 +54,10 @@ void detections_writer::write(std::int64_t frame, double seconds,
     out_.write(line_);
 }
 
+void detections_writer::close() { out_.close(); }
+
 void detections_writer::commit() {
-    out_.close();
+    close();
     file_.commit();
 }
 

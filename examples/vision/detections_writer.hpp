@@ -25,6 +25,8 @@ public:
 
     void write(std::int64_t frame, double seconds, std::span<const detection> detections,
                std::string_view image_name = {});
+    // Writes what is left; commit() does so by itself. Nothing can be written after it.
+    void close();
     void commit();
 
 private:
@@ -36,7 +38,7 @@ private:
     std::string line_;
 };
 
-// `text` as a JSON string with its quotes.
+// `text` as a JSON string with its quotes; bytes that are no UTF-8 become '?'.
 [[nodiscard]] std::string json_quoted(std::string_view text);
 
 } // namespace vision

@@ -13,7 +13,7 @@ namespace {
 
 std::size_t cores() { return std::max(1U, std::thread::hardware_concurrency()); }
 
-calibration tune(const detector& model, const engine_options& options) {
+calibration tune(const detector& model, const engine_options& options, run_control& stop) {
     std::size_t const fixed = model.fixed_batch();
     if (fixed && options.batch.value_or(fixed) != fixed) {
         throw error(fmt::format("--batch is {}, but the model's batch is fixed at {}",
@@ -23,7 +23,7 @@ calibration tune(const detector& model, const engine_options& options) {
         std::size_t const batch = options.batch.value_or(fixed ? fixed : 1);
         return {{options.workers.value_or(cores()), batch, 0}, {}};
     }
-    return calibrate(model, {.max_workers = cores()});
+    return calibrate(model, {.max_workers = cores()}, stop);
 }
 
 tidegate::batcher_options batching(const calibration& tuned, const engine_options& options) {
@@ -31,6 +31,11 @@ tidegate::batcher_options batching(const calibration& tuned, const engine_option
         .max_size(tuned.chosen.batch)
         .max_in_flight(tuned.chosen.workers)
         .max_delay(options.max_delay);
+}
+
+std::size_t compute_threads(const engine_options& options) {
+    check(options);
+    return std::max(cores(), options.workers.value_or(0));
 }
 
 tidegate::worker_pool_options threads(const char* name, std::size_t n) {
@@ -42,7 +47,7 @@ tidegate::worker_pool_options threads(const char* name, std::size_t n) {
 loaded_model::loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monitor,
                            const engine_options& options, run_control& stop)
     : model(options.model),
-      tuned(tune(model, options)),
+      tuned(tune(model, options, stop)),
       batches(pool, batching(tuned, options),
               [this](std::span<frame_pool::lease> batch) { return run(batch); }),
       monitor_(monitor),
@@ -56,6 +61,7 @@ std::vector<detected_frame> loaded_model::run(std::span<frame_pool::lease> batch
     {
         auto const timer = monitor_.measure("normalise");
         for (std::size_t i = 0; i < batch.size(); ++i) {
+            if (stop_.stop_requested()) throw run_stopped(); // a large batch takes its time
             model.load({batch[i]->prepared, batch[i]->plan}, i, *scratch);
         }
     }
@@ -74,12 +80,18 @@ std::vector<detected_frame> loaded_model::run(std::span<frame_pool::lease> batch
 }
 
 engine::engine(boost::asio::any_io_executor executor, const engine_options& options)
-    : compute(executor, threads("compute", std::max(cores(), options.workers.value_or(0)))),
+    : compute(executor, threads("compute", compute_threads(options))),
       decode(executor, threads("decode", 1)),
       write(executor, threads("write", 1)),
       model(compute, [this, options] {
           auto const timer = monitor.measure("load model");
           return std::make_shared<loaded_model>(compute, monitor, options, stop_);
       }) {}
+
+void engine::stop() noexcept {
+    stop_.request_stop();
+    // Frames that wait for their batch to fill hear of it at once.
+    if (auto const loaded = model.try_get()) loaded->batches.flush();
+}
 
 } // namespace vision

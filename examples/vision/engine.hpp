@@ -62,10 +62,12 @@ private:
 // Lives as long as all that run on it.
 class engine {
 public:
+    // Throws vision::error for options out of range.
     engine(boost::asio::any_io_executor executor, const engine_options& options);
 
-    // Ends inferences that run, within a millisecond or so, and lets none begin.
-    void stop() noexcept { stop_.request_stop(); }
+    // Ends inferences that run, within a millisecond or so, and lets none begin. Called from
+    // elsewhere than the videos' executor, it may take max_delay to be noticed.
+    void stop() noexcept;
     [[nodiscard]] bool stopped() const noexcept { return stop_.stop_requested(); }
 
     tidegate::monitor monitor;

@@ -23,7 +23,7 @@ std::unique_ptr<frame_slot> make_slot(std::size_t bytes) {
 // On the decode pool. False at the end.
 bool read_next(frame_stages& stages, frame_slot& slot) {
     video_source& source = *stages.source;
-    for (;;) {
+    while (!stages.ending()) {
         auto const timer = stages.shared.monitor.measure("decode");
         std::int64_t const next = source.index() + 1;
         bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
@@ -34,6 +34,7 @@ bool read_next(frame_stages& stages, frame_slot& slot) {
         slot.image_name = source.image_name();
         return true;
     }
+    return false;
 }
 
 // On the compute pool.
@@ -59,9 +60,21 @@ asio::awaitable<void> infer_frames(stages_ptr stages, std::shared_ptr<std::int64
         if (!stages->ending()) {
             auto prepare_slot = [&stages, &slot] { prepare(*stages, **slot); };
             co_await stages->shared.compute.submit(prepare_slot);
+        }
+        if (!stages->ending()) { // in the meantime
             frame.result = co_await stages->model->batches.submit(std::move(*slot));
         }
         co_await stages->done.send(std::move(frame));
+    }
+}
+
+bool is_stop(const std::exception_ptr& why) {
+    try {
+        std::rethrow_exception(why);
+    } catch (const run_stopped&) {
+        return true;
+    } catch (...) {
+        return false;
     }
 }
 
@@ -88,9 +101,16 @@ frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
       done(executor, slot_count) {}
 
 void frame_stages::fail(std::exception_ptr why) {
-    if (!failure && !shared.stopped()) failure = std::move(why);
+    if (!ended.exchange(true) && !is_stop(why)) failure = std::move(why);
     slots.close();
     decoded.close();
+}
+
+void frame_stages::abandon() noexcept {
+    ended = true;
+    slots.close();
+    decoded.close();
+    done.close();
 }
 
 void start_stages(asio::any_io_executor executor, stages_ptr stages) {

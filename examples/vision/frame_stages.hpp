@@ -7,6 +7,7 @@
 
 #include <tidegate/channel.hpp>
 
+#include <atomic>
 #include <exception>
 #include <memory>
 
@@ -24,9 +25,12 @@ struct frame_stages {
                  std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
                  std::size_t slots, std::size_t every_nth);
 
-    // The first failure ends the video; later ones are its consequences.
+    // The first failure ends the video; later ones are its consequences. One that comes from
+    // engine::stop is none.
     void fail(std::exception_ptr why);
-    [[nodiscard]] bool ending() const noexcept { return failure || shared.stopped(); }
+    // Nobody wants the frames any more: the stages end by themselves.
+    void abandon() noexcept;
+    [[nodiscard]] bool ending() const noexcept { return ended || shared.stopped(); } // any thread
 
     engine& shared;
     std::shared_ptr<loaded_model> model;
@@ -36,6 +40,7 @@ struct frame_stages {
     tidegate::channel<frame_pool::lease> decoded;
     tidegate::channel<finished_frame> done; // closed once all stages have ended
     std::exception_ptr failure;
+    std::atomic<bool> ended = false;
     std::size_t running = 0; // stages
 };
 

@@ -254,16 +254,11 @@ std::string model_layout::description() const {
 
 std::string_view to_string(layout_family family) noexcept {
     switch (family) {
-    case layout_family::yolov5:
-        return "yolov5";
-    case layout_family::yolov8:
-        return "yolov8";
-    case layout_family::yolox_raw:
-        return "yolox";
-    case layout_family::yolox_decoded:
-        return "yolox-decoded";
-    case layout_family::end_to_end:
-        return "end-to-end";
+    case layout_family::yolov5: return "yolov5";
+    case layout_family::yolov8: return "yolov8";
+    case layout_family::yolox_raw: return "yolox";
+    case layout_family::yolox_decoded: return "yolox-decoded";
+    case layout_family::end_to_end: return "end-to-end";
     }
     return "?";
 }

@@ -15,7 +15,9 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
+#include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 
 namespace {
@@ -28,22 +30,47 @@ struct command_line {
     bool naive = false;
 };
 
-// The first Ctrl-C ends the run cleanly; the second one gives the signal back its usual effect.
+constexpr int interrupted = 130; // what shells expect after a Ctrl-C
+
+// The first Ctrl-C ends the run cleanly. Another one soon after it is taken for the same: it would
+// spoil the files that are being closed. Later it has its usual effect.
 class interrupt {
 public:
-    interrupt(asio::io_context& io, vision::engine& engine) : signals_(io, SIGINT, SIGTERM) {
-        signals_.async_wait([this, &engine](tidegate::error_code ec, int) {
-            if (ec) return;
-            engine.stop();
-            std::signal(SIGINT, SIG_DFL);
-            signals_.clear();
-        });
+    interrupt(asio::io_context& io, vision::engine& engine)
+        : signals_(io, SIGINT, SIGTERM), engine_(engine) {
+        wait();
     }
 
     void forget() { signals_.cancel(); }
 
 private:
+    using steady = std::chrono::steady_clock;
+
+    void wait() {
+        signals_.async_wait([this](tidegate::error_code ec, int signal) {
+            if (!ec) arrived(signal);
+        });
+    }
+
+    void arrived(int signal) {
+        // Before the model is there nothing is written, and a large one takes long to load.
+        if (!engine_.model.try_get()) {
+            std::fputs("tidegate-vision: interrupted before the first frame\n", stderr);
+            std::_Exit(interrupted);
+        }
+        if (!engine_.stopped()) {
+            first_ = steady::now();
+            engine_.stop();
+        } else if (steady::now() - first_ > std::chrono::seconds(2)) {
+            signals_.clear();
+            std::raise(signal);
+        }
+        wait();
+    }
+
     asio::signal_set signals_;
+    vision::engine& engine_;
+    steady::time_point first_;
 };
 
 asio::awaitable<vision::video_summary> run_video(vision::engine& engine,
@@ -84,24 +111,32 @@ int detect(const command_line& wanted) {
                        on_signal.forget();
                    });
     io.run();
-    if (engine.stopped() && failure) return 130; // before there was anything to keep
     if (failure) std::rethrow_exception(failure);
     auto const loaded = engine.model.try_get();
     auto const report = vision::make_report(wanted.engine.model.model, engine, *loaded, *summary);
     report.write_to(wanted.video.out);
     print_result(report, wanted.video.out);
-    return summary->interrupted ? 130 : 0;
+    return summary->interrupted ? interrupted : 0;
 }
 
 volatile std::sig_atomic_t naive_interrupted = 0;
 
 int detect_naively(const command_line& wanted) {
-    std::signal(SIGINT, [](int) { naive_interrupted = 1; });
+    for (int const signal : {SIGINT, SIGTERM}) {
+        std::signal(signal, [](int) { naive_interrupted = 1; });
+    }
     auto const summary = vision::detect_naively(wanted.engine, wanted.video,
                                                 [](std::int64_t) { return !naive_interrupted; });
     fmt::print("naive: {} frames, {} detections, {:.1f} frames/s\n", summary.frames,
                summary.detections, static_cast<double>(summary.frames) / summary.seconds);
-    return naive_interrupted ? 130 : 0;
+    return naive_interrupted ? interrupted : 0;
+}
+
+// Reads the sign too: vision::check refuses "-1" as what it is.
+template <class Target>
+void add_count(CLI::App& app, const char* name, Target& target, const char* description) {
+    auto const set = [&target](std::int64_t n) { target = static_cast<std::size_t>(n); };
+    app.add_option_function<std::int64_t>(name, set, description)->type_name("N");
 }
 
 void add_detect(CLI::App& app, command_line& wanted) {
@@ -126,10 +161,10 @@ void add_detect(CLI::App& app, command_line& wanted) {
             "Output layout, if the model does not tell: yolov5, yolov8, yolox, yolox-decoded, "
             "end-to-end")
         ->type_name("NAME");
-    detect->add_option("--batch", wanted.engine.batch,
-                       "Frames in a batch, 1 to 64 (default: calibrated)");
-    detect->add_option("--workers", wanted.engine.workers,
-                       "Inferences at once, 1 to 64 (default: calibrated)");
+    add_count(*detect, "--batch", wanted.engine.batch,
+              "Frames in a batch, 1 to 64 (default: calibrated)");
+    add_count(*detect, "--workers", wanted.engine.workers,
+              "Inferences at once, 1 to 64 (default: calibrated)");
     detect
         ->add_option_function<std::int64_t>(
             "--max-delay",
@@ -137,21 +172,26 @@ void add_detect(CLI::App& app, command_line& wanted) {
             "Milliseconds an incomplete batch may wait, 0 to 10000 (default 0: an idle worker "
             "takes what is there)")
         ->type_name("MS");
-    detect->add_option("--queue", video.frames_in_flight,
-                       "Frames under way at most, 2 to 1024: the bound on memory (default: by "
-                       "workers and batch)");
-    detect->add_option("--every-n", video.every_n, "Look at every n-th frame only")
-        ->capture_default_str();
-    detect->add_option("--chunk", video.chunk, "Frames between two reports of progress")
-        ->capture_default_str();
+    add_count(*detect, "--queue", video.frames_in_flight,
+              "Frames under way at most, 2 to 1024: the bound on memory (default: by workers and "
+              "batch)");
+    add_count(*detect, "--every-n", video.every_n, "Look at every n-th frame only (default 1)");
+    add_count(*detect, "--chunk", video.chunk,
+              "Frames between two reports of progress (default 30)");
     detect->add_flag("!--no-video", video.annotate, "Write no annotated video");
     detect->add_flag("--naive", wanted.naive,
                      "One frame after another on one thread, to compare with (no video)");
 }
 
+// One line on stderr, whatever state that is in.
+void complain(const std::string& what) {
+    std::fputs(fmt::format("tidegate-vision: {}\n", what).c_str(), stderr);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
+    std::signal(SIGPIPE, SIG_IGN); // a reader of our output that has left ends no run
     vision::set_up_opencv();
     CLI::App app{"Object detection on video with tidegate, OpenCV and ONNX Runtime",
                  "tidegate-vision"};
@@ -163,10 +203,13 @@ int main(int argc, char** argv) {
         vision::check(wanted.engine);
         vision::check(wanted.video);
         return wanted.naive ? detect_naively(wanted) : detect(wanted);
+    } catch (const CLI::Success& help) {
+        return app.exit(help);
     } catch (const CLI::ParseError& e) {
-        return app.exit(e);
+        complain(fmt::format("{} (--help lists what is allowed)", e.what()));
+        return e.get_exit_code();
     } catch (const std::exception& e) {
-        fmt::print(stderr, "tidegate-vision: {}\n", e.what());
+        complain(e.what());
         return 1;
     }
 }

@@ -121,6 +121,16 @@ std::string printable_name(std::string_view name) {
     return result;
 }
 
+std::string valid_utf8(std::string_view text) {
+    std::string result;
+    while (!text.empty()) {
+        const std::size_t length = utf8_length(text);
+        result += length == 0 ? std::string_view("?") : text.substr(0, length);
+        text.remove_prefix(std::max<std::size_t>(length, 1));
+    }
+    return result;
+}
+
 bool model_metadata::from_ultralytics() const noexcept {
     return author.find("Ultralytics") != std::string::npos ||
            (!names.empty() && (input || stride || !task.empty()));

@@ -37,4 +37,7 @@ parse_model_metadata(const std::map<std::string, std::string, std::less<>>& entr
 // are no UTF-8 become '?', and the rest is cut at 100 bytes.
 [[nodiscard]] std::string printable_name(std::string_view name);
 
+// `text` with each byte that is no UTF-8 as '?'.
+[[nodiscard]] std::string valid_utf8(std::string_view text);
+
 } // namespace vision

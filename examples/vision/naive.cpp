@@ -13,8 +13,8 @@ naive_summary detect_naively(const engine_options& model_options, const video_op
                              const std::function<bool(std::int64_t frames)>& go_on) {
     auto const start = std::chrono::steady_clock::now();
     auto const source = open_source(video.source);
+    make_output_folder(video.out);
     detector const model(model_options.model);
-    std::filesystem::create_directories(video.out);
     detections_writer detections(video.out / "detections.jsonl", model.layout().class_names);
     detector_scratch scratch = model.make_scratch(1);
     run_control control;

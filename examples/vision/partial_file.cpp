@@ -31,6 +31,15 @@ void partial_file::commit() {
     committed_ = true;
 }
 
+void make_output_folder(const std::filesystem::path& folder) {
+    std::error_code problem;
+    std::filesystem::create_directories(folder, problem);
+    if (problem) {
+        throw error(fmt::format("cannot make the output folder '{}': {}", folder.string(),
+                                problem.message()));
+    }
+}
+
 void write_whole_file(const std::filesystem::path& path, std::string_view text) {
     partial_file file(path);
     output_stream out(file);

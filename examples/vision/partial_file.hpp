@@ -29,6 +29,9 @@ private:
     bool committed_ = false;
 };
 
+// Makes `folder` and those above it, unless it is there. Throws vision::error.
+void make_output_folder(const std::filesystem::path& folder);
+
 // All of `text` or nothing, for reports. Throws vision::error naming the path and the reason.
 void write_whole_file(const std::filesystem::path& path, std::string_view text);
 

@@ -11,6 +11,8 @@
 #include <boost/asio/redirect_error.hpp>
 
 #include <fmt/format.h>
+#include <iterator>
+#include <span>
 
 namespace vision {
 
@@ -42,7 +44,9 @@ public:
         video_->write(frame.slot->picture, frame.found, layout_);
     }
 
+    // Nothing gets its name before all is written.
     void commit() {
+        detections_.close();
         if (video_) video_->commit();
         detections_.commit();
     }
@@ -56,14 +60,48 @@ private:
     std::filesystem::path video_path_;
 };
 
-void make_folder(const std::filesystem::path& folder) {
-    std::error_code ec;
-    std::filesystem::create_directories(folder, ec);
-    if (ec) {
-        throw error(
-            fmt::format("{}: cannot make the output folder: {}", folder.string(), ec.message()));
+// What is written and was not yet handed on as a partial result.
+class pending_parts {
+public:
+    pending_parts(std::optional<std::int64_t> announced, std::size_t every_n,
+                  steady::time_point start)
+        : announced_(announced), start_(start) {
+        auto const n = static_cast<std::int64_t>(every_n);
+        if (announced_) announced_ = (*announced_ + n - 1) / n;
     }
-}
+
+    [[nodiscard]] std::size_t size() const noexcept { return frames_.size(); }
+
+    void add(detected_frame& frame) {
+        frames_.push_back({frame.slot->index, std::move(frame.found)});
+    }
+
+    // The first `n` of them.
+    partial_result take(std::size_t n) {
+        auto const end = frames_.begin() + static_cast<std::ptrdiff_t>(n);
+        partial_result part;
+        part.frames.assign(std::move_iterator(frames_.begin()), std::move_iterator(end));
+        frames_.erase(frames_.begin(), end);
+        done_ += static_cast<std::int64_t>(n);
+        part.frames_done = done_;
+        part.announced_frames = announced_;
+        part.frames_per_second = static_cast<double>(done_) /
+                                 std::chrono::duration<double>(steady::now() - start_).count();
+        return part;
+    }
+
+private:
+    std::vector<partial_result::frame> frames_;
+    std::optional<std::int64_t> announced_;
+    steady::time_point start_;
+    std::int64_t done_ = 0;
+};
+
+// Ends the stages of a run that is left in the middle.
+struct abandon_at_exit {
+    std::shared_ptr<frame_stages> stages;
+    ~abandon_at_exit() { stages->abandon(); }
+};
 
 } // namespace
 
@@ -74,10 +112,12 @@ std::optional<double> partial_result::progress() const {
 }
 
 video_run detect_objects(asio::any_io_executor executor, engine& shared, video_options options) {
-    // Named before they are awaited: see docs/compilers.md.
+    check(options);
+    // What blocks is named before it is awaited, because of g++ 12.2: see docs/compilers.md.
     auto open = [&options] {
-        make_folder(options.out);
-        return open_source(options.source);
+        auto source = open_source(options.source);
+        make_output_folder(options.out);
+        return source;
     };
     auto const start = steady::now();
     std::unique_ptr<video_source> source =
@@ -86,11 +126,12 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     video_summary summary;
     summary.source = source->info();
     std::size_t const wide = model->tuned.chosen.workers * model->tuned.chosen.batch;
-    summary.frames_in_flight = options.frames_in_flight ? options.frames_in_flight : 4 * wide + 4;
+    summary.frames_in_flight = options.frames_in_flight.value_or(4 * wide + 4);
     summary.detections_file = options.out / "detections.jsonl";
 
     auto const stages = std::make_shared<frame_stages>(executor, shared, model, std::move(source),
                                                        summary.frames_in_flight, options.every_n);
+    abandon_at_exit const on_exit(stages);
     auto open_output = [&] {
         return std::make_unique<video_output>(options, model->model.layout(),
                                               summary.source.frames_per_second /
@@ -98,12 +139,11 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     };
     std::unique_ptr<video_output> output =
         co_await shared.write.async_submit(open_output, asio::deferred);
-    summary.video_file = output->video_path();
     start_stages(executor, stages);
 
     reorder_buffer<finished_frame> in_order;
     std::vector<detected_frame> ready;
-    partial_result part;
+    pending_parts parts(summary.source.announced_frames, options.every_n, start);
     bool gap = false; // a frame fell out: what comes after it is not written
     for (;;) {
         tidegate::error_code ended;
@@ -121,48 +161,61 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
         if (ready.empty()) continue;
 
         auto write = [&] {
-            for (detected_frame& frame : ready)
-                output->write(frame, *stages->source, shared.monitor);
+            std::size_t written = 0;
+            for (; written < ready.size() && !shared.stopped(); ++written) {
+                output->write(ready[written], *stages->source, shared.monitor);
+            }
+            return written;
         };
         std::exception_ptr unwritten;
+        std::size_t written = 0;
         try {
-            co_await shared.write.async_submit(write, asio::deferred);
+            written = co_await shared.write.async_submit(write, asio::deferred);
         } catch (...) {
             unwritten = std::current_exception();
         }
         if (unwritten) {
             stages->fail(unwritten);
-            gap = true;
+            stages->failure = unwritten; // also after engine::stop: the files are not whole
         }
-        for (detected_frame& frame : ready) {
+        gap = gap || written < ready.size();
+        for (detected_frame& frame : std::span(ready).first(written)) {
             summary.detections += static_cast<std::int64_t>(frame.found.size());
-            part.frames.push_back({frame.slot->index, std::move(frame.found)});
+            parts.add(frame);
         }
-        summary.frames += static_cast<std::int64_t>(ready.size());
+        summary.frames += static_cast<std::int64_t>(written);
         ready.clear(); // gives the slots back
-        if (part.frames.size() < options.chunk) continue;
-        part.frames_done = summary.frames;
-        part.announced_frames = summary.source.announced_frames;
-        if (part.announced_frames && options.every_n > 1) {
-            *part.announced_frames /= static_cast<std::int64_t>(options.every_n);
+        while (parts.size() >= options.chunk) {
+            partial_result part = parts.take(options.chunk);
+            co_yield std::move(part);
         }
-        part.frames_per_second = static_cast<double>(summary.frames) /
-                                 std::chrono::duration<double>(steady::now() - start).count();
-        co_yield std::move(part);
-        part = {};
     }
-    if (stages->failure) std::rethrow_exception(stages->failure);
-    summary.interrupted = shared.stopped();
 
-    auto finish = [&] {
-        output->commit();
-        summary.undecodable = stages->source->undecodable();
+    // The stages have ended. What is left is closed where it was used.
+    auto close_source = [&] {
+        auto const from = std::move(stages->source);
+        summary.undecodable = from->undecodable();
+        if (!shared.stopped()) return from->truncation_warning();
+        return std::string();
     };
-    co_await shared.write.async_submit(finish, asio::deferred);
-    if (auto warning = stages->source->truncation_warning();
-        !warning.empty() && !summary.interrupted) {
-        summary.warnings.push_back(std::move(warning));
+    std::string truncated = co_await shared.decode.async_submit(close_source, asio::deferred);
+    summary.interrupted = shared.stopped();
+    if (stages->failure) {
+        auto discard = [&output] { output.reset(); };
+        co_await shared.write.async_submit(discard, asio::deferred);
+        std::rethrow_exception(stages->failure);
     }
+    if (parts.size() > 0) {
+        partial_result part = parts.take(parts.size());
+        co_yield std::move(part);
+    }
+    auto finish = [&output] {
+        auto const files = std::move(output);
+        files->commit();
+    };
+    if (summary.frames > 0) summary.video_file = output->video_path();
+    co_await shared.write.async_submit(finish, asio::deferred);
+    if (!truncated.empty()) summary.warnings.push_back(std::move(truncated));
     if (summary.undecodable > 0) {
         summary.warnings.push_back(
             fmt::format("{} frames could not be decoded and were skipped", summary.undecodable));

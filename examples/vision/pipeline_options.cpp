@@ -3,7 +3,9 @@
 
 #include "error.hpp"
 
+#include <cstdint>
 #include <fmt/format.h>
+#include <type_traits>
 
 namespace vision {
 
@@ -12,6 +14,10 @@ namespace {
 template <class Value>
 void check_range(const char* name, Value value, Value lowest, Value highest) {
     if (value >= lowest && value <= highest) return;
+    if constexpr (std::is_unsigned_v<Value>) { // "-1" is to be refused as what it is
+        check_range(name, static_cast<std::int64_t>(value), static_cast<std::int64_t>(lowest),
+                    static_cast<std::int64_t>(highest));
+    }
     throw error(fmt::format("{} is {}, allowed is {} to {}", name, value, lowest, highest));
 }
 
@@ -26,8 +32,8 @@ void check(const engine_options& options) {
 }
 
 void check(const video_options& options) {
-    if (options.frames_in_flight != 0) {
-        check_range<std::size_t>("--queue", options.frames_in_flight, 2, 1024);
+    if (options.frames_in_flight) {
+        check_range<std::size_t>("--queue", *options.frames_in_flight, 2, 1024);
     }
     check_range<std::size_t>("--every-n", options.every_n, 1, 100000);
     check_range<std::size_t>("--chunk", options.chunk, 1, 100000);

@@ -22,8 +22,8 @@ struct engine_options {
 struct video_options {
     std::filesystem::path source;
     std::filesystem::path out; // a folder; made if it is not there
-    std::size_t frames_in_flight =
-        0;                   // 2..1024, the memory's bound; 0: as many as keep workers busy
+    // 2..1024, the memory's bound; unset: as many as keep the workers busy.
+    std::optional<std::size_t> frames_in_flight;
     std::size_t every_n = 1; // 1..100000, infer every n-th frame only
     std::size_t chunk = 30;  // 1..100000, frames between two partial results
     bool annotate = true;    // write the video with boxes

@@ -8,6 +8,16 @@
 
 namespace vision {
 
+namespace {
+
+// Progress that cannot be shown is no reason to end the run.
+void put(const std::string& text) {
+    std::fputs(text.c_str(), stderr);
+    std::fflush(stderr);
+}
+
+} // namespace
+
 progress_line::progress_line() : terminal_(isatty(STDERR_FILENO) != 0) {}
 
 progress_line::~progress_line() { finish(); }
@@ -21,8 +31,8 @@ void progress_line::show(const partial_result& part) {
     if (now < next_line_) return;
     next_line_ = now + std::chrono::seconds(2);
     auto const total = part.announced_frames ? fmt::format(" of {}", *part.announced_frames) : "";
-    fmt::print(stderr, "{}{} frames, {:.1f} frames/s\n", part.frames_done, total,
-               part.frames_per_second);
+    put(fmt::format("{}{} frames, {:.1f} frames/s\n", part.frames_done, total,
+                    part.frames_per_second));
 }
 
 void progress_line::draw_bar(const partial_result& part) {
@@ -30,15 +40,14 @@ void progress_line::draw_bar(const partial_result& part) {
     auto const fraction = part.progress();
     auto const filled = static_cast<std::size_t>(fraction.value_or(0) * width);
     std::string const bar = fmt::format("{:#<{}}{:.<{}}", "", filled, "", width - filled);
-    fmt::print(stderr, "\r[{}] {:>4} {:>6} frames {:>7.1f} frames/s ", bar,
-               fraction ? fmt::format("{:.0f}%", 100 * *fraction) : "?", part.frames_done,
-               part.frames_per_second);
-    std::fflush(stderr);
+    put(fmt::format("\r[{}] {:>4} {:>6} frames {:>7.1f} frames/s ", bar,
+                    fraction ? fmt::format("{:.0f}%", 100 * *fraction) : "?", part.frames_done,
+                    part.frames_per_second));
     drawn_ = true;
 }
 
 void progress_line::finish() {
-    if (drawn_) fmt::print(stderr, "\n");
+    if (drawn_) put("\n");
     drawn_ = false;
 }
 

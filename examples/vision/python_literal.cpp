@@ -38,17 +38,12 @@ public:
             return std::nullopt;
         }
         switch (rest_.front()) {
-        case '{':
-            return dict(depth);
-        case '[':
-            return list(']', depth);
-        case '(':
-            return list(')', depth);
+        case '{': return dict(depth);
+        case '[': return list(']', depth);
+        case '(': return list(')', depth);
         case '\'':
-        case '"':
-            return text();
-        default:
-            return word_or_number();
+        case '"': return text();
+        default: return word_or_number();
         }
     }
 
@@ -144,24 +139,12 @@ private:
         const char c = rest_.front();
         rest_.remove_prefix(1);
         switch (c) {
-        case 'n':
-            to += '\n';
-            break;
-        case 't':
-            to += '\t';
-            break;
-        case 'r':
-            to += '\r';
-            break;
-        case 'x':
-            hex(to, 2);
-            break;
-        case 'u':
-            hex(to, 4);
-            break;
-        default:
-            to += c;
-            break;
+        case 'n': to += '\n'; break;
+        case 't': to += '\t'; break;
+        case 'r': to += '\r'; break;
+        case 'x': hex(to, 2); break;
+        case 'u': hex(to, 4); break;
+        default: to += c; break;
         }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "report.hpp"
 
+#include "model_metadata.hpp"
 #include "partial_file.hpp"
 
 #include <boost/json/array.hpp>
@@ -105,12 +106,13 @@ std::string run_report::json() const {
                                           {"p99_ms", milliseconds(s.p99)},
                                           {"max_ms", milliseconds(s.max)}});
     }
-    json::array warnings(video.warnings.begin(), video.warnings.end());
-    json::object all{{"source", video.source.path.string()},
+    json::array warnings;
+    for (const std::string& warning : video.warnings) warnings.emplace_back(valid_utf8(warning));
+    json::object all{{"source", valid_utf8(video.source.path.string())},
                      {"width", video.source.size.width},
                      {"height", video.source.size.height},
                      {"rotation", video.source.rotation},
-                     {"model", model},
+                     {"model", valid_utf8(model)},
                      {"layout", layout},
                      {"workers", tuned.chosen.workers},
                      {"max_batch", tuned.chosen.batch},

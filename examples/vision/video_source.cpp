@@ -44,18 +44,10 @@ std::optional<std::int64_t> sane_count(double count) {
 
 void rotate(const cv::Mat& from, int degrees, cv::Mat& to) {
     switch (degrees) {
-    case 90:
-        cv::rotate(from, to, cv::ROTATE_90_CLOCKWISE);
-        break;
-    case 180:
-        cv::rotate(from, to, cv::ROTATE_180);
-        break;
-    case 270:
-        cv::rotate(from, to, cv::ROTATE_90_COUNTERCLOCKWISE);
-        break;
-    default:
-        from.copyTo(to);
-        break;
+    case 90: cv::rotate(from, to, cv::ROTATE_90_CLOCKWISE); break;
+    case 180: cv::rotate(from, to, cv::ROTATE_180); break;
+    case 270: cv::rotate(from, to, cv::ROTATE_90_COUNTERCLOCKWISE); break;
+    default: from.copyTo(to); break;
     }
 }
 

@@ -162,6 +162,7 @@ public:
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<void, CoroutineExecutor> send(T value) {
         if (try_send(std::move(value))) co_return;
+        // Not moved from: try_send left it alone. NOLINTNEXTLINE(bugprone-use-after-move)
         co_await async_send(std::move(value), boost::asio::deferred);
     }
 

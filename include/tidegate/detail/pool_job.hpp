@@ -78,7 +78,7 @@ public:
     }
 
     template <class Function>
-    void hold(Function&& function) noexcept {
+    void hold(Function function) noexcept {
         static_assert(fits<Function>);
         ::new (static_cast<void*>(storage_)) Function(std::move(function));
         invoke_ = [](void* f) { (*static_cast<Function*>(f))(); };

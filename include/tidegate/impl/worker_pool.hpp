@@ -110,7 +110,7 @@ public:
 
     /// With `may_wait` a job that finds the queue full waits in line, whatever the policy says.
     template <class Function>
-    bool post(Function&& job, bool may_wait = false) {
+    bool post(Function job, bool may_wait = false) {
         if constexpr (detached_job::fits<Function>) {
             return post_small(std::move(job), may_wait);
         } else {
@@ -135,7 +135,7 @@ public:
 
 private:
     template <class Function>
-    bool post_small(Function&& function, bool may_wait) {
+    bool post_small(Function function, bool may_wait) {
         waiter* dropped = nullptr;
         bool wake = false;
         {
