@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <stdexcept>
 #include <utility>
@@ -44,18 +45,44 @@ quantity allocations_of(std::string row) {
     return {{row}, [row](results const& all) { return all.at(row).allocations().max; }};
 }
 
+namespace {
+
+quantity counter_of(std::string row, std::string counter, double spread::* which) {
+    return {{row}, [row, counter, which](results const& all) {
+                return all.at(row).counter(counter).*which;
+            }};
+}
+
+template <class Combine>
+quantity combined(quantity first, quantity second, Combine combine) {
+    quantity both;
+    both.rows = first.rows;
+    both.rows.insert(both.rows.end(), second.rows.begin(), second.rows.end());
+    both.measure = [combine, a = std::move(first.measure), b = std::move(second.measure)](
+                       results const& all) { return combine(a(all), b(all)); };
+    return both;
+}
+
+} // namespace
+
 quantity counter_of(std::string row, std::string counter) {
-    return {{row},
-            [row, counter](results const& all) { return all.at(row).counter(counter).median; }};
+    return counter_of(std::move(row), std::move(counter), &spread::median);
+}
+
+quantity least_of(std::string row, std::string counter) {
+    return counter_of(std::move(row), std::move(counter), &spread::min);
+}
+
+quantity most_of(std::string row, std::string counter) {
+    return counter_of(std::move(row), std::move(counter), &spread::max);
 }
 
 quantity ratio_of(quantity numerator, quantity denominator) {
-    quantity ratio;
-    ratio.rows = numerator.rows;
-    ratio.rows.insert(ratio.rows.end(), denominator.rows.begin(), denominator.rows.end());
-    ratio.measure = [above = std::move(numerator.measure), below = std::move(denominator.measure)](
-                        results const& all) { return above(all) / below(all); };
-    return ratio;
+    return combined(std::move(numerator), std::move(denominator), std::divides<double>());
+}
+
+quantity difference_of(quantity from, quantity subtract) {
+    return combined(std::move(from), std::move(subtract), std::minus<double>());
 }
 
 quantity ratio_of(std::string row, std::string to_row) {

@@ -28,7 +28,14 @@ quantity allocations_of(std::string row);
 // A figure that the benchmark reported itself: the median of all repetitions.
 quantity counter_of(std::string row, std::string counter);
 
+// The same, but the least or the most of all repetitions: for times, rates and peaks.
+quantity least_of(std::string row, std::string counter);
+quantity most_of(std::string row, std::string counter);
+
 quantity ratio_of(quantity numerator, quantity denominator);
+
+// `from` less `subtract`.
+quantity difference_of(quantity from, quantity subtract);
 
 // The ratio of two times.
 quantity ratio_of(std::string row, std::string to_row);

@@ -63,6 +63,23 @@ public:
 
     template <class Token>
     auto async_wait(Token&& token) {
+        return this->semaphore_.async_acquire_until(deadline_, std::forward<Token>(token));
+    }
+
+private:
+    // A request's deadline, known before it waits.
+    std::chrono::steady_clock::time_point const deadline_ =
+        std::chrono::steady_clock::now() + std::chrono::hours(1);
+};
+
+// The same with a timeout: each wait reads the clock first.
+template <class Executor>
+class tidegate_timeout_gate : public tidegate_gate<Executor> {
+public:
+    using tidegate_gate<Executor>::tidegate_gate;
+
+    template <class Token>
+    auto async_wait(Token&& token) {
         return this->semaphore_.async_acquire_for(std::chrono::seconds(1),
                                                   std::forward<Token>(token));
     }

@@ -116,6 +116,12 @@ group const deadlines{[] {
         park_and_wake<cancel_after_gate<asio_channel_gate<any_executor>>>);
     claim("deadline", ratio_of("park_and_wake_deadline/tidegate", "park_and_wake/tidegate"),
           at_most(1.2));
+
+    // A timeout has to read the clock first, as cancel_after does.
+    row("park_and_wake_deadline_for/tidegate", cpu_time,
+        park_and_wake<tidegate_timeout_gate<any_executor>>);
+    claim("deadline_for", ratio_of("park_and_wake_deadline_for/tidegate", "park_and_wake/tidegate"),
+          at_most(1.2));
 }};
 
 // Cancelling one waiter of a queue. There are 20,000 waiters in both cases, in one queue or in

@@ -90,7 +90,8 @@ struct submit_item;
 ///
 /// Executors: handlers run on their associated executor, by default the pool's. Cancellation,
 /// thread safety and destruction are those of `basic_semaphore`. When the pool is closed first,
-/// what is queued fails with `error::closed`.
+/// what is queued fails with `error::closed`; when it drops a queued batch
+/// (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`.
 ///
 /// One allocation an item, from its handler's associated allocator, and two vectors a batch; at
 /// most one timer for all batches.
@@ -120,7 +121,7 @@ public:
 
     /// Submits one item. Completion signature: `void(std::exception_ptr, Out)`. Failures: what the
     /// batch function threw, or a boost::system::system_error with `operation_aborted`,
-    /// `error::closed` or `error::result_count_mismatch`.
+    /// `error::closed`, `error::dropped` or `error::result_count_mismatch`.
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_submit(In item, Token&& token = Token()) {
         return boost::asio::async_initiate<Token, signature>(

@@ -31,7 +31,9 @@ struct get_lazy;
 ///
 /// Executors: the loader runs on the pool, handlers on their associated executor, by default the
 /// pool's. Cancellation, thread safety and destruction are those of `basic_semaphore`. When the
-/// pool is closed first, a load that has not started fails with `error::closed`.
+/// pool is closed first, a load that has not started fails with `error::closed`; when it drops the
+/// load
+/// (`when_full::drop_oldest`), with `error::dropped`, and the next one to ask loads again.
 template <class T, class Executor = boost::asio::any_io_executor>
 class basic_lazy {
     using state = detail::lazy_state<T, Executor>;
@@ -61,7 +63,7 @@ public:
 
     /// The value, after a load if need be. Completion signature:
     /// `void(std::exception_ptr, std::shared_ptr<T>)`. Failures: what the loader threw, or a
-    /// boost::system::system_error with `operation_aborted` or `error::closed`.
+    /// boost::system::system_error with `operation_aborted`, `error::closed` or `error::dropped`.
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_get(Token&& token = Token()) {
         return boost::asio::async_initiate<Token, signature>(

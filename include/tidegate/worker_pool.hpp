@@ -68,6 +68,7 @@ public:
     /// Gets what a detached job threw, on the thread where it was thrown; must not throw itself.
     /// Default: one line on standard error.
     worker_pool_options& on_exception(std::function<void(std::exception_ptr)> handler) {
+        if (!handler) throw std::invalid_argument("tidegate: worker_pool on_exception is empty");
         on_exception_ = std::move(handler);
         return *this;
     }

@@ -22,7 +22,8 @@ class item_waiter : public waiter_of<void(std::exception_ptr, Out), result_waite
 public:
     In item;
     TimePoint arrived{};
-    std::size_t place = 0; // in the running batch
+    std::uint64_t number = 0; // in the order of arrival
+    std::size_t place = 0;    // in the running batch
 
     void carry(std::exception_ptr failure, Out value) noexcept {
         outcome_.emplace(std::move(failure), std::move(value));
@@ -81,6 +82,7 @@ public:
             std::lock_guard lock(this->mutex_);
             if (!this->closed_) {
                 time_point const arrived = op->arrived;
+                op->number = arrivals_++;
                 this->park(queue_, op, room::no_deadline, cancel);
                 begin = ask_for_executions(arrived);
             }
@@ -93,7 +95,7 @@ public:
         std::size_t begin = 0;
         {
             std::lock_guard lock(this->mutex_);
-            to_flush_ = queue_.size();
+            flush_below_ = arrivals_;
             begin = ask_for_executions(now());
         }
         begin_executions(begin);
@@ -124,13 +126,21 @@ private:
         return queue_.empty() ? time_point{} : static_cast<waiter_type*>(queue_.front())->arrived;
     }
 
+    // Was `flush` called since the item arrived that is behind the first `covered` ones? Exact for
+    // the first; where callers have left it may say yes too often, and `take_items` then takes
+    // none.
+    bool flushing(std::size_t covered) const noexcept {
+        auto const* const first = static_cast<waiter_type const*>(queue_.front());
+        return first && first->number + covered < flush_below_;
+    }
+
     // How many executions to ask the pool for, beside those that were asked for and have not
     // started: each of them will take as much as it can. Called under the lock.
     std::size_t ask_for_executions(time_point at) {
         std::size_t begin = 0;
         std::size_t covered = asked_ * rule_.max_size();
         while (asked_ + running_.size() < max_in_flight_ && queue_.size() > covered &&
-               rule_.close(queue_.size() - covered, oldest(), at, to_flush_ > covered)) {
+               rule_.close(queue_.size() - covered, oldest(), at, flushing(covered))) {
             ++asked_;
             ++begin;
             covered += rule_.max_size();
@@ -149,7 +159,28 @@ private:
         }
     }
 
-    void never_executed() noexcept { this->close(); }
+    // The pool was closed, or has dropped the batch to make room for a newer job.
+    void never_executed() noexcept {
+        if (!pool_->accepts()) {
+            this->close();
+            return;
+        }
+        waiter_list dropped;
+        std::size_t begin = 0;
+        {
+            std::lock_guard lock(this->mutex_);
+            --asked_;
+            while (!queue_.empty() && dropped.size() < rule_.max_size()) {
+                waiter& w = *queue_.front();
+                this->unpark(w);
+                dropped.push_back(w);
+            }
+            if (!this->closed_) begin = ask_for_executions(now());
+            if (!dropped.empty()) this->retire_timer_after(*dropped.front());
+        }
+        dropped.abort_all(error::dropped);
+        begin_executions(begin);
+    }
 
     // On a thread of the pool.
     void execute() noexcept {
@@ -169,18 +200,21 @@ private:
         std::size_t begin = 0;
         {
             std::lock_guard lock(this->mutex_);
-            settle(batch->members, failure, results, done);
+            while (waiter* const w = batch->members.front()) {
+                this->unpark(*w);
+                done.push_back(*w);
+            }
             running_.erase(batch);
             if (!this->closed_) begin = ask_for_executions(now());
             if (!done.empty()) this->retire_timer_after(*done.front());
         }
-        this->deliver(done);
+        hand_out(done, std::move(failure), results);
         begin_executions(begin);
     }
 
     // Moves the first items and their callers into a batch, which closes it.
     void take_items(std::vector<In>& items, waiter_list& members) noexcept {
-        auto const reason = rule_.close(queue_.size(), oldest(), now(), to_flush_ > 0);
+        auto const reason = rule_.close(queue_.size(), oldest(), now(), flushing(0));
         if (!reason) return; // callers have left
         while (items.size() < rule_.max_size()) {
             auto* const w = static_cast<waiter_type*>(queue_.pop_front());
@@ -189,7 +223,6 @@ private:
             items.push_back(std::move(w->item));
             members.push_back(*w);
         }
-        to_flush_ -= std::min(to_flush_, items.size());
         ++stats_.batches;
         stats_.items += items.size();
         ++stats_.by_size[items.size()];
@@ -208,17 +241,20 @@ private:
         return {};
     }
 
-    void settle(waiter_list& members, std::exception_ptr const& failure, std::vector<Out>& results,
-                waiter_list& done) noexcept {
-        while (auto* const w = static_cast<waiter_type*>(members.front())) {
-            this->unpark(*w);
-            w->carry(failure, failure ? Out{} : std::move(results[w->place]));
-            done.push_back(*w);
+    // Without the lock: results are the user's.
+    void hand_out(waiter_list& done, std::exception_ptr failure,
+                  std::vector<Out>& results) noexcept {
+        bool const failed = failure != nullptr;
+        while (auto* const w = static_cast<waiter_type*>(done.pop_front())) {
+            // The last one takes the last reference: the exception ends where it is handled.
+            std::exception_ptr why = done.empty() ? std::move(failure) : failure;
+            w->carry(std::move(why), failed ? Out{} : std::move(results[w->place]));
+            this->deliver(*w);
         }
     }
 
     void on_alarm(time_point at, waiter_list&) noexcept override {
-        begin_after_alarm_ = ask_for_executions(at);
+        begin_after_alarm_ += ask_for_executions(at);
     }
 
     void complete(waiter_list&) noexcept override {
@@ -253,7 +289,8 @@ private:
     waiter_list queue_;
     std::list<running_batch> running_;
     std::size_t asked_ = 0; // executions that the pool has not started
-    std::size_t to_flush_ = 0;
+    std::uint64_t arrivals_ = 0;
+    std::uint64_t flush_below_ = 0; // items with smaller numbers are not to wait
     std::size_t begin_after_alarm_ = 0;
     batcher_stats stats_;
 };

@@ -74,7 +74,11 @@ private:
         static_cast<void>(pool_->post(std::move(job), true));
     }
 
-    void never_loaded() noexcept { finish(to_failure<std::exception_ptr>(error::closed), nullptr); }
+    // The pool was closed, or has dropped the load to make room for a newer job.
+    void never_loaded() noexcept {
+        error const why = pool_->accepts() ? error::dropped : error::closed;
+        finish(to_failure<std::exception_ptr>(why), nullptr);
+    }
 
     void load() noexcept {
         std::exception_ptr failure;
@@ -86,7 +90,7 @@ private:
         } catch (...) {
             failure = std::current_exception();
         }
-        finish(failure, std::move(value));
+        finish(std::move(failure), std::move(value));
     }
 
     void finish(std::exception_ptr failure, std::shared_ptr<T> value) noexcept {
@@ -100,8 +104,11 @@ private:
                 all.push_back(*w);
             }
         }
+        // The last one takes the last reference: the exception ends where it is handled.
         while (waiter* const w = all.pop_front()) {
-            static_cast<waiter_type*>(w)->complete(failure, value);
+            auto& caller = static_cast<waiter_type&>(*w);
+            if (all.empty()) caller.complete(std::move(failure), std::move(value));
+            else caller.complete(failure, value);
         }
     }
 

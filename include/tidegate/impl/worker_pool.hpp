@@ -55,6 +55,11 @@ public:
         : room(executor), settings_(std::move(settings)) {}
 
     ~worker_pool_state() {
+        // Still joinable if the pool's last owner went on a thread of its own: each has let go of
+        // this state by now.
+        for (std::thread& thread : threads_) {
+            if (thread.joinable()) thread.detach();
+        }
         while (detached_job* const job = free_) {
             free_ = job->next_free;
             delete job;
@@ -184,8 +189,8 @@ private:
         while (pool_job* const job = next(lock)) {
             ++active_;
             lock.unlock();
-            std::exception_ptr const thrown = job->run();
-            if (thrown) settings_.on_exception()(thrown);
+            // Gone before the lock is taken: what was thrown may use the pool when it ends.
+            if (std::exception_ptr thrown = job->run()) settings_.on_exception()(std::move(thrown));
             bool const detached = job->is_detached;
             if (!detached) this->deliver(*job); // gone after this
             lock.lock();
@@ -208,7 +213,10 @@ private:
         }
         auto* const job = static_cast<pool_job*>(queue_.front());
         this->unpark(*job);
-        if (waiter* const w = waiting_.pop_front()) queue_.push_back(*w);
+        if (waiter* const w = waiting_.pop_front()) {
+            queue_.push_back(*w);
+            if (call_for_job()) work_there_.notify_one();
+        }
         if (queue_.empty()) work_seen_.store(false, std::memory_order_relaxed);
         return job;
     }

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSL-1.0
+// A job that could run does not wait for a thread that sleeps.
+#include <tidegate/worker_pool.hpp>
+
+#include "support.hpp"
+#include "support/stress.hpp"
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+
+#include <array>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+using tidegate::when_full;
+using tidegate::worker_pool;
+using options = tidegate::worker_pool_options;
+
+TEST_CASE("jobs that need each other all get a thread, however short the queue") {
+    for (std::size_t const threads : {2u, 3u, 5u}) {
+        for (std::size_t const queue : {1u, 2u, 8u}) {
+            for (auto const spin : {0us, 10us}) {
+                INFO(threads << " threads, queue of " << queue << ", spin " << spin.count());
+                asio::io_context io;
+                worker_pool pool(io, options{}.threads(threads).queue(queue).spin(spin));
+                bool all_met = true;
+                for (int round = 0; round < 20 && all_met; ++round) {
+                    std::atomic<std::size_t> inside{0};
+                    std::promise<void> everybody;
+                    auto const met = everybody.get_future().share();
+                    std::atomic<std::size_t> missed{0};
+                    auto meet = [&] {
+                        if (++inside == threads) everybody.set_value();
+                        if (met.wait_for(20s) != std::future_status::ready) ++missed;
+                    };
+                    for (std::size_t i = 0; i < threads; ++i) {
+                        pool.async_submit(meet, asio::detached);
+                    }
+                    io.restart();
+                    io.run();
+                    all_met = missed == 0;
+                }
+                REQUIRE(all_met);
+            }
+        }
+    }
+}
+
+TEST_CASE("a job that moves up after a cancelled one gets a thread") {
+    asio::io_context io;
+    worker_pool pool(io, options{}.threads(2).queue(1).spin(0ns));
+    test::gate busy(pool), also_busy(pool);
+    asio::cancellation_signal leave;
+    pool.async_submit([] {}, asio::bind_cancellation_slot(leave.slot(), [](std::exception_ptr) {}));
+    std::promise<void> ran;
+    pool.async_submit([&] { ran.set_value(); }, asio::detached);
+    CHECK(pool.waiting() == 1);
+    leave.emit(asio::cancellation_type::total);
+    CHECK(pool.waiting() == 0);
+    CHECK(pool.queued() == 1);
+    busy.open();
+    CHECK(test::comes(ran));
+    also_busy.open();
+    io.run();
+}
+
+TEST_CASE("bursts of jobs from several threads are all run", "[stress]") {
+    for (std::uint64_t const seed : test::seeds()) {
+        INFO("TIDEGATE_STRESS_SEED=" << seed);
+        test::random random(seed);
+        std::size_t const rounds = std::max<std::size_t>(1, test::schedules() / 1000);
+        for (std::size_t round = 0; round < rounds; ++round) {
+            asio::io_context io;
+            worker_pool pool(io, options{}
+                                     .threads(1 + test::below(random, 3))
+                                     .queue(1 + test::below(random, 3))
+                                     .spin(test::below(random, 2) ? 0ns : 20000ns));
+            std::atomic<int> ran{0};
+            std::array<std::size_t, 3> const bursts{
+                test::below(random, 60), test::below(random, 60), test::below(random, 60)};
+            std::vector<std::jthread> submitters;
+            for (std::size_t const burst : bursts) {
+                submitters.emplace_back([&, burst] {
+                    for (std::size_t i = 0; i < burst; ++i) {
+                        pool.async_submit([&] { ++ran; }, asio::detached);
+                    }
+                });
+            }
+            submitters.clear();
+            io.run();
+            REQUIRE(ran == static_cast<int>(bursts[0] + bursts[1] + bursts[2]));
+            // A job is inactive soon after its result is there.
+            while (pool.active() > 0) std::this_thread::yield();
+            REQUIRE(pool.queued() + pool.waiting() == 0);
+        }
+    }
+}
