@@ -104,11 +104,12 @@ private:
                 all.push_back(*w);
             }
         }
+        while (all.size() > 1) {
+            static_cast<waiter_type*>(all.pop_front())->complete(failure, value);
+        }
         // The last one takes the last reference: the exception ends where it is handled.
-        while (waiter* const w = all.pop_front()) {
-            auto& caller = static_cast<waiter_type&>(*w);
-            if (all.empty()) caller.complete(std::move(failure), std::move(value));
-            else caller.complete(failure, value);
+        if (auto* const last = static_cast<waiter_type*>(all.pop_front())) {
+            last->complete(std::move(failure), std::move(value));
         }
     }
 
