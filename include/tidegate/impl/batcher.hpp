@@ -246,9 +246,9 @@ private:
                   std::vector<Out>& results) noexcept {
         bool const failed = failure != nullptr;
         while (auto* const w = static_cast<waiter_type*>(done.pop_front())) {
-            // The last one takes the last reference: the exception ends where it is handled.
-            std::exception_ptr why = done.empty() ? std::move(failure) : failure;
-            w->carry(std::move(why), failed ? Out{} : std::move(results[w->place]));
+            w->carry(failure, failed ? Out{} : std::move(results[w->place]));
+            // The last reference goes to the last caller: the exception ends where it is handled.
+            if (done.empty()) failure = nullptr;
             this->deliver(*w);
         }
     }
