@@ -25,7 +25,8 @@ namespace vision {
 
 // The memory of one frame on its way; lent from a pool, so nothing is allocated a frame.
 struct frame_slot {
-    std::int64_t index = 0;
+    std::int64_t index = 0;             // in the source
+    std::int64_t number = 0;            // among those inferred, without gaps
     std::string image_name;             // where the source is images
     cv::Mat picture;                    // as decoded
     std::vector<std::uint8_t> prepared; // letterboxed, as the model wants it

@@ -45,18 +45,18 @@ void prepare(frame_stages& stages, frame_slot& slot) {
 }
 
 asio::awaitable<void> read_frames(stages_ptr stages) {
-    while (!stages->ending()) {
+    for (std::int64_t number = 0; !stages->ending(); ++number) {
         frame_pool::lease slot = co_await stages->slots.acquire();
         auto read = [&stages, &slot] { return read_next(*stages, *slot); };
         if (!co_await stages->shared.decode.submit(read)) break;
+        slot->number = number;
         co_await stages->decoded.send(std::move(slot));
     }
 }
 
-asio::awaitable<void> infer_frames(stages_ptr stages, std::shared_ptr<std::int64_t> numbers) {
+asio::awaitable<void> infer_frames(stages_ptr stages) {
     while (auto slot = co_await stages->decoded.receive()) {
-        // Numbered here: `decoded` keeps the order, and stages on one executor take turns.
-        finished_frame frame{(*numbers)++, {}};
+        finished_frame frame{(*slot)->number, {}};
         if (!stages->ending()) {
             auto prepare_slot = [&stages, &slot] { prepare(*stages, **slot); };
             co_await stages->shared.compute.submit(prepare_slot);
@@ -120,9 +120,8 @@ void start_stages(asio::any_io_executor executor, stages_ptr stages) {
     std::size_t const inferring = std::min(stages->slots.size(), 2 * wide + 1);
     stages->running = 1 + inferring;
     asio::co_spawn(executor, read_frames(stages), when_ended(stages, true));
-    auto const numbers = std::make_shared<std::int64_t>(0);
     for (std::size_t i = 0; i < inferring; ++i) {
-        asio::co_spawn(executor, infer_frames(stages, numbers), when_ended(stages, false));
+        asio::co_spawn(executor, infer_frames(stages), when_ended(stages, false));
     }
 }
 

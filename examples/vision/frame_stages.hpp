@@ -15,7 +15,7 @@ namespace vision {
 
 // A frame that has been through inference, or fell out of it.
 struct finished_frame {
-    std::int64_t number = 0; // among those inferred, without gaps
+    std::int64_t number = 0; // see frame_slot
     std::optional<detected_frame> result;
 };
 
