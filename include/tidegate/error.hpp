@@ -32,6 +32,12 @@ enum class error {
     invalid_count = 5,
     /// A batch function returned another number of results than it was given items.
     result_count_mismatch = 6,
+    /// The rate allows no more now, or not in time.
+    rate_limited = 7,
+    /// A circuit breaker is open: what it guards failed too often of late.
+    circuit_open = 8,
+    /// An adaptive limit on concurrent calls is used up.
+    overloaded = 9,
 };
 
 /// What a failure means to the caller, whichever primitive reported it.

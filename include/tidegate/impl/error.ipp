@@ -25,6 +25,9 @@ public:
         case error::invalid_count: return "permit count is zero or above the limit";
         case error::result_count_mismatch:
             return "batch function returned another number of results than items";
+        case error::rate_limited: return "rate limited";
+        case error::circuit_open: return "circuit open";
+        case error::overloaded: return "overloaded";
         }
         return "unknown tidegate error";
     }
@@ -47,7 +50,8 @@ public:
     bool equivalent(error_code const& code, int value) const noexcept override {
         if (static_cast<condition>(value) != condition::rejected) return false;
         return code == error::queue_full || code == error::deadline_exceeded ||
-               code == error::dropped;
+               code == error::dropped || code == error::rate_limited ||
+               code == error::circuit_open || code == error::overloaded;
     }
 };
 
