@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tidegate/detail/cpu_pause.hpp>
+#include <tidegate/detail/lock_patiently.hpp>
 #include <tidegate/detail/pool_job.hpp>
 #include <tidegate/detail/thread_name.hpp>
 #include <tidegate/worker_pool.hpp>
@@ -92,7 +93,7 @@ public:
         bool wake = false;
         error_code ec;
         {
-            std::lock_guard lock(this->mutex_);
+            auto const lock = lock_patiently(this->mutex_);
             if (this->closed_ || draining_) {
                 ec = error::closed;
             } else if (queue_.size() < settings_.queue()) {
@@ -144,7 +145,7 @@ private:
         waiter* dropped = nullptr;
         bool wake = false;
         {
-            std::lock_guard lock(this->mutex_);
+            auto const lock = lock_patiently(this->mutex_);
             if (this->closed_ || draining_) return false;
             bool const full = queue_.size() >= settings_.queue();
             bool const drop = full && !may_wait && settings_.full() == when_full::drop_oldest;
@@ -185,7 +186,7 @@ private:
 
     void work() noexcept {
         pool_of_this_thread() = this;
-        std::unique_lock lock(this->mutex_);
+        auto lock = lock_patiently(this->mutex_);
         while (pool_job* const job = next(lock)) {
             ++active_;
             lock.unlock();
@@ -193,7 +194,7 @@ private:
             if (std::exception_ptr thrown = job->run()) settings_.on_exception()(std::move(thrown));
             bool const detached = job->is_detached;
             if (!detached) this->deliver(*job); // gone after this
-            lock.lock();
+            lock_patiently(lock);
             --active_;
             if (detached) keep_for_reuse(static_cast<detached_job&>(*job));
         }
@@ -229,7 +230,7 @@ private:
             for (int i = 0; i < 8; ++i) cpu_pause();
             if (work_seen_.load(std::memory_order_relaxed)) break;
         }
-        lock.lock();
+        lock_patiently(lock);
         spinning_ = false;
     }
 
