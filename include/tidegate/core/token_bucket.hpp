@@ -5,8 +5,10 @@
 #include <tidegate/config.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <numeric>
@@ -60,6 +62,86 @@ struct wide_product {
     }
 };
 
+/// How fast units are earned: `multiplier * 2^-shift` a nanosecond. Exact if `shift` is 0.
+class fill_rate {
+public:
+    static constexpr std::uint64_t never = std::uint64_t{1} << 62;
+
+    fill_rate() = default;
+    fill_rate(std::uint64_t multiplier, std::uint64_t shift) noexcept
+        : multiplier_(multiplier), shift_(shift) {
+        double const horizon = std::ldexp(std::ldexp(1.0, 54) / static_cast<double>(multiplier),
+                                          static_cast<int>(shift));
+        horizon_ =
+            horizon < static_cast<double>(never) ? static_cast<std::uint64_t>(horizon) : never;
+    }
+
+    bool is_exact() const noexcept { return shift_ == 0; }
+
+    /// The time that earns 2^54 units; later, one has to count from another epoch.
+    std::uint64_t horizon() const noexcept { return horizon_; }
+
+    std::uint64_t earned(std::uint64_t elapsed) const noexcept {
+        return wide_product::of(elapsed, multiplier_).shifted(shift_);
+    }
+
+    /// The shortest time that earns `units`, and a little more where a new epoch lies in between,
+    /// which may cost a fraction of a unit; at most `never`.
+    std::uint64_t time_for(std::uint64_t units) const noexcept {
+        if (is_exact()) return units / multiplier_ + (units % multiplier_ ? 1 : 0);
+        std::uint64_t const time = search(units);
+        return time > horizon_ ? std::min(never, time + 1 + search(1)) : time;
+    }
+
+private:
+    std::uint64_t search(std::uint64_t units) const noexcept {
+        double const about =
+            std::ldexp(static_cast<double>(units) / static_cast<double>(multiplier_),
+                       static_cast<int>(shift_));
+        if (about >= static_cast<double>(never)) return never;
+        auto const guess = static_cast<std::uint64_t>(about);
+        std::uint64_t const error = (guess >> 50) + 2;
+        std::uint64_t low = guess > error ? guess - error : 0;
+        for (std::uint64_t high = guess + error; low < high;) {
+            std::uint64_t const middle = low + (high - low) / 2;
+            if (earned(middle) >= units) high = middle;
+            else low = middle + 1;
+        }
+        return low;
+    }
+
+    friend class bucket_terms;
+
+    std::uint64_t multiplier_ = 1;
+    std::uint64_t shift_ = 0;
+    std::uint64_t horizon_ = 0;
+};
+
+/// A refusal as it was found. How long to wait costs a division, so it is worked out only for those
+/// who ask.
+class bucket_refusal {
+public:
+    bucket_refusal() = default;
+    /// The wait is known: as if a unit a nanosecond were earned from now on.
+    explicit bucket_refusal(std::int64_t wait) noexcept
+        : bucket_refusal(fill_rate(1, 0), static_cast<std::uint64_t>(wait), 0) {}
+    /// `wanted` units since the epoch of which `elapsed` nanoseconds have passed.
+    bucket_refusal(fill_rate const& rate, std::uint64_t wanted, std::uint64_t elapsed) noexcept
+        : rate_(rate), wanted_(wanted), elapsed_(elapsed) {}
+
+    /// Nanoseconds until the request is admitted if nothing else is; the largest number for never.
+    std::int64_t wait() const noexcept {
+        std::uint64_t const time = rate_.time_for(wanted_);
+        if (time >= fill_rate::never) return std::numeric_limits<std::int64_t>::max();
+        return time > elapsed_ ? static_cast<std::int64_t>(time - elapsed_) : 0;
+    }
+
+private:
+    fill_rate rate_;
+    std::uint64_t wanted_ = 0;
+    std::uint64_t elapsed_ = 0;
+};
+
 /// A token bucket of `burst` permits that fills at `permits` per `period`, as integers.
 ///
 /// A permit is `per_permit` units. The bucket earns units with time; beside it there is one number,
@@ -92,14 +174,11 @@ public:
         std::uint64_t const common = std::gcd(permits, period);
         if (period / common <= max_burst / burst && permits / common <= max_units_per_ns) {
             per_permit_ = period / common;
-            multiplier_ = permits / common;
+            rate_ = fill_rate(permits / common, 0);
         } else {
             scale(permits, period, burst);
         }
         burst_ = burst * per_permit_;
-        double const units_per_ns = std::ldexp(static_cast<double>(multiplier_), -shift());
-        double const horizon = std::ldexp(1.0, 54) / units_per_ns;
-        horizon_ = horizon < 9e18 ? static_cast<std::uint64_t>(horizon) : max_elapsed;
     }
 
     std::uint64_t units(std::uint64_t permits) const noexcept { return permits * per_permit_; }
@@ -109,12 +188,12 @@ public:
 
     /// False when `now` is before the epoch or so late that the terms have to be made anew, with
     /// `carry_over`.
-    bool covers(nanoseconds now) const noexcept { return since_epoch(now) <= horizon_; }
+    bool covers(nanoseconds now) const noexcept { return since_epoch(now) <= rate_.horizon(); }
 
     /// Units earned by `now`, which must be covered, or nearly. They start at a burst, so that a
     /// full bucket has granted nothing.
     std::uint64_t earned(nanoseconds now) const noexcept {
-        return burst_ + wide_product::of(since_epoch(now), multiplier_).shifted(shift_);
+        return burst_ + rate_.earned(since_epoch(now));
     }
 
     /// True if the bucket holds a burst.
@@ -141,15 +220,18 @@ public:
     nanoseconds when(std::uint64_t granted, std::uint64_t need) const noexcept {
         std::uint64_t const wanted = granted + std::min(need, burst_);
         if (wanted <= burst_) return epoch_;
-        std::uint64_t elapsed = elapsed_for(wanted - burst_);
-        // New terms will be needed by then, which may cost a fraction of a unit.
-        if (shift_ != 0 && elapsed > horizon_) elapsed += 1 + elapsed_for(1);
-        if (elapsed >= max_elapsed) return std::numeric_limits<nanoseconds>::max();
-        auto const room = static_cast<std::uint64_t>(std::numeric_limits<nanoseconds>::max()) -
-                          static_cast<std::uint64_t>(epoch_);
-        return elapsed < room
-                   ? static_cast<nanoseconds>(static_cast<std::uint64_t>(epoch_) + elapsed)
-                   : std::numeric_limits<nanoseconds>::max();
+        std::uint64_t const elapsed = rate_.time_for(wanted - burst_);
+        constexpr nanoseconds latest = std::numeric_limits<nanoseconds>::max();
+        std::uint64_t const room =
+            static_cast<std::uint64_t>(latest) - static_cast<std::uint64_t>(epoch_);
+        if (elapsed >= fill_rate::never || elapsed >= room) return latest;
+        return static_cast<nanoseconds>(static_cast<std::uint64_t>(epoch_) + elapsed);
+    }
+
+    /// The same as a refusal, which works it out when asked.
+    bucket_refusal refusal(std::uint64_t granted, std::uint64_t need,
+                           nanoseconds now) const noexcept {
+        return {rate_, granted + std::min(need, burst_) - burst_, since_epoch(now)};
     }
 
     /// Granted units at the epoch of these terms that leave what `old` left at `then`: permits in
@@ -157,18 +239,39 @@ public:
     std::uint64_t carry_over(bucket_terms const& old, std::uint64_t granted, nanoseconds then,
                              std::uint64_t most_debt) const noexcept {
         // So long after the last grant that any debt is repaid.
-        if (old.since_epoch(then) / 4 > old.horizon_) return 0;
+        if (old.since_epoch(then) / 4 > old.rate_.horizon()) return 0;
         std::uint64_t const earned = old.earned(then);
         if (granted <= earned) {
-            std::uint64_t const left = std::min(earned - granted, old.burst_);
-            return burst_ - std::min(burst_, converted(left, old));
+            return burst_ - converted(std::min(earned - granted, old.burst_), old, burst_);
         }
         std::uint64_t const owed = std::min(granted - earned, old.units(most_debt));
-        return burst_ + converted(owed, old) + (old.per_permit_ == per_permit_ ? 0 : 1);
+        return burst_ + converted(owed, old, max_burst) + (old.per_permit_ == per_permit_ ? 0 : 1);
+    }
+
+    /// For publishing the terms to readers without a lock.
+    static constexpr std::size_t word_count = 6;
+    std::array<std::uint64_t, word_count> words() const noexcept {
+        return {static_cast<std::uint64_t>(epoch_),
+                rate_.multiplier_,
+                rate_.shift_,
+                rate_.horizon_,
+                per_permit_,
+                burst_};
+    }
+    static bucket_terms from_words(std::uint64_t epoch, std::uint64_t multiplier,
+                                   std::uint64_t shift, std::uint64_t horizon,
+                                   std::uint64_t per_permit, std::uint64_t burst) noexcept {
+        bucket_terms terms;
+        terms.epoch_ = static_cast<nanoseconds>(epoch);
+        terms.rate_.multiplier_ = multiplier;
+        terms.rate_.shift_ = shift;
+        terms.rate_.horizon_ = horizon;
+        terms.per_permit_ = per_permit;
+        terms.burst_ = burst;
+        return terms;
     }
 
 private:
-    static constexpr std::uint64_t max_elapsed = std::uint64_t{1} << 62;
     // Bounds what a horizon lasts from below: 2^54 units at 2^24 a nanosecond are one second.
     static constexpr std::uint64_t max_units_per_ns = std::uint64_t{1} << 24;
 
@@ -180,52 +283,34 @@ private:
             per_permit_ /= 2;
         }
         std::uint64_t const each_period = per_permit_ * permits;
-        multiplier_ = each_period / period;
-        std::uint64_t rest = each_period % period;
-        while (multiplier_ < std::uint64_t{1} << 61 && shift_ < 120) {
+        std::uint64_t multiplier = each_period / period;
+        std::uint64_t shift = 0;
+        for (std::uint64_t rest = each_period % period;
+             multiplier < std::uint64_t{1} << 61 && shift < 120; ++shift) {
             rest *= 2;
-            multiplier_ = multiplier_ * 2 + (rest >= period ? 1 : 0);
+            multiplier = multiplier * 2 + (rest >= period ? 1 : 0);
             if (rest >= period) rest -= period;
-            ++shift_;
         }
+        rate_ = fill_rate(multiplier, shift);
     }
 
-    std::uint64_t converted(std::uint64_t units, bucket_terms const& from) const noexcept {
-        return wide_product::divided(units, per_permit_, from.per_permit_);
+    std::uint64_t converted(std::uint64_t units, bucket_terms const& from,
+                            std::uint64_t most) const noexcept {
+        if (units / from.per_permit_ > most / per_permit_) return most; // or it might not fit
+        return std::min(most, wide_product::divided(units, per_permit_, from.per_permit_));
     }
 
     std::uint64_t since_epoch(nanoseconds now) const noexcept {
         return static_cast<std::uint64_t>(now) - static_cast<std::uint64_t>(epoch_);
     }
 
-    // The smallest elapsed time that earns `units`.
-    std::uint64_t elapsed_for(std::uint64_t units) const noexcept {
-        if (shift_ == 0) return units / multiplier_ + (units % multiplier_ ? 1 : 0);
-        double const about =
-            std::ldexp(static_cast<double>(units) / static_cast<double>(multiplier_), shift());
-        if (about >= static_cast<double>(max_elapsed)) return max_elapsed;
-        auto const guess = static_cast<std::uint64_t>(about);
-        std::uint64_t const error = (guess >> 50) + 2;
-        std::uint64_t low = guess > error ? guess - error : 0;
-        for (std::uint64_t high = guess + error; low < high;) {
-            std::uint64_t const middle = low + (high - low) / 2;
-            if (wide_product::of(middle, multiplier_).shifted(shift_) >= units) high = middle;
-            else low = middle + 1;
-        }
-        return low;
-    }
-
     // Earned units are rounded down, so a full bucket has to forget the fraction of one.
-    std::uint64_t forfeited_fraction() const noexcept { return shift_ == 0 ? 0 : 1; }
-
-    int shift() const noexcept { return static_cast<int>(shift_); }
+    std::uint64_t forfeited_fraction() const noexcept { return rate_.is_exact() ? 0 : 1; }
 
     nanoseconds epoch_ = 0;
-    std::uint64_t multiplier_ = 0; // units a nanosecond, times 2^shift
+    fill_rate rate_;
     std::uint64_t per_permit_ = 1;
     std::uint64_t burst_ = 0;
-    std::uint64_t horizon_ = 0;
-    std::uint64_t shift_ = 0; // no padding: the object is copied word by word
 };
 
 /// A token bucket for one thread: `bucket_terms` together with the number that changes.

@@ -37,6 +37,9 @@ public:
 
     std::uint64_t load() const noexcept { return value_.load(std::memory_order_relaxed); }
 
+    /// For those who go on to read what was stored before the value.
+    std::uint64_t load_acquire() const noexcept { return value_.load(std::memory_order_acquire); }
+
     /// Replaces the value that `expected` was read from; on failure `expected` is the current one.
     /// Whoever reads a value sees everything done before it was stored (acquire and release).
     bool exchange(std::uint64_t& expected, std::uint64_t desired) noexcept {

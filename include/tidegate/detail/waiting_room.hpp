@@ -68,6 +68,9 @@ protected:
     /// Moves everything that waits to `all`. Called under the lock.
     virtual void take_all(waiter_list& all) noexcept = 0;
 
+    /// `w` leaves early, and is unlinked already. Called under the lock, before `after_departure`.
+    virtual void on_departure(waiter& w) noexcept { static_cast<void>(w); }
+
     /// A waiter left early, and others may be able to go on now: moves them to `ready`, having
     /// given them what they waited for. Called under the lock.
     virtual void after_departure(waiter_list& ready) noexcept { static_cast<void>(ready); }
@@ -182,6 +185,7 @@ private:
         waiter* const w = directory_.find(id);
         if (!w) return;
         unpark(*w);
+        on_departure(*w);
         after_departure(ready);
         retire_timer_after(*w);
         lock.unlock();
@@ -248,18 +252,21 @@ private:
         waiter_list ready;
         {
             std::lock_guard lock(mutex_);
-            if (arming != arming_) return; // armed again, or cancelled, since
-            armed_ = false;
-            while (waiter* w = deadlines_.due(now, directory_)) {
-                unpark(*w);
-                expired.push_back(*w);
-            }
-            if (!expired.empty()) after_departure(ready);
+            if (arming != arming_) return;  // armed again, or cancelled, since
+            armed_for_ = time_point::min(); // nobody need arm it before all is done here
+            // First those who get what they wait for: a deadline that the same moment meets holds.
             if (alarm_ <= now) {
                 alarm_ = no_deadline;
                 on_alarm(now, ready);
             }
-            if (timer_ && !armed_ && timer_needed()) arm(next_need());
+            while (waiter* w = deadlines_.due(now, directory_)) {
+                unpark(*w);
+                on_departure(*w);
+                expired.push_back(*w);
+            }
+            if (!expired.empty()) after_departure(ready);
+            armed_ = false;
+            if (timer_ && timer_needed()) arm(next_need());
         }
         expired.abort_all(error::deadline_exceeded);
         complete(ready);

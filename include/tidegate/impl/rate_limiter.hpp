@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: BSL-1.0
+// The state of a rate limiter: the word of its fast path, and who waits.
+#pragma once
+
+#include <tidegate/rate_limiter.hpp>
+
+#include <cmath>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+struct acquire_rate {};
+
+/// A waiter that wants a number of permits.
+class rate_waiter : public waiter_of<void(error_code)> {
+public:
+    std::uint64_t const count;
+
+protected:
+    rate_waiter(waiter::finish_fn how, std::uint64_t n)
+        : waiter_of<void(error_code)>(how), count(n) {}
+};
+
+/// How a cold limiter's time runs: slowly at first. `warped` is what `elapsed` counts for.
+class warm_up_ramp {
+public:
+    warm_up_ramp(std::chrono::nanoseconds length, double cold_factor) noexcept
+        : length_(static_cast<double>(length.count())), start_(1 / cold_factor) {}
+
+    std::int64_t length() const noexcept { return static_cast<std::int64_t>(length_); }
+
+    std::int64_t warped(std::int64_t elapsed) const noexcept {
+        auto const e = static_cast<double>(elapsed);
+        return static_cast<std::int64_t>(start_ * e + (1 - start_) * e * e / (2 * length_));
+    }
+
+    /// The elapsed time that counts for `warped`; a nanosecond more than needed, at most.
+    std::int64_t elapsed_for(std::int64_t warped) const noexcept {
+        double const slope = (1 - start_) / length_;
+        double const root = std::sqrt(start_ * start_ + 2 * slope * static_cast<double>(warped));
+        return static_cast<std::int64_t>(std::ceil((root - start_) / slope)) + 1;
+    }
+
+private:
+    double length_;
+    double start_; // share of the full rate
+};
+
+/// The word holds what was granted, in the units of core::bucket_terms, with a version of those
+/// terms and one bit that sends everybody to the lock:
+///
+///     word = granted << 8 | version << 1 | locked_path
+///
+/// The bit is set while somebody waits, so that nobody barges, while the limiter warms up, while
+/// somebody holds the lock, and for ever once it is closed. While it is clear, taking is one
+/// exchange of the word; while it is set, the word changes under the lock only. The terms change
+/// under the lock, with the bit set and the version raised, so that an exchange which succeeds was
+/// decided with the terms that belong to the word (see `published`).
+template <class Clock, class Executor, class Mutex>
+class rate_limiter_state final : public waiting_room<Clock, Executor, Mutex> {
+    using room = waiting_room<Clock, Executor, Mutex>;
+    using terms_type = core::bucket_terms;
+
+public:
+    using time_point = typename room::time_point;
+    using decision = rate_decision<typename Clock::duration>;
+    using options = rate_limiter_options;
+
+    static std::shared_ptr<rate_limiter_state> make(Executor const& executor,
+                                                    options const& settings) {
+        check_option<std::uint64_t>("rate_limiter permits a period", settings.permits(), 1,
+                                    std::uint64_t{1} << 62);
+        auto state = std::make_shared<rate_limiter_state>(executor, settings);
+        state->enroll();
+        return state;
+    }
+
+    rate_limiter_state(Executor const& executor, options const& settings)
+        : room(executor),
+          settings_(settings),
+          current_(terms_at(nanoseconds_of(Clock::now()))),
+          terms_(current_),
+          word_(0) {
+        held h(*this);
+        if (settings.start_empty()) h.granted = current_.burst();
+        if (warms_up()) cool(h, current_.epoch());
+        else publish(h);
+    }
+
+    options settings() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        return settings_;
+    }
+    std::size_t waiting() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        return waiting_.size();
+    }
+    std::uint64_t available(time_point t) noexcept {
+        std::lock_guard lock(this->mutex_);
+        held h(*this);
+        std::int64_t const now = settle(h, nanoseconds_of(t));
+        return current_.permits(current_.available(h.granted, current_.earned(now)));
+    }
+
+    decision try_acquire(std::uint64_t n, time_point t) noexcept {
+        std::int64_t const now = nanoseconds_of(t);
+        for (;;) {
+            std::uint64_t word = word_.load_acquire();
+            if (word & locked_path) return try_under_lock(n, now);
+            terms_type const terms = terms_.load();
+            std::uint64_t const granted = word >> flag_bits;
+            std::uint64_t const need = terms.units(n);
+            if (!terms.covers(now) || n - 1 >= most_at_once_.load(std::memory_order_relaxed)) {
+                return try_under_lock(n, now);
+            }
+            std::uint64_t const earned = terms.earned(now);
+            if (is_odd(terms, granted, earned) || is_cold(granted, earned)) {
+                return try_under_lock(n, now);
+            }
+            std::uint64_t const after = terms.take(granted, earned, need);
+            if (after == terms_type::refused) {
+                if (word_.load_acquire() == word)
+                    return decision(terms.refusal(granted, need, now));
+            } else if (word_.exchange(word, after << flag_bits | (word & flags))) {
+                return decision(decision::verdict::granted);
+            }
+        }
+    }
+
+    void refund(std::uint64_t n) noexcept {
+        for (;;) {
+            std::uint64_t word = word_.load_acquire();
+            if (word & locked_path) break;
+            std::uint64_t const units = terms_.load().units(n);
+            std::uint64_t const granted = word >> flag_bits;
+            std::uint64_t const after = granted - std::min(granted, units);
+            if (word_.exchange(word, after << flag_bits | (word & flags))) return;
+        }
+        waiter_list ready;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (this->closed_) return;
+            held h(*this);
+            h.granted -= std::min(h.granted, current_.units(n));
+            grant(h, ready);
+        }
+        complete(ready);
+    }
+
+    template <class Handler>
+    void start(acquire_rate, Handler&& handler, std::uint64_t n, time_point deadline) {
+        using op_type = wait_op<rate_waiter, std::decay_t<Handler>, Executor>;
+        auto op = op_type::make(std::forward<Handler>(handler), this->executor(), n);
+        auto* const cancel = this->connect(*op);
+        std::int64_t const now = nanoseconds_of(Clock::now());
+        error_code ec;
+        {
+            std::lock_guard lock(this->mutex_);
+            held h(*this);
+            ec = entry(h, n, now, deadline);
+            if (ec == asio::error::would_block) {
+                this->park(waiting_, op, deadline, cancel);
+                queued_ += n;
+                if (waiting_.size() == 1) wait_for_front(h);
+                return;
+            }
+        }
+        if (ec) op.release()->abort(ec);
+        else op.release()->complete({});
+    }
+
+    /// `change_settings` may throw, which changes nothing.
+    template <class Change>
+    void change(Change change_settings) {
+        std::int64_t const now = nanoseconds_of(Clock::now());
+        waiter_list ready;
+        {
+            std::lock_guard lock(this->mutex_);
+            options changed = settings_;
+            change_settings(changed);
+            held h(*this);
+            std::int64_t const bucket_now = settle(h, now);
+            // Who waits already may overdraw a smaller bucket.
+            most_waiting_ = std::max(most_waiting_, settings_.burst());
+            settings_ = changed;
+            renew(h, bucket_now, most_debt());
+            if (!waiting_.empty()) grant(h, ready);
+        }
+        complete(ready);
+    }
+
+private:
+    static constexpr unsigned flag_bits = 8;
+    static constexpr std::uint64_t flags = 0xff;
+    static constexpr std::uint64_t locked_path = 1;
+    static constexpr std::uint64_t one_version = 2;
+    static constexpr std::uint64_t never_cold = ~std::uint64_t{0};
+    // The most waiters that one hold of the lock wakes.
+    static constexpr std::size_t wake_group = 64;
+
+    // Keeps the word to whoever holds the lock.
+    struct held {
+        rate_limiter_state& state;
+        std::uint64_t granted;
+        std::uint64_t version;
+
+        explicit held(rate_limiter_state& s) noexcept : state(s) {
+            std::uint64_t const word =
+                s.word_.update([](std::uint64_t w) { return w | locked_path; });
+            granted = word >> flag_bits;
+            version = word & flags & ~locked_path;
+        }
+        held(held const&) = delete;
+        held& operator=(held const&) = delete;
+        ~held() {
+            bool const stays = !state.waiting_.empty() || state.closed_ || state.warming_;
+            state.word_.store_alone(granted << flag_bits | version | (stays ? locked_path : 0));
+        }
+    };
+
+    static std::int64_t nanoseconds_of(time_point t) noexcept {
+        return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
+    }
+    static time_point time_of(std::int64_t t) noexcept {
+        if (t == std::numeric_limits<std::int64_t>::max()) return room::no_deadline;
+        return time_point(std::chrono::ceil<typename Clock::duration>(std::chrono::nanoseconds(t)));
+    }
+
+    terms_type terms_at(std::int64_t epoch) const noexcept {
+        return terms_type(settings_.permits(),
+                          static_cast<std::uint64_t>(settings_.period().count()), settings_.burst(),
+                          epoch);
+    }
+
+    // More debt than there can be: the clock went back.
+    bool is_odd(terms_type const& terms, std::uint64_t granted,
+                std::uint64_t earned) const noexcept {
+        return granted > earned &&
+               granted - earned > terms.burst() + most_overdraft_.load(std::memory_order_relaxed);
+    }
+
+    // Idle for so long that it has to warm up.
+    bool is_cold(std::uint64_t granted, std::uint64_t earned) const noexcept {
+        return granted < earned && earned - granted > cold_after_.load(std::memory_order_relaxed);
+    }
+
+    // The most permits that one request may ask for.
+    std::uint64_t most_at_once() const noexcept {
+        return settings_.overdraw() ? current_.permits(terms_type::max_burst) : settings_.burst();
+    }
+    std::uint64_t most_debt() const noexcept {
+        return std::max(most_waiting_, settings_.overdraw() ? most_at_once() : 0);
+    }
+
+    decision try_under_lock(std::uint64_t n, std::int64_t now) noexcept {
+        std::lock_guard lock(this->mutex_);
+        held h(*this);
+        error_code const ec = entry(h, n, now, room::no_deadline);
+        if (!ec) return decision(decision::verdict::granted);
+        if (ec == error::closed) return decision(decision::verdict::closed);
+        if (ec == error::invalid_count) return decision(decision::verdict::invalid_count);
+        std::int64_t const at = turn_of(h, n);
+        bool const never = at == std::numeric_limits<std::int64_t>::max();
+        return decision(core::bucket_refusal(never ? at : std::max<std::int64_t>(0, at - now)));
+    }
+
+    // Takes `n` permits if nobody is ahead and they are there; otherwise says why not:
+    // `would_block` for a request that may wait.
+    error_code entry(held& h, std::uint64_t n, std::int64_t now, time_point deadline) noexcept {
+        if (this->closed_) return error::closed;
+        std::int64_t const bucket_now = settle(h, now);
+        if (n == 0 || n > most_at_once()) return error::invalid_count;
+        if (waiting_.empty() && take(h, n, bucket_now)) return {};
+        if (waiting_.size() >= settings_.max_waiters()) return error::queue_full;
+        std::int64_t const at = turn_of(h, n);
+        if (at - now > settings_.max_wait().count() || time_of(at) > deadline) {
+            return error::rate_limited;
+        }
+        return asio::error::would_block;
+    }
+
+    bool take(held& h, std::uint64_t n, std::int64_t bucket_now) noexcept {
+        std::uint64_t const after =
+            current_.take(h.granted, current_.earned(bucket_now), current_.units(n));
+        if (after == terms_type::refused) return false;
+        h.granted = after;
+        return true;
+    }
+
+    // When `n` permits will be there after all that wait now have got theirs.
+    std::int64_t turn_of(held const& h, std::uint64_t n) const noexcept {
+        return clock_time(current_.when(h.granted + current_.units(queued_), current_.units(n)));
+    }
+
+    // Grants from the front while permits are there; sees to the alarm.
+    void grant(held& h, waiter_list& ready) noexcept {
+        std::int64_t const now = settle(h, nanoseconds_of(Clock::now()));
+        waiter* last = nullptr;
+        while (auto* const w = static_cast<rate_waiter*>(waiting_.front())) {
+            if (ready.size() == wake_group || !take(h, w->count, now)) break;
+            this->unpark(*w);
+            queued_ -= w->count;
+            ready.push_back(*w);
+            last = w;
+        }
+        wait_for_front(h);
+        if (last) this->retire_timer_after(*last);
+    }
+
+    void wait_for_front(held const& h) noexcept {
+        auto* const w = static_cast<rate_waiter*>(waiting_.front());
+        if (!w) return this->set_alarm(room::no_deadline);
+        this->set_alarm(time_of(clock_time(current_.when(h.granted, current_.units(w->count)))));
+    }
+
+    void complete(waiter_list& ready) noexcept override {
+        while (auto* const w = static_cast<rate_waiter*>(ready.pop_front())) w->complete({});
+    }
+
+    void on_alarm(time_point, waiter_list& ready) noexcept override {
+        held h(*this);
+        grant(h, ready);
+    }
+
+    void on_departure(waiter& w) noexcept override {
+        queued_ -= static_cast<rate_waiter&>(w).count;
+    }
+
+    // A small request behind the one that left may go on now.
+    void after_departure(waiter_list& ready) noexcept override {
+        held h(*this);
+        grant(h, ready);
+    }
+
+    void take_all(waiter_list& all) noexcept override {
+        held h(*this);
+        all.append(waiting_);
+        queued_ = 0;
+        this->set_alarm(room::no_deadline);
+    }
+
+    void on_close() noexcept override { held h(*this); }
+
+    // Time ------------------------------------------------------------------------------------
+
+    bool warms_up() const noexcept { return settings_.warm_up().count() > 0; }
+    warm_up_ramp ramp() const noexcept {
+        return warm_up_ramp(settings_.warm_up(), settings_.cold_factor());
+    }
+
+    // Makes the terms cover `now`; returns it as the bucket's time, which runs slower in a warm-up.
+    std::int64_t settle(held& h, std::int64_t now) noexcept {
+        if (warming_) {
+            std::int64_t const elapsed = std::max<std::int64_t>(0, now - current_.epoch());
+            if (elapsed < ramp().length()) return current_.epoch() + ramp().warped(elapsed);
+            end_warm_up(h);
+        }
+        if (warms_up() && now - current_.when(h.granted, current_.burst()) > ramp().length()) {
+            cool(h, now);
+            return now;
+        }
+        if (!current_.covers(now)) renew(h, now, now < current_.epoch() ? 0 : most_debt());
+        if (is_odd(current_, h.granted, current_.earned(now))) h.granted = current_.earned(now);
+        return now;
+    }
+
+    // The clock's time at which the bucket's is `at`.
+    std::int64_t clock_time(std::int64_t at) const noexcept {
+        if (!warming_ || at == std::numeric_limits<std::int64_t>::max()) return at;
+        std::int64_t const warped = std::max<std::int64_t>(0, at - current_.epoch());
+        std::int64_t const in_ramp = ramp().warped(ramp().length());
+        if (warped > in_ramp) return at + ramp().length() - in_ramp;
+        return current_.epoch() + std::min(ramp().length(), ramp().elapsed_for(warped));
+    }
+
+    void renew(held& h, std::int64_t now, std::uint64_t most_debt) noexcept {
+        terms_type const before = current_;
+        std::int64_t const then = std::max(now, before.epoch());
+        current_ = terms_at(now);
+        h.granted = current_.carry_over(before, h.granted, then, most_debt);
+        publish(h);
+    }
+
+    void cool(held& h, std::int64_t now) noexcept {
+        current_ = terms_at(now);
+        h.granted = current_.burst() - (settings_.start_empty() ? 0 : current_.units(1));
+        warming_ = true;
+        publish(h);
+    }
+
+    // From now on the bucket's time is the clock's, less what the ramp has cost.
+    void end_warm_up(held& h) noexcept {
+        std::int64_t const lost = ramp().length() - ramp().warped(ramp().length());
+        warming_ = false;
+        current_ = terms_at(current_.epoch() + lost);
+        publish(h);
+    }
+
+    // For the fast path. What lies behind the horizon of the terms comes to the lock anyway.
+    std::uint64_t cold_after() const noexcept {
+        std::int64_t const idle = current_.epoch() + settings_.warm_up().count();
+        return warms_up() && current_.covers(idle) ? current_.earned(idle) : never_cold;
+    }
+
+    std::uint64_t overdraft_units() const noexcept {
+        std::uint64_t const permits =
+            std::min(most_debt(), current_.permits(terms_type::max_burst));
+        return current_.units(permits);
+    }
+
+    void publish(held& h) noexcept {
+        h.version = (h.version + one_version) & flags;
+        most_at_once_.store(most_at_once(), std::memory_order_relaxed);
+        most_overdraft_.store(overdraft_units(), std::memory_order_relaxed);
+        cold_after_.store(cold_after(), std::memory_order_relaxed);
+        terms_.store(current_);
+    }
+
+    options settings_;
+    terms_type current_;
+    published<terms_type> terms_; // the same, for the fast path
+    fast_word<Mutex> word_;
+    std::atomic<std::uint64_t> most_at_once_{0};
+    std::atomic<std::uint64_t> most_overdraft_{0};
+    std::atomic<std::uint64_t> cold_after_{0};
+    std::uint64_t most_waiting_ = 0; // the largest burst there was before this one
+    bool warming_ = false;
+    waiter_list waiting_;
+    std::uint64_t queued_ = 0; // permits that waiters want
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
