@@ -101,7 +101,7 @@ protected:
     /// If nobody needs the timer any more, sees to it once the handler of `w` has run. To be
     /// called, with the lock held, for an operation that leaves after the alarm was taken back.
     void retire_timer_after(waiter& w) noexcept {
-        if (armed_ && !timer_needed()) w.afterwards_ = this->shared_from_this();
+        if (timer_is_idle()) w.afterwards_ = this->shared_from_this();
     }
 
     /// An operation on its way into a list: connected to its cancellation slot, not yet parked.
@@ -126,12 +126,13 @@ protected:
         return &slot.template emplace<canceller>(this->shared_from_this(), waiter_id{});
     }
 
-    /// Puts `op` at the end of `list`. Call with the lock held. If this throws, the operation is
-    /// not parked.
+    /// Puts `op` at the end of `list`; returns its id if it can be cancelled or has a deadline.
+    /// Call with the lock held. If this throws, the operation is not parked.
     template <class Op>
-    void park(waiter_list& list, waiter_ptr<Op>& op, time_point deadline, canceller* cancel) {
+    waiter_id park(waiter_list& list, waiter_ptr<Op>& op, time_point deadline, canceller* cancel) {
+        waiter_id id;
         if (deadline != no_deadline || cancel) {
-            waiter_id const id = directory_.enlist(*op);
+            id = directory_.enlist(*op);
             try {
                 if (deadline != no_deadline) watch(*op, deadline);
             } catch (...) {
@@ -141,7 +142,19 @@ protected:
             if (cancel) cancel->id = id;
         }
         list.push_back(*op.release());
+        return id;
     }
+
+    /// Unlinks the operation with that id; null if it does not wait any more. Call with the lock
+    /// held; afterwards it is the caller's to finish.
+    waiter* remove(waiter_id id) noexcept {
+        waiter* const w = directory_.find(id);
+        if (w) unpark(*w);
+        return w;
+    }
+
+    /// True if the timer is set and nobody needs it. Call with the lock held.
+    bool timer_is_idle() const noexcept { return armed_ && !timer_needed(); }
 
     /// Unlinks `w` from its list. Call with the lock held; afterwards it is the caller's to finish.
     void unpark(waiter& w) noexcept {
@@ -282,7 +295,7 @@ private:
     // operation with a deadline: mostly that starts the next wait, and the timer stays as it is.
     void handler_finished() noexcept override {
         std::lock_guard lock(mutex_);
-        if (!armed_ || timer_needed()) return;
+        if (!timer_is_idle()) return;
         armed_ = false;
         ++arming_;
         timer_->cancel();

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: BSL-1.0
+// What the layers of a policy know about a guarded call: its context, and what came of it.
+#pragma once
+
+#include <tidegate/error.hpp>
+
+#include <boost/asio/error.hpp>
+#include <boost/system/system_error.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+TIDEGATE_BEGIN_NAMESPACE
+
+class retry_budget;
+
+/// Why a call failed: an error code, an exception, or both when the exception is a system_error.
+class failure {
+public:
+    failure() = default;
+    explicit failure(error_code ec) noexcept : code_(ec) {}
+    explicit failure(std::exception_ptr thrown) noexcept : thrown_(std::move(thrown)) {
+        try {
+            std::rethrow_exception(thrown_);
+        } catch (boost::system::system_error const& e) {
+            code_ = e.code();
+        } catch (...) { // has no code
+            code_ = {};
+        }
+    }
+
+    /// No error for an exception that carries none.
+    error_code const& code() const noexcept { return code_; }
+
+    /// Null when the failure is a code alone.
+    std::exception_ptr const& exception() const noexcept { return thrown_; }
+
+    /// The caller does not want the result any more. Never an answer of what was called.
+    bool is_cancellation() const noexcept { return code_ == boost::asio::error::operation_aborted; }
+
+    /// The call was refused before what was called could see it: a limit of this process is used
+    /// up. Says nothing about the health of what was called.
+    bool is_refusal() const noexcept {
+        return code_ == error::rate_limited || code_ == error::queue_full ||
+               code_ == error::circuit_open || code_ == error::overloaded ||
+               code_ == error::dropped;
+    }
+
+    /// What was called may have done its work although it seems to have failed: the answer did not
+    /// come in time, or the connection broke.
+    bool is_ambiguous() const noexcept {
+        namespace e = boost::asio::error;
+        return code_ == error::deadline_exceeded || code_ == e::timed_out ||
+               code_ == e::connection_reset || code_ == e::connection_aborted ||
+               code_ == e::broken_pipe || code_ == e::eof;
+    }
+
+    [[noreturn]] void rethrow() const {
+        if (thrown_) std::rethrow_exception(thrown_);
+        throw boost::system::system_error(code_);
+    }
+
+private:
+    error_code code_;
+    std::exception_ptr thrown_;
+};
+
+/// The result of a call, or its failure. `T` may be void.
+template <class T>
+class outcome {
+public:
+    using value_type = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+
+    outcome() = default;
+
+    bool has_value() const noexcept { return value_.has_value(); }
+    explicit operator bool() const noexcept { return has_value(); }
+
+    value_type& value() noexcept { return *value_; }
+    value_type const& value() const noexcept { return *value_; }
+
+    /// Meaningful without a value only.
+    failure const& why() const noexcept { return why_; }
+
+    template <class... Arguments>
+    void succeed(Arguments&&... arguments) {
+        value_.emplace(std::forward<Arguments>(arguments)...);
+    }
+    void fail(error_code ec) noexcept { fail(failure(ec)); }
+    void fail(failure why) noexcept {
+        value_.reset();
+        why_ = std::move(why);
+    }
+
+    /// The value, or the failure as an exception.
+    T get() && {
+        if (!value_) why_.rethrow();
+        if constexpr (!std::is_void_v<T>) return std::move(*value_);
+    }
+
+private:
+    std::optional<value_type> value_;
+    failure why_;
+};
+
+/// What an operation may know about the call that it is a part of; passed to it by the policy, and
+/// readable while the operation runs.
+template <class Clock>
+class basic_call_context {
+public:
+    using clock_type = Clock;
+    using duration = typename Clock::duration;
+    using time_point = typename Clock::time_point;
+
+    static constexpr time_point no_deadline = time_point::max();
+
+    explicit basic_call_context(std::string_view name) noexcept : name_(name) {}
+
+    /// The policy's name.
+    std::string_view name() const noexcept { return name_; }
+
+    /// 1 for the first attempt.
+    std::uint32_t attempt() const noexcept { return attempt_; }
+
+    /// When this attempt has to be done; `no_deadline` if no timeout applies.
+    time_point deadline() const noexcept { return deadline_; }
+
+    /// Time until the deadline, not below zero; the largest duration if there is none.
+    duration remaining() const {
+        if (deadline_ == no_deadline) return duration::max();
+        time_point const at = Clock::now();
+        return at < deadline_ ? deadline_ - at : duration::zero();
+    }
+
+    /// Why the attempt before this one failed; empty at the first.
+    error_code const& last_error() const noexcept { return last_error_; }
+
+    /// A layer inside refused the call and knows how long it will go on doing so; zero if not.
+    std::chrono::nanoseconds retry_after() const noexcept { return retry_after_; }
+
+    /// A layer answered in place of what was called: see `fallback`.
+    bool degraded() const noexcept { return degraded_; }
+
+    // For layers --------------------------------------------------------------------------------
+
+    /// The time of this step of the call: read once, however many layers ask.
+    time_point now() {
+        if (!now_) now_ = Clock::now();
+        return *now_;
+    }
+    /// Time has passed: to be called after waiting.
+    void forget_now() noexcept { now_.reset(); }
+
+    void set_deadline(time_point t) noexcept { deadline_ = t; }
+    void set_degraded() noexcept { degraded_ = true; }
+    void set_retry_after(std::chrono::nanoseconds time) noexcept { retry_after_ = time; }
+    std::chrono::nanoseconds take_retry_after() noexcept {
+        return std::exchange(retry_after_, std::chrono::nanoseconds(0));
+    }
+    void next_attempt(error_code const& last) noexcept {
+        ++attempt_;
+        last_error_ = last;
+    }
+
+    /// True the first time that this call, or one that it is a part of, asks with this budget: a
+    /// call pays in once, however many layers draw on it. Remembers the first 4.
+    bool first_use_of(retry_budget const& budget) noexcept {
+        for (auto& used : budgets_) {
+            if (used == &budget) return false;
+            if (used) continue;
+            used = &budget;
+            return true;
+        }
+        return false;
+    }
+
+    /// The context of a call inside this one: its deadline and its budgets apply there too.
+    basic_call_context inner(std::string_view name) const noexcept {
+        basic_call_context c(name);
+        c.deadline_ = deadline_;
+        c.budgets_ = budgets_;
+        return c;
+    }
+
+private:
+    std::string_view name_;
+    std::uint32_t attempt_ = 1;
+    bool degraded_ = false;
+    time_point deadline_ = no_deadline;
+    std::optional<time_point> now_;
+    error_code last_error_;
+    std::chrono::nanoseconds retry_after_{0};
+    std::array<retry_budget const*, 4> budgets_{};
+};
+
+using call_context = basic_call_context<std::chrono::steady_clock>;
+
+TIDEGATE_END_NAMESPACE

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSL-1.0
+// One timer for all the timeouts and pauses of an execution context.
+#pragma once
+
+#include <tidegate/detail/initiation.hpp>
+#include <tidegate/detail/waiting_room.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/strand.hpp>
+
+#include <memory>
+#include <mutex>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+struct wait_for_alarm {};
+
+class alarm_waiter : public waiter_of<void(error_code)> {
+protected:
+    using waiter_of<void(error_code)>::waiter_of;
+};
+
+/// Where those wait who want nothing but a time to come.
+template <class Clock>
+class alarm_room final : public waiting_room<Clock, asio::any_io_executor, std::mutex> {
+    using room = waiting_room<Clock, asio::any_io_executor, std::mutex>;
+
+public:
+    using time_point = typename room::time_point;
+
+    explicit alarm_room(asio::any_io_executor const& executor) : room(executor) {}
+
+    /// The room of the context that `executor` belongs to.
+    static std::shared_ptr<alarm_room> of(asio::any_io_executor const& executor) {
+        auto& context = asio::query(executor, asio::execution::context);
+        return asio::use_service<service>(context).room_for(executor);
+    }
+
+    /// Completes with `error::deadline_exceeded` when the time has come.
+    template <class Token>
+    auto async_wait_until(time_point at, Token&& token) {
+        return asio::async_initiate<Token, void(error_code)>(
+            initiation<alarm_room, wait_for_alarm>(*this), token, at);
+    }
+    template <class Handler>
+    void start(wait_for_alarm, Handler&& handler, time_point at) {
+        wait(std::forward<Handler>(handler), at);
+    }
+
+    /// As `async_wait_until`. The id takes the alarm back, until it rings.
+    template <class Handler>
+    waiter_id wait(Handler&& handler, time_point at) {
+        using op_type = wait_op<alarm_waiter, std::decay_t<Handler>, asio::any_io_executor>;
+        auto op = op_type::make(std::forward<Handler>(handler), this->executor());
+        auto* const cancel = this->connect(*op);
+        {
+            std::lock_guard lock(this->mutex_);
+            if (!this->closed_) return this->park(waiting_, op, at, cancel);
+        }
+        op.release()->abort(error::closed);
+        return {};
+    }
+
+    /// Takes an alarm back: its handler is destroyed uncalled. False if it rang already.
+    bool take_back(waiter_id id) noexcept {
+        waiter* w = nullptr;
+        bool retire = false;
+        {
+            std::lock_guard lock(this->mutex_);
+            w = this->remove(id);
+            if (!w) return false;
+            retire = this->timer_is_idle() && !std::exchange(retiring_, true);
+        }
+        w->destroy();
+        if (retire) retire_soon();
+        return true;
+    }
+
+private:
+    // The last alarm is gone. Most often another one is set in the same turn of the event loop,
+    // and can have the timer as it is; so it is looked at in the next.
+    void retire_soon() {
+        auto self = std::static_pointer_cast<alarm_room>(this->shared_from_this());
+        posting_work<asio::any_io_executor>(this->executor())
+            .post(
+                [self = std::move(self)] {
+                    {
+                        std::lock_guard lock(self->mutex_);
+                        self->retiring_ = false;
+                    }
+                    static_cast<after_handler&>(*self).handler_finished();
+                },
+                asio::recycling_allocator<void>());
+    }
+
+    class service final : public asio::execution_context::service {
+    public:
+        inline static asio::execution_context::id id;
+
+        explicit service(asio::execution_context& context)
+            : asio::execution_context::service(context) {}
+
+        std::shared_ptr<alarm_room> room_for(asio::any_io_executor const& executor) {
+            std::lock_guard lock(mutex_);
+            if (!room_) {
+                room_ = std::make_shared<alarm_room>(outside_strand(executor));
+                room_->enroll();
+            }
+            return room_;
+        }
+
+    private:
+        void shutdown() noexcept override {
+            std::lock_guard lock(mutex_);
+            room_.reset();
+        }
+
+        std::mutex mutex_;
+        std::shared_ptr<alarm_room> room_;
+    };
+
+    // The timer must not wait for somebody's strand.
+    static asio::any_io_executor outside_strand(asio::any_io_executor const& executor) {
+        using io_executor = asio::io_context::executor_type;
+        if (auto const* strand = executor.target<asio::strand<io_executor>>()) {
+            return strand->get_inner_executor();
+        }
+        if (auto const* strand = executor.target<asio::strand<asio::any_io_executor>>()) {
+            return outside_strand(strand->get_inner_executor());
+        }
+        return executor;
+    }
+
+    void take_all(waiter_list& all) noexcept override { all.append(waiting_); }
+
+    waiter_list waiting_;
+    bool retiring_ = false;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSL-1.0
+// Cancels an operation when its time is up, and tells that from its caller's cancellation.
+#pragma once
+
+#include <tidegate/detail/alarm_room.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/recycling_allocator.hpp>
+
+#include <memory>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+/// Lives while one operation runs. Both ways of cancelling it meet in one signal, which is emitted
+/// where the operation's handler runs: the alarm is posted there, and the caller's slot is emitted
+/// there by Asio's rule. What is on its way when the operation ends finds it over.
+template <class Clock>
+class timed_attempt {
+public:
+    timed_attempt(asio::any_io_executor const& executor, typename Clock::time_point deadline,
+                  asio::cancellation_slot callers)
+        : shared_(std::allocate_shared<shared>(asio::recycling_allocator<shared>())),
+          callers_(callers),
+          room_(alarm_room<Clock>::of(executor)) {
+        if (callers_.is_connected()) callers_.template emplace<forwarder>(shared_);
+        alarm_ = room_->wait(asio::bind_executor(executor, ringer{shared_}), deadline);
+    }
+    timed_attempt(timed_attempt const&) = delete;
+    timed_attempt& operator=(timed_attempt const&) = delete;
+
+    ~timed_attempt() {
+        shared_->over = true;
+        if (callers_.is_connected()) callers_.clear();
+        room_->take_back(alarm_);
+    }
+
+    asio::cancellation_slot slot() const noexcept { return shared_->signal.slot(); }
+
+    /// The time was up before the operation ended.
+    bool expired() const noexcept { return shared_->expired; }
+
+private:
+    struct shared {
+        asio::cancellation_signal signal;
+        bool expired = false;
+        bool over = false;
+    };
+
+    struct ringer {
+        std::shared_ptr<shared> to;
+
+        void operator()(error_code ec) const {
+            if (to->over || ec != error::deadline_exceeded) return;
+            to->expired = true;
+            to->signal.emit(asio::cancellation_type::all);
+        }
+    };
+
+    struct forwarder {
+        std::shared_ptr<shared> to;
+
+        void operator()(asio::cancellation_type type) const {
+            auto const kept = to; // the operation may end, and this with it
+            if (!kept->over) kept->signal.emit(type);
+        }
+    };
+
+    std::shared_ptr<shared> shared_;
+    asio::cancellation_slot callers_;
+    std::shared_ptr<alarm_room<Clock>> room_;
+    waiter_id alarm_;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
