@@ -118,8 +118,8 @@ public:
 
     /// As `async_send`, with `error::deadline_exceeded` when there was no room in time.
     template <boost::asio::completion_token_for<send_signature> Token = default_token>
-    auto async_send_for(duration timeout, T value, Token&& token = Token()) {
-        return start_send<Token>(std::move(value), detail::deadline_in<Clock>(timeout), token);
+    auto async_send_for(duration limit, T value, Token&& token = Token()) {
+        return start_send<Token>(std::move(value), detail::deadline_in<Clock>(limit), token);
     }
     template <boost::asio::completion_token_for<send_signature> Token = default_token>
     auto async_send_until(time_point deadline, T value, Token&& token = Token()) {
@@ -136,8 +136,8 @@ public:
     /// As `async_receive`, with `error::deadline_exceeded` when nothing came in time. No value is
     /// lost to a race with the deadline.
     template <boost::asio::completion_token_for<receive_signature> Token = default_token>
-    auto async_receive_for(duration timeout, Token&& token = Token()) {
-        return start_receive<Token>(detail::deadline_in<Clock>(timeout), token);
+    auto async_receive_for(duration limit, Token&& token = Token()) {
+        return start_receive<Token>(detail::deadline_in<Clock>(limit), token);
     }
     template <boost::asio::completion_token_for<receive_signature> Token = default_token>
     auto async_receive_until(time_point deadline, Token&& token = Token()) {

@@ -38,6 +38,8 @@ enum class error {
     circuit_open = 8,
     /// An adaptive limit on concurrent calls is used up.
     overloaded = 9,
+    /// A callback threw something that carries no error code, where only a code can be reported.
+    exception_thrown = 10,
 };
 
 /// What a failure means to the caller, whichever primitive reported it.

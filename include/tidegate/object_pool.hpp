@@ -119,8 +119,8 @@ public:
         return initiate<Token>(state::no_deadline, token);
     }
     template <boost::asio::completion_token_for<signature> Token = default_token>
-    auto async_acquire_for(duration timeout, Token&& token = Token()) {
-        return initiate<Token>(detail::deadline_in<Clock>(timeout), token);
+    auto async_acquire_for(duration limit, Token&& token = Token()) {
+        return initiate<Token>(detail::deadline_in<Clock>(limit), token);
     }
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_acquire_until(time_point deadline, Token&& token = Token()) {

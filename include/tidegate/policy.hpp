@@ -31,6 +31,13 @@ struct policy_layers {
     std::tuple<Layers...> layers;
 };
 
+template <class Policy, class Signature>
+class guarded_initiation;
+
+/// True for layers that run what is inside them as calls of their own, several at a time.
+template <class Layer>
+inline constexpr bool races = false;
+
 template <class Layer, class = void>
 struct clock_of {
     using type = void;
@@ -117,7 +124,7 @@ public:
         static_assert(detail::survives_await_as_temporary<Op&&>,
                       "g++ before 12.3 destroys this temporary twice: name the operation, and pass "
                       "the name or std::ref(name)");
-        return call<result_of<Op>, CoroutineExecutor>(
+        return call<0, result_of<Op>, CoroutineExecutor>(
             shared_, std::decay_t<Op>(std::forward<Op>(op)), context(shared_->name));
     }
 
@@ -129,7 +136,7 @@ public:
         static_assert(detail::survives_await_as_temporary<Op&&>,
                       "g++ before 12.3 destroys this temporary twice: name the operation, and pass "
                       "the name or std::ref(name)");
-        return call<result_of<Op>, CoroutineExecutor>(
+        return call<0, result_of<Op>, CoroutineExecutor>(
             shared_, std::decay_t<Op>(std::forward<Op>(op)), outer.inner(shared_->name));
     }
 
@@ -137,8 +144,13 @@ public:
     /// associated executor, by default the same. Completion signature: the operation's own if that
     /// fails with an error code; otherwise `void(std::exception_ptr, T)`. Results must be default
     /// constructible.
-    template <class Executor, class Op, boost::asio::completion_token_for<signature_of<Op>> Token>
-    auto async_call(Executor const& executor, Op&& op, Token&& token) const;
+    template <class Op, boost::asio::completion_token_for<signature_of<Op>> Token>
+    auto async_call(boost::asio::any_io_executor const& executor, Op&& op, Token&& token) const {
+        using signature = signature_of<Op>;
+        return boost::asio::async_initiate<Token, signature>(
+            detail::guarded_initiation<basic_policy, signature>(*this, executor), token,
+            std::decay_t<Op>(std::forward<Op>(op)));
+    }
 
     /// The chain on one line, outermost first.
     std::string describe() const;
@@ -147,7 +159,17 @@ public:
     std::vector<std::string> diagnose() const;
 
 private:
-    template <class Return, class Executor, class Op>
+    template <class, class>
+    friend class detail::guarded_initiation;
+
+    // As `operator()`, without an exception at the end.
+    template <class Executor, class Op>
+    boost::asio::awaitable<outcome<result_of<Op>>, Executor> outcome_of(Op op) const {
+        return call<0, outcome<result_of<Op>>, Executor>(shared_, std::move(op),
+                                                         context(shared_->name));
+    }
+
+    template <std::size_t First, class Return, class Executor, class Op>
     static boost::asio::awaitable<Return, Executor> call(std::shared_ptr<shared const> layers,
                                                          Op op, context here);
 

@@ -305,12 +305,12 @@ public:
     /// time. Should the rate be lowered while it waits, `error::deadline_exceeded` when the time
     /// has come. Permits that are available are granted even when the time has passed already.
     template <boost::asio::completion_token_for<signature> Token = default_token>
-    auto async_acquire_for(duration timeout, Token&& token = Token()) {
-        return initiate<Token>(1, detail::deadline_in<Clock>(timeout), token);
+    auto async_acquire_for(duration limit, Token&& token = Token()) {
+        return initiate<Token>(1, detail::deadline_in<Clock>(limit), token);
     }
     template <boost::asio::completion_token_for<signature> Token = default_token>
-    auto async_acquire_for(duration timeout, std::uint64_t n, Token&& token = Token()) {
-        return initiate<Token>(n, detail::deadline_in<Clock>(timeout), token);
+    auto async_acquire_for(duration limit, std::uint64_t n, Token&& token = Token()) {
+        return initiate<Token>(n, detail::deadline_in<Clock>(limit), token);
     }
 
     template <boost::asio::completion_token_for<signature> Token = default_token>

@@ -239,9 +239,8 @@ public:
 
         template <class T>
         detail::step leave(context& c, outcome<T>& result) {
-            if (withdrawn_for_ == c.attempt()) {
-                withdrawn_for_ = 0; // the pause was cut short, the attempt not made
-                settings_->budget()->refund();
+            if (withdrawn_for_ == c.attempt()) { // the pause was cut short, the attempt not made
+                take_back_withdrawal();
             } else {
                 errors_[attempts_++ % errors_.size()] = result ? error_code() : result.why().code();
             }
@@ -252,7 +251,7 @@ public:
                 give_up(*reason);
                 return {};
             }
-            if (settings_->on_retry()) settings_->on_retry()({attempts_, result.why(), pause});
+            tell(result.why(), pause);
             previous_ = pause;
             begin_attempt(c, pause);
             return {detail::step::what::again, pause};
@@ -306,6 +305,20 @@ public:
                 return schedule.pause(attempts_, previous_, source);
             }
             return schedule.pause(attempts_, previous_, detail::thread_random());
+        }
+
+        void tell(failure const& why, nanoseconds pause) {
+            if (!settings_->on_retry()) return;
+            try {
+                settings_->on_retry()({attempts_, why, pause});
+            } catch (...) {
+                take_back_withdrawal();
+                throw;
+            }
+        }
+
+        void take_back_withdrawal() noexcept {
+            if (std::exchange(withdrawn_for_, 0) != 0) settings_->budget()->refund();
         }
 
         void give_up(give_up_reason reason) {

@@ -172,12 +172,12 @@ public:
     /// Permits that are available are granted even when the time has passed already. The deadline
     /// is part of the operation: it costs no timer of its own.
     template <boost::asio::completion_token_for<signature> Token = default_token>
-    auto async_acquire_for(duration timeout, Token&& token = Token()) {
-        return initiate<Token>(1, detail::deadline_in<Clock>(timeout), token);
+    auto async_acquire_for(duration limit, Token&& token = Token()) {
+        return initiate<Token>(1, detail::deadline_in<Clock>(limit), token);
     }
     template <boost::asio::completion_token_for<signature> Token = default_token>
-    auto async_acquire_for(duration timeout, std::size_t n, Token&& token = Token()) {
-        return initiate<Token>(n, detail::deadline_in<Clock>(timeout), token);
+    auto async_acquire_for(duration limit, std::size_t n, Token&& token = Token()) {
+        return initiate<Token>(n, detail::deadline_in<Clock>(limit), token);
     }
 
     template <boost::asio::completion_token_for<signature> Token = default_token>

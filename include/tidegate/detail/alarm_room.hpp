@@ -15,7 +15,7 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-struct wait_for_alarm {};
+struct await_time {};
 
 class alarm_waiter : public waiter_of<void(error_code)> {
 protected:
@@ -42,10 +42,10 @@ public:
     template <class Token>
     auto async_wait_until(time_point at, Token&& token) {
         return asio::async_initiate<Token, void(error_code)>(
-            initiation<alarm_room, wait_for_alarm>(*this), token, at);
+            initiation<alarm_room, await_time>(*this), token, at);
     }
     template <class Handler>
-    void start(wait_for_alarm, Handler&& handler, time_point at) {
+    void start(await_time, Handler&& handler, time_point at) {
         wait(std::forward<Handler>(handler), at);
     }
 

@@ -28,6 +28,7 @@ public:
         case error::rate_limited: return "rate limited";
         case error::circuit_open: return "circuit open";
         case error::overloaded: return "overloaded";
+        case error::exception_thrown: return "exception thrown";
         }
         return "unknown tidegate error";
     }

@@ -6,7 +6,9 @@
 #include <tidegate/policy.hpp>
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -17,61 +19,69 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-/// The calls in all layers, each addressed by its position.
-template <class Context, class... Layers>
-class layer_calls {
-    using indices = std::index_sequence_for<Layers...>;
+/// The calls in layers `First` to `Last - 1` of a tuple of layers, addressed from 0.
+template <class Layers, std::size_t First, class Indices>
+class layer_calls;
+
+template <class Layers, std::size_t First, std::size_t... I>
+class layer_calls<Layers, First, std::index_sequence<I...>> {
+    template <std::size_t N>
+    using layer = std::tuple_element_t<First + N, Layers>;
+    using indices = std::index_sequence<I...>;
 
 public:
-    static constexpr std::size_t count = sizeof...(Layers);
+    static constexpr std::size_t count = sizeof...(I);
 
-    explicit layer_calls(std::tuple<Layers...> const& layers)
-        : calls_(std::apply(
-              [](auto const&... layer) {
-                  return std::tuple<typename Layers::call...>(typename Layers::call(layer)...);
-              },
-              layers)) {}
+    explicit layer_calls(Layers const& layers)
+        : calls_(typename layer<I>::call(std::get<First + I>(layers))...) {}
 
+    template <class Context>
     error_code enter(std::size_t i, Context& context) {
         error_code ec;
-        visit(i, [&](auto& call) { ec = call.enter(context); }, indices());
+        visit(i, [&](auto& call) { ec = call.enter(context); });
         return ec;
     }
 
-    template <class Executor>
+    template <class Executor, class Context>
     asio::awaitable<error_code, Executor> wait(std::size_t i, Context& context) {
         std::optional<asio::awaitable<error_code, Executor>> waiting;
-        visit(
-            i, [&](auto& call) { waiting.emplace(call.template wait<Executor>(context)); },
-            indices());
+        visit(i, [&](auto& call) { waiting.emplace(call.template wait<Executor>(context)); });
         return std::move(*waiting);
     }
 
-    template <class T>
+    template <class Context, class T>
     step leave(std::size_t i, Context& context, outcome<T>& result) {
         step s;
-        visit(i, [&](auto& call) { s = call.leave(context, result); }, indices());
+        visit(i, [&](auto& call) { s = call.leave(context, result); });
         return s;
     }
 
-    template <class Executor, class T>
+    template <class Executor, class Context, class T>
     asio::awaitable<void, Executor> settle(std::size_t i, Context& context, outcome<T>& result) {
         std::optional<asio::awaitable<void, Executor>> settling;
-        visit(
-            i,
-            [&](auto& call) { settling.emplace(call.template settle<Executor>(context, result)); },
-            indices());
+        visit(i, [&](auto& call) {
+            settling.emplace(call.template settle<Executor>(context, result));
+        });
         return std::move(*settling);
     }
 
 private:
-    template <class Function, std::size_t... I>
-    void visit(std::size_t i, Function function, std::index_sequence<I...>) {
+    template <class Function>
+    void visit([[maybe_unused]] std::size_t i, [[maybe_unused]] Function function) {
         static_cast<void>(((I == i && (function(std::get<I>(calls_)), true)) || ...));
     }
 
-    std::tuple<typename Layers::call...> calls_;
+    std::tuple<typename layer<I>::call...> calls_;
 };
+
+/// The position of the next layer from `First` on that runs what is inside it as calls of their own
+/// (a hedge), or the number of layers.
+template <class Layers, std::size_t First>
+consteval std::size_t next_racing_layer() {
+    if constexpr (First == std::tuple_size_v<Layers>) return First;
+    else if constexpr (races<std::tuple_element_t<First, Layers>>) return First;
+    else return next_racing_layer<Layers, First + 1>();
+}
 
 /// One run of the operation, without a deadline: as if it were awaited by the caller.
 template <class Executor, class T, class Op, class Context>
@@ -112,15 +122,17 @@ asio::awaitable<error_code, Executor> pause(std::chrono::nanoseconds time) {
 // In and out through the layers. A code that is not thrown costs no exception; what throws is
 // caught where it is awaited, since nothing may leave a layer out on the way back.
 template <class Clock, class... Layers>
-template <class Return, class Executor, class Op>
+template <std::size_t First, class Return, class Executor, class Op>
 boost::asio::awaitable<Return, Executor>
 basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op, context here) {
     using traits = detail::operation_traits<Op, context>;
-    using calls_type = detail::layer_calls<context, Layers...>;
+    using value = typename traits::value;
+    using tuple = std::tuple<Layers...>;
     using what = detail::step::what;
+    constexpr std::size_t last = detail::next_racing_layer<tuple, First>();
 
-    calls_type calls(layers->layers);
-    outcome<typename traits::value> result;
+    detail::layer_calls<tuple, First, std::make_index_sequence<last - First>> calls(layers->layers);
+    outcome<value> result;
     std::size_t i = 0;
     for (detail::step wish;;) {
         try {
@@ -140,6 +152,12 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
             }
             if (ec) {
                 result.fail(ec);
+            } else if constexpr (last < sizeof...(Layers)) {
+                co_await std::get<last>(layers->layers)
+                    .template race<Executor>(op, here, result, [&layers](auto& each, context one) {
+                        return call<last + 1, outcome<value>, Executor>(layers, std::ref(each),
+                                                                        one);
+                    });
             } else if (here.deadline() != context::no_deadline) {
                 co_await detail::attempt_until_deadline<Executor>(op, here, result);
             } else if constexpr (traits::takes_token) {
@@ -147,7 +165,7 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                     traits::start(op, here, boost::asio::as_tuple(boost::asio::deferred));
                 auto completed = co_await std::move(started);
                 detail::store(result, std::move(completed));
-            } else if constexpr (std::is_void_v<typename traits::value>) {
+            } else if constexpr (std::is_void_v<value>) {
                 co_await traits::await(op, here);
                 result.succeed();
             } else {
@@ -172,8 +190,72 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
         if (wish.next != what::again) break;
         ++i; // inward again from the layer inside
     }
-    co_return std::move(result).get();
+    if constexpr (std::is_same_v<Return, outcome<value>>) co_return result;
+    else co_return std::move(result).get();
 }
+
+namespace detail {
+
+template <class Failure, class T>
+Failure failure_of(outcome<T> const& result) {
+    if (result) return {};
+    failure const& why = result.why();
+    if constexpr (std::is_same_v<Failure, error_code>) {
+        return why.code() ? why.code() : error_code(error::exception_thrown);
+    } else {
+        if (why.exception()) return why.exception();
+        return std::make_exception_ptr(boost::system::system_error(why.code()));
+    }
+}
+
+/// Hands what came of a guarded call to a handler with the operation's own signature.
+template <class T, class Handler, class Failure, class... Results>
+void complete_with(outcome<T>& result, Handler& handler,
+                   std::type_identity<void(Failure, Results...)>) {
+    auto const why = failure_of<Failure>(result);
+    if constexpr (sizeof...(Results) == 0) {
+        std::move(handler)(why);
+    } else if constexpr (sizeof...(Results) == 1) {
+        std::move(handler)(why, result ? std::move(result.value()) : T());
+    } else {
+        std::apply([&](auto&... values) { std::move(handler)(why, std::move(values)...); },
+                   result ? result.value() : (result.succeed(), result.value()));
+    }
+}
+
+/// Starts a guarded call for a completion handler.
+template <class Policy, class Signature>
+class guarded_initiation {
+public:
+    using executor_type = asio::any_io_executor;
+
+    guarded_initiation(Policy const& policy, executor_type const& executor)
+        : policy_(policy), executor_(executor) {}
+
+    executor_type get_executor() const noexcept { return executor_; }
+
+    template <class Handler, class Op>
+    void operator()(Handler&& handler, Op op) const {
+        auto const to = asio::get_associated_executor(handler, executor_);
+        auto const slot = asio::get_associated_cancellation_slot(handler);
+        auto const allocator = asio::get_associated_allocator(handler);
+        auto finish = [handler = std::decay_t<Handler>(std::forward<Handler>(handler))](
+                          std::exception_ptr thrown, auto result) mutable {
+            if (thrown) result.fail(failure(thrown));
+            complete_with(result, handler, std::type_identity<Signature>());
+        };
+        asio::co_spawn(
+            executor_, policy_.template outcome_of<executor_type>(std::move(op)),
+            asio::bind_executor(to, asio::bind_cancellation_slot(
+                                        slot, asio::bind_allocator(allocator, std::move(finish)))));
+    }
+
+private:
+    Policy policy_;
+    executor_type executor_;
+};
+
+} // namespace detail
 
 template <class Clock, class... Layers>
 std::string basic_policy<Clock, Layers...>::describe() const {

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -50,16 +51,18 @@ public:
         shared().now = std::max(shared().now, to);
     }
 
+    /// The earliest expiry that somebody waits for.
+    static std::optional<time_point> next_expiry() {
+        std::lock_guard lock(shared().mutex);
+        if (shared().alarms.empty()) return std::nullopt;
+        return shared().alarms.begin()->first.first;
+    }
+
     /// Jumps to the earliest expiry that somebody waits for; false if nobody waits.
     static bool advance_to_next() {
-        time_point next;
-        {
-            std::lock_guard lock(shared().mutex);
-            if (shared().alarms.empty()) return false;
-            next = shared().alarms.begin()->first.first;
-        }
-        advance_to(next);
-        return true;
+        auto const next = next_expiry();
+        if (next) advance_to(*next);
+        return next.has_value();
     }
 
     /// How many timers somebody waits on.

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSL-1.0
+// How attempts race each other.
+#pragma once
+
+#include <tidegate/hedge.hpp>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include <vector>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+/// What the attempts of one call share. Each holds a permit until it has ended, whichever way, so
+/// that waiting for a permit is waiting for an attempt to end.
+template <class Clock, class T>
+class hedge_race : public std::enable_shared_from_this<hedge_race<Clock, T>> {
+    using semaphore_type = basic_semaphore<Clock>;
+    using time_point = typename Clock::time_point;
+
+public:
+    hedge_race(asio::any_io_executor const& executor, std::size_t attempts)
+        : executor_(executor), ended_(executor, attempts) {
+        for (std::size_t i = 0; i < attempts; ++i) permits_.push_back(ended_.try_acquire());
+    }
+
+    std::size_t started() const noexcept { return attempts_.size(); }
+
+    template <class Context, class Op, class Start>
+    void start(Op& op, Context const& context, Start& start_attempt, time_point now) {
+        auto one = std::make_shared<attempt>(strand_of(executor_), now);
+        attempts_.push_back(one);
+        auto ended = [race = this->shared_from_this(), one, number = started(),
+                      permit = std::move(permits_[started() - 1])](std::exception_ptr thrown,
+                                                                   outcome<T> came) mutable {
+            if (thrown) came.fail(failure(thrown));
+            race->end(*one, number, std::move(came));
+        };
+        asio::co_spawn(one->executor, start_attempt(op, context),
+                       asio::bind_cancellation_slot(one->signal.slot(), std::move(ended)));
+    }
+
+    /// Completes when one more attempt has ended, or with `deadline_exceeded`.
+    auto async_wait_until(time_point t) {
+        return ended_.async_acquire_until(t, asio::as_tuple(asio::deferred));
+    }
+
+    /// The number of the attempt that won, 1 for the first; 0 if none has.
+    std::size_t winner() const {
+        std::lock_guard lock(mutex_);
+        return winner_;
+    }
+
+    /// Cancels what still runs, where it runs.
+    void cancel_all() {
+        for (auto const& one : attempts_) {
+            asio::post(one->executor, [one] {
+                if (!one->over) one->signal.emit(asio::cancellation_type::all);
+            });
+        }
+    }
+
+    outcome<T> take_result() {
+        std::lock_guard lock(mutex_);
+        return std::move(result_);
+    }
+
+    /// For each attempt: how long it took, or had been given when the race ended; none for one that
+    /// failed by itself.
+    std::vector<std::chrono::nanoseconds> latencies(time_point now) const {
+        std::lock_guard lock(mutex_);
+        std::vector<std::chrono::nanoseconds> all;
+        for (auto const& one : attempts_) {
+            if (one->succeeded || !one->over) {
+                all.push_back((one->over ? one->ended : now) - one->started);
+            }
+        }
+        return all;
+    }
+
+private:
+    struct attempt {
+        attempt(asio::any_io_executor e, time_point now) : executor(std::move(e)), started(now) {}
+
+        asio::any_io_executor executor;
+        asio::cancellation_signal signal;
+        time_point started;
+        time_point ended{};
+        bool over = false; // changes where `executor` runs, under the lock
+        bool succeeded = false;
+    };
+
+    void end(attempt& one, std::size_t number, outcome<T>&& came) {
+        auto const now = Clock::now();
+        std::lock_guard lock(mutex_);
+        one.over = true;
+        one.ended = now;
+        one.succeeded = came.has_value();
+        if (winner_ != 0) return;
+        if (came) winner_ = number;
+        result_ = std::move(came);
+    }
+
+    // A cancellation must not be emitted while the attempt runs on another thread.
+    static asio::any_io_executor strand_of(asio::any_io_executor const& executor) {
+        using io_executor = asio::io_context::executor_type;
+        if (executor.target<asio::strand<io_executor>>() ||
+            executor.target<asio::strand<asio::any_io_executor>>()) {
+            return executor;
+        }
+        return asio::make_strand(executor);
+    }
+
+    asio::any_io_executor executor_;
+    semaphore_type ended_;
+    std::vector<typename semaphore_type::permit> permits_;
+    std::vector<std::shared_ptr<attempt>> attempts_;
+    mutable std::mutex mutex_;
+    std::size_t winner_ = 0;
+    outcome<T> result_;
+};
+
+} // namespace detail
+
+template <class Clock>
+bool basic_hedge<Clock>::may_hedge(context const& here) const {
+    auto const& budget = shared_->settings.budget();
+    bool const in_time = here.deadline() == context::no_deadline || here.remaining().count() > 0;
+    bool const paid = in_time && (!budget || budget->try_withdraw());
+    std::lock_guard lock(shared_->mutex);
+    if (paid) ++shared_->statistics.hedges;
+    else if (in_time) ++shared_->statistics.out_of_budget;
+    return paid;
+}
+
+template <class Clock>
+template <class Executor, class Op, class T, class Start>
+boost::asio::awaitable<void, Executor>
+basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start) const {
+    namespace asio = boost::asio;
+    hedge_options const& settings = shared_->settings;
+    std::size_t const most = settings.idempotent() ? 1 + settings.max_hedges() : 1;
+    if (settings.budget() && here.first_use_of(*settings.budget())) settings.budget()->deposit();
+    auto const executor = co_await asio::this_coro::executor;
+    // The attempts have to be waited for even when the caller has cancelled this coroutine.
+    bool const throws = co_await asio::this_coro::throw_if_cancelled();
+    co_await asio::this_coro::throw_if_cancelled(false);
+
+    auto const attempts = std::make_shared<detail::hedge_race<Clock, T>>(executor, most);
+    auto const pause = std::chrono::ceil<typename Clock::duration>(delay());
+    std::size_t running = 1;
+    auto now = here.now();
+    attempts->start(op, here, start, now);
+    auto const state = co_await asio::this_coro::cancellation_state;
+    bool cancelled = state.cancelled() != asio::cancellation_type::none;
+    std::vector<typename basic_semaphore<Clock>::permit> ended_permits; // not to be taken twice
+    bool may_start = most > 1;
+    auto next = now + pause;
+    while (!cancelled && running > 0 && attempts->winner() == 0) {
+        bool const more = may_start && attempts->started() < most;
+        auto waiting = attempts->async_wait_until(more ? next : context::no_deadline);
+        auto ended = co_await std::move(waiting);
+        error_code const ec = std::get<0>(ended);
+        if (!ec) {
+            ended_permits.push_back(std::move(std::get<1>(ended)));
+            --running;
+        } else if (ec == error::deadline_exceeded) {
+            now = Clock::now();
+            may_start = may_hedge(here);
+            if (!may_start) continue;
+            attempts->start(op, here, start, now);
+            ++running;
+            next = now + pause;
+        } else {
+            cancelled = true;
+        }
+    }
+    auto const latencies = attempts->latencies(Clock::now());
+    if (running > 0) attempts->cancel_all();
+    while (running > 0) {
+        auto waiting = attempts->async_wait_until(context::no_deadline);
+        auto ended = co_await std::move(waiting);
+        if (std::get<0>(ended)) continue; // cancelled again
+        ended_permits.push_back(std::move(std::get<1>(ended)));
+        --running;
+    }
+    co_await asio::this_coro::throw_if_cancelled(throws);
+
+    std::size_t const winner = attempts->winner();
+    result = attempts->take_result();
+    if (cancelled && !result) result.fail(asio::error::operation_aborted);
+    if (winner != 0 && settings.quantile()) {
+        for (auto const latency : latencies) shared_->latencies.record(latency);
+    }
+    std::lock_guard lock(shared_->mutex);
+    ++shared_->statistics.calls;
+    if (winner > 1) ++shared_->statistics.won;
+}
+
+TIDEGATE_END_NAMESPACE

@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: BSL-1.0
+// Calls through layers: what passes, what is changed, and that everything is given back.
+#include <tidegate/fallback.hpp>
+#include <tidegate/retry.hpp>
+#include <tidegate/timeout.hpp>
+
+#include "policy/support.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include <boost/asio/append.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_future.hpp>
+
+#include <string>
+#include <vector>
+
+namespace test {
+
+using tidegate::error;
+using tidegate::error_code;
+using tidegate::failure;
+using tidegate::fallback;
+using tidegate::policy;
+using tidegate::retry_options;
+
+using timeout = tidegate::basic_timeout<policy_clock>;
+using retry = tidegate::basic_retry<policy_clock>;
+using limiter = tidegate::basic_rate_limiter<policy_clock>;
+using bulkhead = tidegate::basic_semaphore<policy_clock>;
+
+namespace {
+
+error_code const refused = asio::error::connection_refused;
+
+// Fails `failures` times, then returns the number of the attempt.
+struct flaky {
+    int failures;
+    error_code with = refused;
+    std::shared_ptr<int> attempts = std::make_shared<int>(0);
+
+    asio::awaitable<int> operator()() {
+        if (++*attempts <= failures) throw boost::system::system_error(with);
+        co_return *attempts;
+    }
+};
+
+// A different code for each number.
+error_code told_so_far(int number) { return error_code(number, boost::system::generic_category()); }
+
+asio::awaitable<int> forever() {
+    co_await test::sleep(24h);
+    co_return 1;
+}
+
+} // namespace
+
+TEST_CASE("a policy without layers is the operation") {
+    asio::io_context io;
+    policy<> const bare;
+    guarded_call<int> good, bad;
+    good.start(io, bare, flaky{0});
+    bad.start(io, bare, flaky{1});
+    run(io);
+    CHECK(good.value == 1);
+    CHECK(bad.failed_with(refused));
+}
+
+TEST_CASE("exceptions that carry no code pass through untouched") {
+    struct own_exception {
+        int number;
+    };
+    asio::io_context io;
+    limiter l(io, tidegate::rate_limiter_options().rate(10, 1s));
+    policy const guarded{timeout{1s}, l};
+    auto op = []() -> asio::awaitable<int> {
+        throw own_exception{7};
+        co_return 0;
+    };
+    guarded_call<int> call;
+    call.start(io, guarded, op);
+    run(io);
+    REQUIRE(call.why.exception());
+    try {
+        std::rethrow_exception(call.why.exception());
+    } catch (own_exception const& e) {
+        CHECK(e.number == 7);
+    }
+}
+
+TEST_CASE("any asynchronous operation can be guarded") {
+    asio::io_context io;
+    bulkhead b(io, 1);
+    policy const guarded{timeout{1s}, b};
+    int ran = 0;
+    auto body = [&]() -> asio::awaitable<void> {
+        timer t(io.get_executor());
+        t.expires_at(policy_clock::now() + 10ms);
+        auto waits = [&](auto token) { return t.async_wait(std::move(token)); };
+        co_await guarded(std::ref(waits));
+        ++ran;
+        // One that results in several values.
+        auto two = [&](auto token) {
+            return asio::async_initiate<decltype(token), void(error_code, int, std::string)>(
+                [](auto handler) {
+                    asio::post(asio::append(std::move(handler), error_code(), 3, std::string("x")));
+                },
+                token);
+        };
+        auto [number, text] = co_await guarded(std::ref(two));
+        CHECK(number == 3);
+        CHECK(text == "x");
+        ++ran;
+        // One that knows where it is.
+        auto knows = [&](context const& c) -> asio::awaitable<int> {
+            CHECK(c.attempt() == 1);
+            CHECK(c.remaining() == 1s);
+            CHECK(c.name() == "backend");
+            co_return 4;
+        };
+        CHECK(co_await guarded.named("backend")(std::ref(knows)) == 4);
+        ++ran;
+    };
+    auto done = asio::co_spawn(io, body(), asio::use_future);
+    pass(io, 20ms);
+    done.get();
+    CHECK(ran == 3);
+    CHECK(b.available() == 1);
+}
+
+TEST_CASE("a guarded operation takes any completion token") {
+    asio::io_context io;
+    policy const guarded{timeout{1s}};
+    timer t(io.get_executor());
+    t.expires_at(policy_clock::now() + 5s);
+    auto waits = [&](auto token) { return t.async_wait(std::move(token)); };
+    error_code ec;
+    bool inside = true;
+    guarded.async_call(io.get_executor(), std::ref(waits), [&](error_code e) {
+        CHECK_FALSE(inside);
+        ec = e;
+    });
+    auto value = guarded.async_call(io.get_executor(), flaky{0}, asio::use_future);
+    inside = false;
+    pass(io, 1s);
+    CHECK(ec == error::deadline_exceeded);
+    CHECK(value.get() == 1);
+}
+
+TEST_CASE("a timeout cancels the operation and reports it apart from cancellation") {
+    asio::io_context io;
+    policy const guarded{timeout{100ms}};
+    guarded_call<int> late, cancelled;
+    late.start(io, guarded, &forever);
+    cancelled.start(io, guarded, &forever);
+    pass(io, 99ms);
+    CHECK(late.running());
+    cancelled.signal.emit(asio::cancellation_type::terminal);
+    run(io);
+    CHECK(cancelled.failed_with(asio::error::operation_aborted));
+    pass(io, 1ms);
+    CHECK(late.failed_with(error::deadline_exceeded));
+    CHECK(policy_clock::pending() == 0);
+}
+
+TEST_CASE("an operation that succeeds although its time is up has succeeded") {
+    asio::io_context io;
+    policy const guarded{timeout{100ms}};
+    auto stubborn = []() -> asio::awaitable<int> {
+        co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+        co_await test::sleep(200ms);
+        co_return 5;
+    };
+    guarded_call<int> call;
+    call.start(io, guarded, stubborn);
+    pass(io, 150ms);
+    CHECK(call.running()); // joined, not abandoned
+    pass(io, 100ms);
+    CHECK(call.value == 5);
+}
+
+TEST_CASE("nested deadlines take the earliest, and an expired one starts nothing") {
+    asio::io_context io;
+    policy const outer{timeout{100ms}, timeout{300ms}};
+    guarded_call<int> call;
+    call.start(io, outer, &forever);
+    pass(io, 100ms);
+    CHECK(call.failed_with(error::deadline_exceeded));
+
+    int started = 0;
+    policy const slow_start{timeout{100ms}};
+    policy const inner{timeout{1s}};
+    auto counts = [&]() -> asio::awaitable<int> {
+        ++started;
+        co_return 1;
+    };
+    auto op = [&](context const& c) -> asio::awaitable<int> {
+        co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+        co_await test::sleep(200ms);
+        co_return co_await inner(counts, c);
+    };
+    guarded_call<int> nested;
+    nested.start(io, slow_start, op);
+    pass(io, 300ms);
+    CHECK(nested.failed_with(error::deadline_exceeded));
+    CHECK(started == 0);
+}
+
+TEST_CASE("the layers' own errors and permits") {
+    asio::io_context io;
+    limiter l(io, tidegate::rate_limiter_options().rate(1, 1s).burst(2));
+    bulkhead b(io, 1);
+    policy const guarded{timeout{500ms}, l, b};
+    guarded_call<int> holds, waits, limited;
+    holds.start(io, guarded, &forever);
+    waits.start(io, guarded, &forever);
+    limited.start(io, guarded, flaky{0});
+    run(io);
+    CHECK(limited.failed_with(error::rate_limited)); // would have to wait for a second
+    CHECK(b.waiting() == 1);
+    pass(io, 500ms);
+    CHECK(holds.failed_with(error::deadline_exceeded));
+    CHECK(waits.failed_with(error::deadline_exceeded));
+    CHECK(b.available() == 1);
+}
+
+TEST_CASE("a permit of the rate goes back when a layer further in refuses") {
+    asio::io_context io;
+    limiter outer(io, tidegate::rate_limiter_options().rate(10, 1s));
+    limiter inner(io, tidegate::rate_limiter_options().rate(1, 1h).max_wait(0s).start_empty(true));
+    policy const guarded{outer, inner};
+    guarded_call<int> call;
+    call.start(io, guarded, flaky{0});
+    run(io);
+    CHECK(call.failed_with(error::rate_limited));
+    CHECK(outer.available() == 10);
+}
+
+TEST_CASE("retries pause in between, and stop when it works") {
+    asio::io_context io;
+    std::vector<std::string> log;
+    policy const guarded{retry{retry_options()
+                                   .max_attempts(4)
+                                   .base(100ms)
+                                   .jitter(tidegate::jitter::none)
+                                   .on_retry([&](tidegate::retry_event const& e) {
+                                       log.push_back(std::to_string(e.attempt) + " " +
+                                                     std::to_string(e.pause / 1ms));
+                                   })}};
+    guarded_call<int> call;
+    call.start(io, guarded, flaky{2});
+    pass(io, 299ms);
+    CHECK(call.running());
+    pass(io, 1ms);
+    CHECK(call.value == 3);
+    CHECK(log == std::vector<std::string>{"1 100", "2 200"});
+    CHECK(policy_clock::pending() == 0);
+}
+
+TEST_CASE("the last real failure comes out, the others are told") {
+    asio::io_context io;
+    std::vector<error_code> told;
+    policy const guarded{retry{
+        retry_options().max_attempts(3).base(1ms).on_give_up([&](tidegate::give_up_event const& e) {
+            CHECK(e.reason == tidegate::give_up_reason::attempts_used);
+            CHECK(e.attempts == 3);
+            told.assign(e.errors.begin(), e.errors.end());
+        })}};
+    int attempt = 0;
+    auto op = [&](context const& c) -> asio::awaitable<int> {
+        CHECK(c.attempt() == static_cast<std::uint32_t>(++attempt));
+        CHECK(c.last_error() == (attempt == 1 ? error_code() : told_so_far(attempt)));
+        throw boost::system::system_error(told_so_far(attempt + 1));
+        co_return 0;
+    };
+    guarded_call<int> call;
+    call.start(io, guarded, op);
+    finish(io);
+    CHECK(call.failed_with(told_so_far(4)));
+    CHECK(told == std::vector<error_code>{told_so_far(2), told_so_far(3), told_so_far(4)});
+}
+
+TEST_CASE("ambiguous failures are retried only for idempotent operations") {
+    for (bool const idempotent : {false, true}) {
+        asio::io_context io;
+        policy const guarded{retry{retry_options().base(1ms).idempotent(idempotent)}};
+        guarded_call<int> call;
+        call.start(io, guarded, flaky{1, asio::error::connection_reset});
+        finish(io);
+        if (idempotent) CHECK(call.value == 2);
+        else CHECK(call.failed_with(asio::error::connection_reset));
+    }
+}
+
+TEST_CASE("results can be retried too") {
+    asio::io_context io;
+    struct not_yet {
+        bool operator()(failure const&) const { return false; }
+        bool operator()(int value) const { return value < 3; }
+    };
+    policy const guarded{
+        tidegate::basic_retry<policy_clock, not_yet>(retry_options().max_attempts(5).base(1ms))};
+    guarded_call<int> call;
+    call.start(io, guarded, flaky{0});
+    finish(io);
+    CHECK(call.value == 3);
+}
+
+TEST_CASE("a retry never pauses past the deadline") {
+    asio::io_context io;
+    std::optional<tidegate::give_up_reason> why;
+    policy const guarded{timeout{1s},
+                         retry{retry_options()
+                                   .max_attempts(10)
+                                   .base(600ms)
+                                   .jitter(tidegate::jitter::none)
+                                   .on_give_up([&](auto const& e) { why = e.reason; })}};
+    guarded_call<int> call;
+    call.start(io, guarded, flaky{10});
+    auto const start = policy_clock::now();
+    pass(io, 700ms);
+    CHECK(call.failed_with(refused)); // the second pause of 1.2 s does not fit
+    CHECK(call.at - start == 600ms);
+    CHECK(why == tidegate::give_up_reason::out_of_time);
+}
+
+TEST_CASE("each attempt has its own timeout, all together another") {
+    asio::io_context io;
+    policy const guarded{retry{retry_options()
+                                   .max_attempts(10)
+                                   .base(10ms)
+                                   .multiplier(1)
+                                   .jitter(tidegate::jitter::none)
+                                   .attempt_timeout(100ms)
+                                   .total_timeout(270ms)
+                                   .idempotent(true)}};
+    int attempts = 0;
+    auto op = [&]() -> asio::awaitable<int> {
+        ++attempts;
+        co_await test::sleep(24h);
+        co_return 1;
+    };
+    guarded_call<int> call;
+    auto const start = policy_clock::now();
+    call.start(io, guarded, op);
+    finish(io);
+    CHECK(attempts == 3);
+    CHECK(call.failed_with(error::deadline_exceeded));
+    CHECK(call.at - start == 270ms);
+}
+
+TEST_CASE("cancellation ends a pause at once and refunds the budget") {
+    asio::io_context io;
+    auto budget = std::make_shared<tidegate::retry_budget>(0.0, 5, 0);
+    policy const guarded{
+        retry{retry_options().base(1h).jitter(tidegate::jitter::none).cap(1h).budget(budget)}};
+    guarded_call<int> call;
+    call.start(io, guarded, flaky{5});
+    run(io);
+    CHECK(budget->balance() == 4);
+    call.signal.emit(asio::cancellation_type::terminal);
+    run(io);
+    CHECK(call.failed_with(asio::error::operation_aborted));
+    CHECK(budget->balance() == 5);
+    CHECK(policy_clock::pending() == 0);
+}
+
+TEST_CASE("a layer that knows when to come back is not asked earlier") {
+    asio::io_context io;
+    limiter l(io, tidegate::rate_limiter_options().rate(1, 10s).max_wait(0s));
+    policy const guarded{
+        retry{retry_options().base(1ms).jitter(tidegate::jitter::none).max_attempts(2)}, l};
+    CHECK(l.try_acquire());
+    guarded_call<int> call;
+    auto const start = policy_clock::now();
+    call.start(io, guarded, flaky{0});
+    finish(io);
+    CHECK(call.value == 1);
+    CHECK(call.at - start == 10s);
+}
+
+TEST_CASE("a delay that the failure asks for is kept, a negative one ends it") {
+    asio::io_context io;
+    std::optional<std::chrono::nanoseconds> hint = 3s;
+    policy const guarded{retry{retry_options().base(1ms).max_attempts(2).delay_from(
+        [&](failure const&) { return hint; })}};
+    guarded_call<int> waits, stops;
+    auto const start = policy_clock::now();
+    waits.start(io, guarded, flaky{1});
+    run(io);
+    hint = -1ns;
+    stops.start(io, guarded, flaky{1});
+    finish(io);
+    CHECK(waits.at - start == 3s);
+    CHECK(waits.value == 2);
+    CHECK(stops.failed_with(refused));
+}
+
+TEST_CASE("attempts stay within the budget, also through nested retries that share it") {
+    asio::io_context io;
+    auto budget = std::make_shared<tidegate::retry_budget>(0.2, 10, 0);
+    auto settings = retry_options().max_attempts(3).base(1ms).budget(budget);
+    policy const outer{retry{settings}};
+    policy const both{retry{settings}, retry{settings}};
+    policy const inner{retry{settings}};
+    int attempts = 0;
+    auto fails = [&]() -> asio::awaitable<int> {
+        ++attempts;
+        throw boost::system::system_error(refused);
+        co_return 0;
+    };
+    auto nested = [&](context const& c) -> asio::awaitable<int> {
+        co_return co_await inner(fails, c);
+    };
+    constexpr int calls = 1000;
+    std::deque<guarded_call<int>> all(2 * calls);
+    for (int i = 0; i < calls; ++i) {
+        all[static_cast<std::size_t>(2 * i)].start(io, outer, nested);
+        all[static_cast<std::size_t>(2 * i + 1)].start(io, both, fails);
+    }
+    finish(io);
+    for (auto const& call : all) REQUIRE(call.failed_with(refused));
+    CHECK(attempts <= 1.2 * 2 * calls + 10);
+    CHECK(attempts >= 1.19 * 2 * calls);
+}
+
+TEST_CASE("a fallback answers failures, never cancellation") {
+    asio::io_context io;
+    failure seen;
+    auto answer = [&](failure const& why) {
+        seen = why;
+        return -1;
+    };
+    policy const guarded{fallback{answer}};
+    guarded_call<int> good, bad, cancelled;
+    good.start(io, guarded, flaky{0});
+    bad.start(io, guarded, flaky{1});
+    cancelled.start(io, guarded, &forever);
+    run(io);
+    CHECK(good.value == 1);
+    CHECK(bad.value == -1);
+    CHECK(seen.code() == refused);
+    cancelled.signal.emit(asio::cancellation_type::terminal);
+    run(io);
+    CHECK(cancelled.failed_with(asio::error::operation_aborted));
+}
+
+TEST_CASE("a fallback can be an operation, for some failures only, and fail itself") {
+    asio::io_context io;
+    auto second_source = [](failure const&) -> asio::awaitable<int> {
+        co_await test::sleep(10ms);
+        co_return 42;
+    };
+    auto when = [](failure const& f) { return f.code() == refused; };
+    policy const guarded{fallback{second_source, when}};
+    auto throws = [](failure const&) -> int { throw std::runtime_error("no answer either"); };
+    policy const broken{fallback{throws}};
+    guarded_call<int> answered, other, failed;
+    answered.start(io, guarded, flaky{1});
+    other.start(io, guarded, flaky{1, asio::error::eof});
+    failed.start(io, broken, flaky{1});
+    pass(io, 10ms);
+    CHECK(answered.value == 42);
+    CHECK(other.failed_with(asio::error::eof));
+    REQUIRE(failed.why.exception());
+    CHECK_THROWS_WITH(std::rethrow_exception(failed.why.exception()), "no answer either");
+}
+
+TEST_CASE("a predicate or listener that throws fails the call and loses nothing") {
+    asio::io_context io;
+    bulkhead b(io, 1);
+    auto budget = std::make_shared<tidegate::retry_budget>(0.0, 5, 0);
+    policy const guarded{b, retry{retry_options().base(1ms).budget(budget).on_retry(
+                                [](auto const&) { throw std::runtime_error("listener"); })}};
+    guarded_call<int> call;
+    call.start(io, guarded, flaky{1});
+    finish(io);
+    REQUIRE(call.why.exception());
+    CHECK_THROWS_WITH(std::rethrow_exception(call.why.exception()), "listener");
+    CHECK(b.available() == 1);
+    CHECK(budget->balance() == 5);
+}
+
+TEST_CASE("settings can be changed while calls go on") {
+    asio::io_context io;
+    timeout limit{1s};
+    retry attempts{retry_options().max_attempts(1)};
+    policy const guarded{limit, attempts};
+    guarded_call<int> before, after;
+    before.start(io, guarded, &forever);
+    run(io);
+    limit.set(10ms);
+    attempts.set(retry_options().max_attempts(2).base(1ms));
+    after.start(io, guarded, flaky{1});
+    pass(io, 10ms);
+    CHECK(after.value == 2);
+    CHECK(before.running());
+    pass(io, 1s);
+    CHECK(before.failed_with(error::deadline_exceeded));
+}
+
+TEST_CASE("the context may go in the middle of any layer") {
+    auto budget = std::make_shared<tidegate::retry_budget>();
+    for (int where = 0; where < 4; ++where) {
+        guarded_call<int> call;
+        asio::io_context io;
+        limiter l(io, tidegate::rate_limiter_options().rate(1, 1h));
+        bulkhead b(io, 1);
+        policy const guarded{timeout{24h}, retry{retry_options().base(1h).budget(budget)}, l, b};
+        if (where == 1) CHECK(l.try_acquire());
+        auto held = where == 2 ? b.try_acquire() : bulkhead::permit();
+        if (where == 3) call.start(io, guarded, flaky{1});
+        else call.start(io, guarded, &forever);
+        run(io);
+        CHECK(call.running());
+    }
+}
+
+TEST_CASE("a policy describes itself, outermost first") {
+    asio::io_context io;
+    limiter l(io, tidegate::rate_limiter_options().rate(100, 1s).burst(20));
+    bulkhead b(io, 8);
+    policy const guarded{timeout{1500ms}, retry{}, l, b};
+    CHECK(guarded.named("backend").describe() ==
+          "backend: timeout 1.5 s > retry 3 attempts, 100 ms to 30 s > rate_limiter 100 per 1 s, "
+          "burst 20 > bulkhead 8");
+}
+
+TEST_CASE("settings out of range are refused") {
+    CHECK_THROWS_AS(timeout{0s}, std::invalid_argument);
+    CHECK_THROWS_AS(timeout{-1s}, std::invalid_argument);
+    CHECK_THROWS_AS(retry_options().max_attempts(0), std::invalid_argument);
+    CHECK_THROWS_AS(retry_options().base(0s), std::invalid_argument);
+    CHECK_THROWS_AS(retry_options().multiplier(0.9), std::invalid_argument);
+    CHECK_THROWS_AS(retry_options().cap(-1s), std::invalid_argument);
+    CHECK_THROWS_AS(tidegate::retry_budget(-0.1), std::invalid_argument);
+    CHECK_THROWS_AS(tidegate::retry_budget(11), std::invalid_argument);
+    CHECK_THROWS_AS(tidegate::retry_budget(0.2, 2'000'000'000), std::invalid_argument);
+}
+
+} // namespace test
