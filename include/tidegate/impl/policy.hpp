@@ -153,11 +153,12 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
             if (ec) {
                 result.fail(ec);
             } else if constexpr (last < sizeof...(Layers)) {
+                auto start = [&layers](auto& each, context one) {
+                    return call<detail::next_racing_layer<tuple, First>() + 1, outcome<value>,
+                                Executor>(layers, std::ref(each), one);
+                };
                 co_await std::get<last>(layers->layers)
-                    .template race<Executor>(op, here, result, [&layers](auto& each, context one) {
-                        return call<last + 1, outcome<value>, Executor>(layers, std::ref(each),
-                                                                        one);
-                    });
+                    .template race<Executor>(op, here, result, start);
             } else if (here.deadline() != context::no_deadline) {
                 co_await detail::attempt_until_deadline<Executor>(op, here, result);
             } else if constexpr (traits::takes_token) {
