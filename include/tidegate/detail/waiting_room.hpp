@@ -163,6 +163,10 @@ protected:
 
     mutable Mutex mutex_;
     bool closed_ = false;
+    // How many operations have left early so far, for rooms that keep statistics. Closing counts
+    // as neither.
+    std::uint64_t cancelled_ = 0;
+    std::uint64_t timed_out_ = 0;
 
 private:
     using timer = timer_for_t<Clock, Executor>;
@@ -182,6 +186,7 @@ private:
         waiter* const w = directory_.find(id);
         if (!w) return;
         unpark(*w);
+        ++cancelled_;
         after_departure(ready);
         retire_timer_after(*w);
         lock.unlock();
@@ -194,6 +199,7 @@ private:
         {
             std::lock_guard lock(mutex_);
             empty_into(all, close);
+            if (!close) cancelled_ += all.size();
             if (!all.empty()) retire_timer_after(*all.front());
         }
         all.abort_all(ec);
@@ -253,6 +259,7 @@ private:
             while (waiter* w = deadlines_.due(now, directory_)) {
                 unpark(*w);
                 expired.push_back(*w);
+                ++timed_out_;
             }
             if (!expired.empty()) after_departure(ready);
             if (alarm_ <= now) {
