@@ -167,8 +167,8 @@ tidegate::semaphore_options random_options(test::random& random) {
     if (test::below(random, 4) == 0) o.max_wait(seconds(0, 5, random));
     if (test::below(random, 2)) {
         o.order(tidegate::queue_order::newest_first_under_overload)
-            .queue_delay_target(seconds(1, 2, random))
-            .queue_delay_interval(seconds(1, 3, random));
+            .queue_delay_target(std::chrono::milliseconds(100 + test::below(random, 10) * 100))
+            .queue_delay_interval(std::chrono::milliseconds(100 + test::below(random, 10) * 100));
     }
     return o;
 }
@@ -180,7 +180,7 @@ public:
         : random_(random), options_(random_options(random)), s_(io_, options_), m_(options_) {}
 
     void run() {
-        std::size_t const steps = 4 + test::below(random_, 36);
+        std::size_t const steps = 4 + test::below(random_, 60);
         for (std::size_t step = 0; step < steps; ++step) {
             act();
             io_.restart();
@@ -197,7 +197,7 @@ private:
     };
 
     void act() {
-        switch (test::below(random_, 12)) {
+        switch (test::below(random_, 13)) {
         case 0:
         case 1:
         case 2:
@@ -213,6 +213,7 @@ private:
             return m_.resize(capacity, clock_type::now());
         }
         case 10: REQUIRE(bool(s_.try_acquire()) == m_.can_try()); return;
+        case 11: return pass_time();
         default: return end();
         }
     }
@@ -250,7 +251,7 @@ private:
     }
 
     void pass_time() {
-        clock_type::advance(seconds(0, 3, random_));
+        clock_type::advance(std::chrono::milliseconds(test::below(random_, 20) * 100));
         io_.restart();
         io_.poll();
         m_.tell_time(clock_type::now());

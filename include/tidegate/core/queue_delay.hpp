@@ -14,8 +14,9 @@ namespace core {
 /// The delay of a queue is the time that its oldest entry has waited; zero when it is empty. The
 /// queue is overloaded from the moment at which its delay has been above `target` for `interval`
 /// without a break, until it has not been above it for `interval`. RFC 8289 ends an episode at the
-/// first delay below the target; here those who shed old entries cut the delay themselves, and one
-/// low value says nothing about the load.
+/// first delay below the target; here those who shed old entries cut the delay themselves, so that
+/// one low value says nothing about the load (at twice the capacity of a semaphore that sheds, the
+/// rule of the RFC was seen to let a quarter of the work go to waste).
 ///
 /// What happened between two samples is worked out from the samples: an entry that has waited for
 /// longer than the target kept the delay above it all that time. So sampling whenever entries come
@@ -50,22 +51,19 @@ private:
     // Above the target since `from`, and maybe before.
     void above(time_point now, time_point from) noexcept {
         if (overloaded_ && from - last_above_ >= interval_) overloaded_ = false;
-        if (!above_ || from > last_above_) above_since_ = from;
-        above_ = true;
+        if (from > last_above_) above_since_ = from;
         last_above_ = now;
         if (now - above_since_ >= interval_) overloaded_ = true;
     }
 
     void below(time_point now) noexcept {
-        above_ = false;
         if (overloaded_ && now - last_above_ >= interval_) overloaded_ = false;
     }
 
     duration target_;
     duration interval_;
-    time_point above_since_{}; // while above_
-    time_point last_above_{};  // the last sample above the target
-    bool above_ = false;       // the last sample was
+    time_point last_above_ = time_point::min(); // the last sample above the target
+    time_point above_since_{};                  // without a break, until then
     bool overloaded_ = false;
 };
 
