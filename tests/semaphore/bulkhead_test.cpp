@@ -424,6 +424,23 @@ TEST_CASE("resizing from many threads loses no permit") {
     CHECK(s.try_acquire(5));
 }
 
+TEST_CASE("a lowered semaphore goes while other threads give its permits back") {
+    asio::io_context io;
+    for (int round = 0; round < 500; ++round) {
+        std::optional<tidegate::semaphore> s(std::in_place, io, 4);
+        auto two = s->try_acquire(2), one = s->try_acquire(), another = s->try_acquire();
+        std::thread a([&] { two.release(); });
+        std::thread b([&] {
+            one.release();
+            another.release();
+        });
+        s->resize(1 + static_cast<std::size_t>(round) % 4);
+        s.reset();
+        a.join();
+        b.join();
+    }
+}
+
 // Newest first under overload ----------------------------------------------------------------
 
 TEST_CASE("a burst is served in order, a standing queue newest first") {

@@ -28,7 +28,9 @@ protected:
 class failed_waiters : public waiter_list {
 public:
     explicit failed_waiters(error why) noexcept : why_(why) {}
-    ~failed_waiters() { abort_all(why_); }
+    ~failed_waiters() {
+        if (!empty()) abort_all(why_);
+    }
 
 private:
     error why_;
@@ -138,8 +140,10 @@ public:
                 ec = error::invalid_count;
             } else {
                 time_of_step<Clock> now;
-                judge(now);
-                give_up(too_old, now);
+                if (adaptive_) {
+                    judge(now);
+                    give_up(too_old, now);
+                }
                 ec = take_or_wait(op, deadline, cancel, now);
                 // The order may just have turned round: another may be next now, and fit.
                 if (adaptive_) grant(ready, waiting_.size(), now);
@@ -147,7 +151,7 @@ public:
         }
         if (op && ec) op.release()->abort(ec);
         else if (op) op.release()->complete({}, permit(this, n));
-        complete(ready);
+        if (!ready.empty()) complete(ready);
     }
 
     void resize(std::size_t capacity) {
@@ -269,14 +273,14 @@ private:
     // Wakes all that fit, a group for each hold of the lock, and lets the lock go.
     void hand_out(std::unique_lock<Mutex>& lock) noexcept {
         std::shared_ptr<room> kept; // dropped last, without the lock
+        failed_waiters too_old(error::overloaded);
         time_of_step<Clock> now;
-        judge(now);
+        if (adaptive_) judge(now);
         for (;;) {
             waiter_list ready;
-            failed_waiters too_old(error::overloaded);
             bool const more = grant(ready, wake_group, now);
             // Only now: without newer ones, an old one is better than a permit that lies idle.
-            if (!more) give_up(too_old, now);
+            if (!more && adaptive_) give_up(too_old, now);
             if (more && !kept) kept = this->shared_from_this();
             lock.unlock();
             // Until the last of them is completed their permits are out, which keeps the state.
@@ -342,7 +346,7 @@ private:
 
     // Finds out whether the queue is overloaded.
     void judge(time_of_step<Clock>& now) noexcept {
-        if (adaptive_ && !waiting_.empty()) queue_delay_.sample(now(), now() - oldest()->since);
+        if (!waiting_.empty()) queue_delay_.sample(now(), now() - oldest()->since);
     }
 
     // Under overload, moves those that have waited for too long.
