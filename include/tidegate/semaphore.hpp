@@ -159,7 +159,8 @@ public:
     std::size_t count() const noexcept { return state_ ? count_ : 0; }
 
     /// Gives the permits back now; no effect when none are held. Wakes waiters by posting to their
-    /// executors: runs none of their code. O(1), plus O(1) for each waiter woken.
+    /// executors: runs none of their code. O(1), plus O(1) for each waiter woken or, under overload,
+    /// failed.
     void release() noexcept;
 
 private:
@@ -177,9 +178,10 @@ private:
 /// A counting semaphore, and a bulkhead: with `semaphore_options` it bounds how many wait and for
 /// how long, and keeps serving at full capacity under overload.
 ///
-/// Guarantees: no permit is handed out while `capacity()` or more are out. Waiters are served first
-/// in, first out: nobody overtakes, neither a `try_acquire` nor a small request behind a large one.
-/// A permit that was granted to an operation whose handler is destroyed uncalled comes back.
+/// Guarantees: permits are handed out only where that leaves no more than `capacity()` of them out.
+/// Unless set otherwise, waiters are served first in, first out: nobody overtakes, neither a
+/// `try_acquire` nor a small request behind a large one. A permit that was granted to an operation
+/// whose handler is destroyed uncalled comes back.
 ///
 /// Coroutines take permits with
 ///
@@ -397,6 +399,7 @@ private:
 };
 
 using semaphore = basic_semaphore<>;
+using semaphore_statistics = semaphore::statistics_type;
 
 /// For programs that use it from one thread, or one strand, alone.
 using unsynchronized_semaphore =

@@ -686,6 +686,21 @@ TEST_CASE("the clock is not read while nobody waits, nor for a plain wait") {
     CHECK(counted_clock::readings == 0);
 }
 
+TEST_CASE("an unsynchronised semaphore is a bulkhead too") {
+    asio::io_context io;
+    tidegate::unsynchronized_semaphore s(io, newest_first(1).max_waiters(1));
+    auto held = s.try_acquire();
+    std::vector<error_code> seen;
+    for (int i = 0; i < 2; ++i) {
+        s.async_acquire([&](error_code ec, auto) { seen.push_back(ec); });
+    }
+    s.resize(2);
+    run(io);
+    CHECK(seen == std::vector<error_code>{error::queue_full, {}});
+    tidegate::semaphore_statistics const told = s.statistics();
+    CHECK(told.granted_after_waiting == 1);
+}
+
 TEST_CASE("a bounded line allocates no more than an open one") {
     asio::io_context io;
     semaphore s(io, newest_first(1).max_waiters(1));

@@ -409,7 +409,7 @@ private:
     }
 
     // Behind a large request that left there may be smaller ones that fit; and the bit must go
-    // with the last waiter.
+    // with the last waiter. The queue's delay is not looked at: who left is not known any more.
     void after_departure(waiter_list& ready) noexcept override {
         time_of_step<Clock> now;
         if (waiting_.empty()) settle();
