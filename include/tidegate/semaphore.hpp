@@ -159,8 +159,8 @@ public:
     std::size_t count() const noexcept { return state_ ? count_ : 0; }
 
     /// Gives the permits back now; no effect when none are held. Wakes waiters by posting to their
-    /// executors: runs none of their code. O(1), plus O(1) for each waiter woken or, under overload,
-    /// failed.
+    /// executors: runs none of their code. O(1), plus O(1) for each waiter woken or, under
+    /// overload, failed.
     void release() noexcept;
 
 private:
