@@ -115,6 +115,7 @@ public:
     bool empty() const noexcept { return first_ == nullptr; }
     std::size_t size() const noexcept { return size_; }
     waiter* front() const noexcept { return first_; }
+    waiter* back() const noexcept { return last_; }
 
     void push_back(waiter& w) noexcept {
         w.home_ = this;

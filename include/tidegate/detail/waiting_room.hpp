@@ -179,6 +179,10 @@ protected:
 
     mutable Mutex mutex_;
     bool closed_ = false;
+    // How many operations have left early so far, for rooms that keep statistics. Closing counts
+    // as neither.
+    std::uint64_t cancelled_ = 0;
+    std::uint64_t timed_out_ = 0;
 
 private:
     using timer = timer_for_t<Clock, Executor>;
@@ -198,6 +202,7 @@ private:
         waiter* const w = directory_.find(id);
         if (!w) return;
         unpark(*w);
+        ++cancelled_;
         on_departure(*w);
         after_departure(ready);
         retire_timer_after(*w);
@@ -211,6 +216,7 @@ private:
         {
             std::lock_guard lock(mutex_);
             empty_into(all, close);
+            if (!close) cancelled_ += all.size();
             if (!all.empty()) retire_timer_after(*all.front());
         }
         all.abort_all(ec);
@@ -274,6 +280,7 @@ private:
             }
             while (waiter* w = deadlines_.due(now, directory_)) {
                 unpark(*w);
+                ++timed_out_;
                 on_departure(*w);
                 expired.push_back(*w);
             }

@@ -4,31 +4,69 @@
 
 #include <tidegate/semaphore.hpp>
 
+#include <algorithm>
+#include <atomic>
+
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 struct acquire_permits {};
 
 /// A waiter that wants a number of permits.
-template <class Permit>
+template <class Permit, class TimePoint>
 class permit_waiter : public waiter_of<void(error_code, Permit)> {
 public:
     std::size_t const count;
+    TimePoint since{}; // when it began to wait, where that is measured
 
 protected:
     permit_waiter(waiter::finish_fn how, std::size_t n)
         : waiter_of<void(error_code, Permit)>(how), count(n) {}
 };
 
+/// Waiters that were taken out under the lock, and fail when this goes, after it.
+class failed_waiters : public waiter_list {
+public:
+    explicit failed_waiters(error why) noexcept : why_(why) {}
+    ~failed_waiters() {
+        if (!empty()) abort_all(why_);
+    }
+
+private:
+    error why_;
+};
+
+/// The time of one step: read when first asked for, if at all.
+template <class Clock>
+class time_of_step {
+public:
+    typename Clock::time_point operator()() noexcept {
+        if (!read_) now_ = Clock::now();
+        read_ = true;
+        return now_;
+    }
+
+private:
+    typename Clock::time_point now_{};
+    bool read_ = false;
+};
+
 /// The word holds the number of available permits, and one bit that sends everybody to the lock:
 ///
 ///     word = available * 2 + locked_path
 ///
-/// The bit is set while somebody waits, so that nobody barges, and for ever once the semaphore is
-/// closed. While it is clear, taking and giving back is one exchange of the word; while it is set,
-/// the word changes under the lock only. A waiter sets the bit and then looks at the permits
-/// again; a release either came before, and is seen then, or finds the bit and takes the lock: no
-/// wake-up is lost. Acquire and release on the exchange order what the holders of a permit do.
+/// The bit is set while somebody waits, so that nobody barges; while permits are owed after
+/// `resize`; and for ever once the semaphore is closed. While it is clear, taking and giving back
+/// is one exchange of the word; while it is set, the word changes under the lock only. A waiter
+/// sets the bit and then looks at the permits again; a release either came before, and is seen
+/// then, or finds the bit and takes the lock: no wake-up is lost. Acquire and release on the
+/// exchange order what the holders of a permit do.
+///
+/// Resizing: the capacity is not part of the word, and nothing on the fast path looks at it: more
+/// than the capacity is never available. Lowering takes available permits away; what it does not
+/// find it notes in `owed_`, under the lock, to be kept back from those that come back. Then
+///
+///     out = capacity + owed - available, and available is 0 while permits are owed.
 ///
 /// Lifetime: permits point here without counting, since that would cost two more atomic operations
 /// each. When the semaphore object goes while permits are out, the state keeps itself alive until
@@ -40,24 +78,42 @@ class semaphore_state final : public waiting_room<Clock, Executor, Mutex> {
 public:
     using permit = basic_permit<Clock, Executor, Mutex>;
     using time_point = typename room::time_point;
+    using duration = typename Clock::duration;
+    using statistics_type = basic_semaphore_statistics<duration>;
 
-    static std::shared_ptr<semaphore_state> make(Executor const& executor, std::size_t capacity) {
-        check_option<std::size_t>("semaphore capacity", capacity, 1, std::size_t{1} << 62);
-        auto state = std::make_shared<semaphore_state>(executor, capacity);
+    static std::shared_ptr<semaphore_state> make(Executor const& executor,
+                                                 semaphore_options const& options) {
+        auto state = std::make_shared<semaphore_state>(executor, options);
         state->enroll();
         return state;
     }
 
-    semaphore_state(Executor const& executor, std::size_t capacity)
-        : room(executor), capacity_(capacity), word_(std::uint64_t{capacity} << 1) {}
+    semaphore_state(Executor const& executor, semaphore_options const& options)
+        : room(executor),
+          word_(std::uint64_t{options.capacity()} << 1),
+          capacity_(options.capacity()),
+          full_(options.max_waiters() == 0),
+          max_waiters_(options.max_waiters()),
+          max_wait_(to_clock(options.max_wait())),
+          adaptive_(options.order() == queue_order::newest_first_under_overload),
+          measures_waits_(options.measures_waits()),
+          queue_delay_(to_clock(options.queue_delay_target()),
+                       to_clock(options.queue_delay_interval())) {}
 
     permit try_acquire(std::size_t n) noexcept {
-        if (n == 0 || n > capacity_) return {};
+        if (n == 0) return {};
         std::uint64_t seen = word_.load();
         while (!(seen & locked_path) && (seen >> 1) >= n) {
             if (word_.exchange(seen, seen - units(n))) return permit(this, n);
         }
         return {};
+    }
+
+    /// For an operation that would have to wait: true, and counted, if it may not.
+    bool refuse_if_full(std::size_t n) noexcept {
+        if (!full_.load(std::memory_order_relaxed) || n == 0 || n > capacity()) return false;
+        refused_full_.fetch_add(1, std::memory_order_relaxed);
+        return true;
     }
 
     void release(std::size_t n) noexcept {
@@ -70,69 +126,161 @@ public:
 
     template <class Handler>
     void start(acquire_permits, Handler&& handler, std::size_t n, time_point deadline) {
-        using op_type = wait_op<permit_waiter<permit>, std::decay_t<Handler>, Executor>;
+        using op_type = wait_op<waiter_type, std::decay_t<Handler>, Executor>;
         auto op = op_type::make(std::forward<Handler>(handler), this->executor(), n);
         auto* const cancel = this->connect(*op);
+        waiter_list ready;
+        failed_waiters too_old(error::overloaded);
         error_code ec;
         {
             std::lock_guard lock(this->mutex_);
             if (this->closed_) {
                 ec = error::closed;
-            } else if (n == 0 || n > capacity_) {
+            } else if (n == 0 || n > capacity()) {
                 ec = error::invalid_count;
-            } else if (!take_under_lock(n)) {
-                this->park(waiting_, op, deadline, cancel);
-                return;
+            } else {
+                time_of_step<Clock> now;
+                if (adaptive_) {
+                    judge(now);
+                    give_up(too_old, now);
+                }
+                ec = take_or_wait(op, deadline, cancel, now);
+                // The order may just have turned round: another may be next now, and fit.
+                if (adaptive_) grant(ready, waiting_.size(), now);
             }
         }
-        if (ec) op.release()->abort(ec);
-        else op.release()->complete({}, permit(this, n));
+        if (op && ec) op.release()->abort(ec);
+        else if (op) op.release()->complete({}, permit(this, n));
+        if (!ready.empty()) complete(ready);
     }
 
-    std::size_t capacity() const noexcept { return capacity_; }
+    void resize(std::size_t capacity) {
+        check_option<std::size_t>("semaphore capacity", capacity, 1, std::size_t{1} << 62);
+        failed_waiters too_large(error::invalid_count);
+        std::unique_lock lock(this->mutex_);
+        std::size_t const before = this->capacity();
+        capacity_.store(capacity, std::memory_order_relaxed);
+        if (capacity >= before) {
+            add_under_lock(capacity - before);
+        } else {
+            remove_under_lock(before - capacity);
+            give_up_larger(too_large, capacity);
+        }
+        hand_out(lock);
+    }
+
+    std::size_t capacity() const noexcept { return capacity_.load(std::memory_order_relaxed); }
     std::size_t available() const noexcept { return word_.load() >> 1; }
     std::size_t waiting() const noexcept {
         std::lock_guard lock(this->mutex_);
         return waiting_.size();
     }
 
+    bool is_overloaded() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        return queue_delay_.overloaded();
+    }
+
+    statistics_type statistics() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        statistics_type all = statistics_;
+        all.refused_full = refused_full_.load(std::memory_order_relaxed);
+        all.timed_out = this->timed_out_;
+        all.cancelled = this->cancelled_;
+        return all;
+    }
+
     /// The semaphore object goes.
     void abandon() noexcept {
         this->close();
         std::lock_guard lock(this->mutex_);
-        if (available() < capacity_) kept_by_permits_ = this->shared_from_this();
+        if (available() < capacity()) kept_by_permits_ = this->shared_from_this();
     }
 
 private:
-    using waiter_type = permit_waiter<permit>;
+    using waiter_type = permit_waiter<permit, time_point>;
+    using canceller = typename room::canceller;
 
     static constexpr std::uint64_t locked_path = 1;
     static constexpr std::uint64_t units(std::size_t n) noexcept { return std::uint64_t{n} << 1; }
     // The most waiters that one hold of the lock wakes.
     static constexpr std::size_t wake_group = 64;
 
-    // Takes `n` permits if nobody is ahead. Otherwise the bit is set, for the caller to wait.
-    bool take_under_lock(std::size_t n) noexcept {
-        if (!waiting_.empty()) return false;
+    static duration to_clock(std::chrono::nanoseconds time) noexcept {
+        if (time == std::chrono::nanoseconds::max()) return duration::max();
+        return std::chrono::ceil<duration>(time);
+    }
+
+    static time_point later(time_point now, duration by) noexcept {
+        return by > time_point::max() - now ? time_point::max() : now + by;
+    }
+
+    // Arriving ----------------------------------------------------------------------------------
+
+    // Takes the permits that `op` wants, or parks it and leaves null, or returns why not.
+    template <class Op>
+    error_code take_or_wait(waiter_ptr<Op>& op, time_point deadline, canceller* cancel,
+                            time_of_step<Clock>& now) {
+        bool const may_wait = waiting_.size() < max_waiters_;
+        if (take_under_lock(op->count, may_wait)) return {};
+        if (!may_wait) {
+            refused_full_.fetch_add(1, std::memory_order_relaxed);
+            return error::queue_full;
+        }
+        if (max_wait_ != duration::max()) deadline = std::min(deadline, later(now(), max_wait_));
+        if (deadline != room::no_deadline && deadline <= now()) {
+            settle();
+            ++this->timed_out_;
+            return error::deadline_exceeded;
+        }
+        if (measures_waits_) op->since = now();
+        try {
+            this->park(waiting_, op, deadline, cancel);
+        } catch (...) {
+            settle();
+            throw;
+        }
+        statistics_.peak_waiting = std::max(statistics_.peak_waiting, waiting_.size());
+        note_size();
+        return {};
+    }
+
+    // Takes `n` permits if nobody is ahead. Otherwise the bit is set if the caller is to wait.
+    bool take_under_lock(std::size_t n, bool to_wait) noexcept {
+        if (!waiting_.empty() && !queue_delay_.overloaded()) return false;
         std::uint64_t seen = word_.load();
         for (;;) {
             bool const enough = (seen >> 1) >= n;
+            if (!enough && !to_wait) return false;
             if (word_.exchange(seen, enough ? seen - units(n) : seen | locked_path)) return enough;
         }
     }
+
+    // Giving back -------------------------------------------------------------------------------
 
     void release_under_lock(std::size_t n) noexcept {
         std::shared_ptr<room> kept; // dropped last, without the lock
         std::unique_lock lock(this->mutex_);
         add_under_lock(n);
         if (this->closed_) {
-            if (available() == capacity_) kept = std::move(kept_by_permits_);
+            if (available() == capacity()) kept = std::move(kept_by_permits_);
             lock.unlock();
             return;
         }
+        hand_out(lock);
+    }
+
+    // Wakes all that fit, a group for each hold of the lock, and lets the lock go.
+    void hand_out(std::unique_lock<Mutex>& lock) noexcept {
+        std::shared_ptr<room> kept; // dropped last, without the lock
+        failed_waiters too_old(error::overloaded);
+        time_of_step<Clock> now;
+        if (adaptive_) judge(now);
         for (;;) {
             waiter_list ready;
-            bool const more = grant(ready, wake_group);
+            bool const more = grant(ready, wake_group, now);
+            // Only now: without newer ones, an old one is better than a permit that lies idle.
+            if (!more && adaptive_) give_up(too_old, now);
             if (more && !kept) kept = this->shared_from_this();
             lock.unlock();
             // Until the last of them is completed their permits are out, which keeps the state.
@@ -144,28 +292,104 @@ private:
 
     // The bit may have gone since the caller saw it, so another thread may change the word too.
     void add_under_lock(std::size_t n) noexcept {
-        std::uint64_t seen = word_.load();
+        std::size_t const kept_back = std::min(n, owed_);
+        owed_ -= kept_back;
+        n -= kept_back;
+        std::uint64_t const seen = word_.load();
         if (seen & locked_path) word_.store_alone(seen + units(n));
         else word_.update([&](std::uint64_t now) { return now + units(n); });
+        if (kept_back != 0) settle();
     }
 
-    // Moves up to `limit` waiters from the front while their permits are there. True if there may
-    // be more.
-    bool grant(waiter_list& ready, std::size_t limit) noexcept {
+    void remove_under_lock(std::size_t n) noexcept {
+        std::size_t found = 0;
+        word_.update([&](std::uint64_t seen) {
+            found = std::min(n, static_cast<std::size_t>(seen >> 1));
+            return (seen - units(found)) | (found < n ? locked_path : 0);
+        });
+        owed_ += n - found;
+    }
+
+    // The line ----------------------------------------------------------------------------------
+
+    waiter_type* oldest() const noexcept { return static_cast<waiter_type*>(waiting_.front()); }
+    waiter_type* next() const noexcept {
+        return static_cast<waiter_type*>(queue_delay_.overloaded() ? waiting_.back()
+                                                                   : waiting_.front());
+    }
+
+    // Moves up to `limit` waiters while they are next and their permits are there. True if there
+    // may be more.
+    bool grant(waiter_list& ready, std::size_t limit, time_of_step<Clock>& now) noexcept {
         if (waiting_.empty()) return false;
         std::uint64_t word = word_.load(); // somebody waits: the bit is set, nobody else changes it
         bool more = false;
-        while (auto* const w = static_cast<waiter_type*>(waiting_.front())) {
+        while (auto* const w = next()) {
             if ((word >> 1) < w->count) break;
             more = ready.size() == limit;
             if (more) break;
             word -= units(w->count);
+            if (measures_waits_) record(now() - w->since);
             this->unpark(*w);
             ready.push_back(*w);
         }
-        word_.store_alone(waiting_.empty() ? word & ~locked_path : word);
+        statistics_.granted_after_waiting += ready.size();
+        word_.store_alone(needs_lock() ? word : word & ~locked_path);
+        note_size();
         return more;
     }
+
+    void record(duration wait) noexcept {
+        statistics_.total_wait += wait;
+        statistics_.longest_wait = std::max(statistics_.longest_wait, wait);
+    }
+
+    // Finds out whether the queue is overloaded.
+    void judge(time_of_step<Clock>& now) noexcept {
+        if (!waiting_.empty()) queue_delay_.sample(now(), now() - oldest()->since);
+    }
+
+    // Under overload, moves those that have waited for too long.
+    void give_up(failed_waiters& too_old, time_of_step<Clock>& now) noexcept {
+        if (!queue_delay_.overloaded()) return;
+        while (waiter_type* const w = oldest()) {
+            if (now() - w->since <= 2 * queue_delay_.target()) break;
+            this->unpark(*w);
+            too_old.push_back(*w);
+            ++statistics_.refused_overloaded;
+        }
+        settle();
+    }
+
+    void give_up_larger(failed_waiters& too_large, std::size_t capacity) noexcept {
+        for (std::size_t left = waiting_.size(); left != 0; --left) {
+            waiter_type* const w = oldest();
+            if (w->count > capacity) {
+                this->unpark(*w);
+                too_large.push_back(*w);
+            } else {
+                waiting_.erase(*w);
+                waiting_.push_back(*w);
+            }
+        }
+        settle();
+    }
+
+    // Clears the bit if nothing needs it any more.
+    void settle() noexcept {
+        note_size();
+        std::uint64_t const word = word_.load();
+        if ((word & locked_path) && !needs_lock()) word_.store_alone(word & ~locked_path);
+    }
+
+    bool needs_lock() const noexcept { return !waiting_.empty() || owed_ != 0 || this->closed_; }
+
+    void note_size() noexcept {
+        if (max_waiters_ == std::numeric_limits<std::size_t>::max()) return;
+        full_.store(!this->closed_ && waiting_.size() >= max_waiters_, std::memory_order_relaxed);
+    }
+
+    // The waiting room asks ---------------------------------------------------------------------
 
     void complete(waiter_list& ready) noexcept override {
         while (auto* const w = static_cast<waiter_type*>(ready.pop_front())) {
@@ -176,23 +400,34 @@ private:
 
     void take_all(waiter_list& all) noexcept override {
         all.append(waiting_);
-        if (!this->closed_) word_.update([](std::uint64_t seen) { return seen & ~locked_path; });
+        settle();
     }
 
     void on_close() noexcept override {
+        note_size();
         word_.update([](std::uint64_t seen) { return seen | locked_path; });
     }
 
     // Behind a large request that left there may be smaller ones that fit; and the bit must go
-    // with the last waiter.
+    // with the last waiter. The queue's delay is not looked at: who left is not known any more.
     void after_departure(waiter_list& ready) noexcept override {
-        if (waiting_.empty()) word_.store_alone(word_.load() & ~locked_path);
-        else grant(ready, waiting_.size());
+        time_of_step<Clock> now;
+        if (waiting_.empty()) settle();
+        else grant(ready, waiting_.size(), now);
     }
 
-    std::size_t const capacity_;
     fast_word<Mutex> word_;
-    waiter_list waiting_;
+    std::atomic<std::size_t> capacity_; // written under the lock
+    std::atomic<bool> full_;            // as many wait as may; written under the lock
+    std::size_t const max_waiters_;
+    duration const max_wait_;
+    bool const adaptive_;
+    bool const measures_waits_;
+    core::queue_delay<time_point> queue_delay_; // never overloaded unless adaptive_
+    std::size_t owed_ = 0;                      // permits to be kept back from those that return
+    waiter_list waiting_;                       // the oldest first
+    statistics_type statistics_;
+    std::atomic<std::uint64_t> refused_full_{0};
     std::shared_ptr<room> kept_by_permits_;
 };
 
