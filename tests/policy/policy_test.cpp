@@ -29,6 +29,7 @@ using timeout = tidegate::basic_timeout<policy_clock>;
 using retry = tidegate::basic_retry<policy_clock>;
 using limiter = tidegate::basic_rate_limiter<policy_clock>;
 using bulkhead = tidegate::basic_semaphore<policy_clock>;
+using breaker = tidegate::basic_circuit_breaker<policy_clock>;
 
 namespace {
 
@@ -465,6 +466,76 @@ TEST_CASE("a fallback can be an operation, for some failures only, and fail itse
     CHECK(other.failed_with(asio::error::eof));
     REQUIRE(failed.why.exception());
     CHECK_THROWS_WITH(std::rethrow_exception(failed.why.exception()), "no answer either");
+}
+
+TEST_CASE("a breaker hears of failures, not of cancellations and refusals") {
+    asio::io_context io;
+    breaker b(
+        tidegate::circuit_breaker_options().consecutive_failures(2).open_duration(1s).jitter(0));
+    limiter l(io, tidegate::rate_limiter_options().rate(1, 1h).burst(4).max_wait(0s));
+    policy const guarded{timeout{100ms}, b, l};
+    std::deque<guarded_call<int>> calls(7);
+    calls[0].start(io, guarded, flaky{9});
+    run(io);
+    calls[1].start(io, guarded, &forever);
+    run(io);
+    calls[1].signal.emit(asio::cancellation_type::terminal);
+    run(io);
+    CHECK(b.state() == tidegate::breaker_state::closed);
+    calls[2].start(io, guarded, flaky{0});
+    run(io);
+    calls[3].start(io, guarded, flaky{9});
+    run(io);
+    calls[4].start(io, guarded, flaky{9});
+    run(io);
+    CHECK(calls[4].failed_with(error::rate_limited));
+    CHECK(b.state() == tidegate::breaker_state::closed);
+    l.refund();
+    calls[5].start(io, guarded, &forever); // times out, which is a failure
+    pass(io, 100ms);
+    CHECK(b.state() == tidegate::breaker_state::open);
+    calls[6].start(io, guarded, flaky{0});
+    run(io);
+    CHECK(calls[6].failed_with(error::circuit_open));
+}
+
+TEST_CASE("one breaker serves calls of different results, with predicates of their own") {
+    asio::io_context io;
+    breaker b(tidegate::circuit_breaker_options().consecutive_failures(2).jitter(0));
+    struct bad_number {
+        bool operator()(failure const&) const { return false; }
+        bool operator()(int value) const { return value < 0; }
+    };
+    policy const numbers{break_if(b, bad_number{})};
+    policy const texts{b};
+    guarded_call<int> number;
+    guarded_call<std::string> text, refused_text;
+    number.start(io, numbers, [] { return []() -> asio::awaitable<int> { co_return -1; }(); });
+    run(io);
+    CHECK(number.value == -1);
+    text.start(io, texts, []() -> asio::awaitable<std::string> {
+        throw std::runtime_error("down");
+        co_return "";
+    });
+    run(io);
+    CHECK(b.state() == tidegate::breaker_state::open);
+    refused_text.start(io, texts, []() -> asio::awaitable<std::string> { co_return "x"; });
+    run(io);
+    CHECK(refused_text.failed_with(error::circuit_open));
+}
+
+TEST_CASE("a retry outside an open breaker waits until it may close") {
+    asio::io_context io;
+    breaker b(
+        tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(3s).jitter(0));
+    policy const guarded{
+        retry{retry_options().base(1ms).jitter(tidegate::jitter::none).max_attempts(3)}, b};
+    guarded_call<int> call;
+    auto const start = policy_clock::now();
+    call.start(io, guarded, flaky{1});
+    finish(io);
+    CHECK(call.value == 2);
+    CHECK(call.at - start == 1ms + 3s - 1ms);
 }
 
 TEST_CASE("a predicate or listener that throws fails the call and loses nothing") {

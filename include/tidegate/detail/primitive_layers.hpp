@@ -2,6 +2,7 @@
 // How the primitives take part in a policy.
 #pragma once
 
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/detail/layer.hpp>
 #include <tidegate/rate_limiter.hpp>
 #include <tidegate/semaphore.hpp>
@@ -9,8 +10,11 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/deferred.hpp>
 
+#include <optional>
 #include <string>
 #include <tuple>
+#include <type_traits>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -109,6 +113,77 @@ private:
     Semaphore* semaphore_;
 };
 
+/// What a breaker takes for a failure unless told otherwise: every failure but a refusal by another
+/// layer further in, which says nothing about what is called.
+struct breaker_failure {
+    bool operator()(failure const& f) const noexcept { return !f.is_refusal(); }
+};
+
+/// A call has to be admitted by the breaker, which hears what came of it. Cancellation is no
+/// evidence, nor is a refusal further in.
+template <class Breaker, class Predicate>
+class breaker_layer {
+public:
+    using clock_type = typename Breaker::clock_type;
+    using context = basic_call_context<clock_type>;
+
+    explicit breaker_layer(Breaker& breaker, Predicate is_failure = {})
+        : breaker_(&breaker), is_failure_(std::move(is_failure)) {}
+
+    std::string describe() const {
+        return "circuit_breaker (" + std::string(to_string(breaker_->state())) + ")";
+    }
+
+    class call : public layer_call {
+    public:
+        explicit call(breaker_layer const& layer) noexcept : layer_(&layer) {}
+
+        error_code enter(context& c) {
+            permit_ = layer_->breaker_->try_acquire(c.now());
+            if (permit_) return {};
+            c.set_retry_after(layer_->breaker_->retry_after(c.now()));
+            return error::circuit_open;
+        }
+
+        template <class T>
+        step leave(context& c, outcome<T>& result) {
+            if (is_failure(result)) {
+                permit_.failure(result ? error_code() : result.why().code(), hint(c), c.now());
+            } else if (result) {
+                permit_.success(c.now());
+            } else {
+                permit_.ignore();
+            }
+            return {};
+        }
+
+    private:
+        template <class T>
+        bool is_failure(outcome<T> const& result) const {
+            if (!result)
+                return !result.why().is_cancellation() && layer_->is_failure_(result.why());
+            if constexpr (!std::is_void_v<T> &&
+                          std::is_invocable_r_v<bool, Predicate const&,
+                                                typename outcome<T>::value_type const&>) {
+                return layer_->is_failure_(result.value());
+            }
+            return false;
+        }
+
+        static std::optional<typename Breaker::duration> hint(context const& c) {
+            if (c.retry_after().count() == 0) return std::nullopt;
+            return std::chrono::ceil<typename Breaker::duration>(c.retry_after());
+        }
+
+        breaker_layer const* layer_;
+        typename Breaker::permit permit_;
+    };
+
+private:
+    Breaker* breaker_;
+    Predicate is_failure_;
+};
+
 /// The layer that stands for what was passed to a policy: the thing itself, unless it is a
 /// primitive.
 template <class T>
@@ -124,8 +199,23 @@ struct layer_for<basic_semaphore<Clock, Executor, Mutex>> {
     using type = bulkhead_layer<basic_semaphore<Clock, Executor, Mutex>>;
 };
 
+template <class Clock>
+struct layer_for<basic_circuit_breaker<Clock>> {
+    using type = breaker_layer<basic_circuit_breaker<Clock>, breaker_failure>;
+};
+
 template <class T>
 inline constexpr bool is_primitive = !std::is_same_v<typename layer_for<T>::type, T>;
 
 } // namespace detail
+
+/// A breaker in a policy with another idea of failure: `is_failure` is called with a
+/// `failure const&` (never for a cancellation), and, if it can be, with the result of a call that
+/// succeeded.
+template <class Clock, class Predicate>
+auto break_if(basic_circuit_breaker<Clock>& breaker, Predicate is_failure) {
+    return detail::breaker_layer<basic_circuit_breaker<Clock>, Predicate>(breaker,
+                                                                          std::move(is_failure));
+}
+
 TIDEGATE_END_NAMESPACE

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSL-1.0
+// The last so many calls of a closed circuit breaker, recorded from any thread without a lock.
+#pragma once
+
+#include <tidegate/core/circuit_breaker.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+/// A ring of results and their running totals. Everything is marked with the era it belongs to, and
+/// a result of an earlier era than it meets is dropped: it was admitted before the breaker tripped.
+///
+///     next   = era << 40 | number of calls in this era
+///     totals = era << 40 | (bias + failures) << 20 | (bias + slow)
+///     slot   = era << 2 | failed << 1 | slow      (era 0: never used)
+///
+/// A call takes a slot, replaces what is in it, and adds the difference to the totals if there is
+/// one: for a success in place of a success that is two exchanges, whatever the length of the
+/// window. A slot may be replaced before its own difference has been added, so the totals can be
+/// below what they should be, even below zero, for a moment: hence the bias. Relaxed order
+/// suffices: each word is a count of its own, and who trips takes the lock.
+class call_window {
+public:
+    static constexpr std::size_t max_length = std::size_t{1} << 18;
+
+    /// 1 to `max_length` calls.
+    explicit call_window(std::size_t length)
+        : length_(length), slots_(new std::atomic<std::uint32_t>[length]()) {}
+
+    std::size_t length() const noexcept { return length_; }
+
+    /// Starts anew. Eras grow by one; call with the breaker's lock held.
+    void begin(std::uint64_t breaker_era) noexcept {
+        std::uint64_t const era = short_form(breaker_era);
+        if (era == 1) {
+            for (std::size_t i = 0; i < length_; ++i) slots_[i] = 0; // of 16 million eras ago
+        }
+        next_.store(era << 40, std::memory_order_relaxed);
+        totals_.store(era << 40 | bias * failure_unit | bias, std::memory_order_relaxed);
+    }
+
+    /// True if a failed or slow call is in the window, that is if it may have to trip.
+    bool record(std::uint64_t breaker_era, bool failed, bool slow) noexcept {
+        std::uint64_t const era = short_form(breaker_era);
+        std::uint64_t next = next_.load(std::memory_order_relaxed);
+        do {
+            if (next >> 40 != era) return false;
+        } while (!next_.compare_exchange_weak(next, next + 1, std::memory_order_relaxed));
+        std::uint64_t const number = next & count_mask;
+        // A window of more than 2^40 calls would need years at a call a nanosecond.
+        auto& slot = slots_[number % length_];
+        auto const mine =
+            static_cast<std::uint32_t>(era << 2 | (failed ? 2u : 0u) | (slow ? 1u : 0u));
+        std::uint32_t old = slot.load(std::memory_order_relaxed);
+        do {
+            if (old >> 2 > era) return false;
+        } while (!slot.compare_exchange_weak(old, mine, std::memory_order_relaxed));
+        if (old >> 2 != era) old = 0;
+        if ((old & 3) != (mine & 3)) add(era, difference(old, mine));
+        std::uint64_t const sums = totals_.load(std::memory_order_relaxed) & count_mask;
+        return sums != (bias * failure_unit | bias);
+    }
+
+    core::call_counts counts() const noexcept {
+        std::uint64_t const totals = totals_.load(std::memory_order_relaxed);
+        std::uint64_t const calls = next_.load(std::memory_order_relaxed) & count_mask;
+        auto const unbiased = [](std::uint64_t sum) { return sum > bias ? sum - bias : 0; };
+        return {std::min<std::uint64_t>(calls, length_),
+                unbiased(totals / failure_unit % failure_unit), unbiased(totals % failure_unit)};
+    }
+
+private:
+    static constexpr std::uint64_t count_mask = (std::uint64_t{1} << 40) - 1;
+    static constexpr std::uint64_t failure_unit = std::uint64_t{1} << 20;
+    static constexpr std::uint64_t bias = std::uint64_t{1} << 18;
+
+    static std::uint64_t short_form(std::uint64_t era) noexcept {
+        return era % ((std::uint64_t{1} << 24) - 1) + 1;
+    }
+
+    // Modulo 2^64; the sum of all differences is never negative.
+    static std::uint64_t difference(std::uint32_t old, std::uint32_t mine) noexcept {
+        auto const bit = [](std::uint32_t slot, int n) { return std::uint64_t{slot >> n & 1}; };
+        return (bit(mine, 1) - bit(old, 1)) * failure_unit + bit(mine, 0) - bit(old, 0);
+    }
+
+    void add(std::uint64_t era, std::uint64_t change) noexcept {
+        std::uint64_t totals = totals_.load(std::memory_order_relaxed);
+        do {
+            if (totals >> 40 != era) return;
+        } while (
+            !totals_.compare_exchange_weak(totals, totals + change, std::memory_order_relaxed));
+    }
+
+    std::size_t const length_;
+    std::unique_ptr<std::atomic<std::uint32_t>[]> slots_;
+    std::atomic<std::uint64_t> next_{0};
+    std::atomic<std::uint64_t> totals_{0};
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSL-1.0
+// Windows, probes, ramps and open times, against models that are obviously right.
+#include <tidegate/core/circuit_breaker.hpp>
+#include <tidegate/detail/call_window.hpp>
+
+#include "support/stress.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <deque>
+#include <thread>
+#include <vector>
+
+namespace core = tidegate::core;
+using tidegate::detail::call_window;
+
+TEST_CASE("a count window holds the last calls exactly") {
+    for (std::uint64_t const seed : test::seeds()) {
+        INFO("seed " << seed);
+        test::random random(seed);
+        for (int schedule = 0; schedule < 500; ++schedule) {
+            std::size_t const length = 1 + test::below(random, 40);
+            call_window window(length);
+            std::uint64_t era = 1 + test::below(random, 5);
+            window.begin(era);
+            std::deque<std::pair<bool, bool>> oracle;
+            for (int i = 0; i < 200; ++i) {
+                if (test::below(random, 50) == 0) {
+                    window.begin(++era);
+                    oracle.clear();
+                }
+                bool const failed = test::below(random, 3) == 0;
+                bool const slow = test::below(random, 4) == 0;
+                if (test::below(random, 10) == 0) { // from before the last trip
+                    CHECK_FALSE(window.record(era - 1, true, true));
+                    continue;
+                }
+                oracle.emplace_back(failed, slow);
+                if (oracle.size() > length) oracle.pop_front();
+                core::call_counts expected{oracle.size(), 0, 0};
+                for (auto const& [f, s] : oracle) {
+                    expected.failures += f;
+                    expected.slow += s;
+                }
+                bool const something = window.record(era, failed, slow);
+                REQUIRE(window.counts() == expected);
+                REQUIRE(something == (expected.failures + expected.slow > 0));
+            }
+        }
+    }
+}
+
+TEST_CASE("a count window that threads fill at the same time ends up exact") {
+    for (std::size_t const length : {1u, 2u, 7u, 1000u}) {
+        call_window window(length);
+        window.begin(3);
+        std::vector<std::thread> threads;
+        for (int t = 0; t < 3; ++t) {
+            threads.emplace_back([&window, t] {
+                test::random random(static_cast<std::uint64_t>(t));
+                for (int i = 0; i < 20000; ++i) window.record(3, random() % 2, random() % 3 == 0);
+            });
+        }
+        for (auto& thread : threads) thread.join();
+        // Overwritten with successes, nothing may be left over.
+        for (std::size_t i = 0; i < length; ++i) window.record(3, false, false);
+        CHECK(window.counts() == core::call_counts{length, 0, 0});
+    }
+}
+
+TEST_CASE("a time window holds the calls of its time, to within a slice") {
+    for (std::uint64_t const seed : test::seeds()) {
+        INFO("seed " << seed);
+        test::random random(seed);
+        for (int schedule = 0; schedule < 500; ++schedule) {
+            std::size_t const slices = 1 + test::below(random, 12);
+            auto const slice = static_cast<std::int64_t>(1 + test::below(random, 100));
+            std::int64_t const length = slice * static_cast<std::int64_t>(slices);
+            core::time_window window(length, slices);
+            struct call {
+                std::int64_t at;
+                bool failed, slow;
+            };
+            std::vector<call> all;
+            std::int64_t now = 1'000'000;
+            for (int i = 0; i < 200; ++i) {
+                now += static_cast<std::int64_t>(
+                    test::below(random, static_cast<std::size_t>(i % 20 ? slice : 3 * length)));
+                call const c{now, random() % 2 == 0, random() % 3 == 0};
+                window.record(c.at, c.failed, c.slow);
+                all.push_back(c);
+                // Whole slices: from the start of the oldest one that is still in.
+                std::int64_t const from =
+                    (now / slice - static_cast<std::int64_t>(slices) + 1) * slice;
+                core::call_counts expected;
+                for (call const& past : all) {
+                    if (past.at < from) continue;
+                    ++expected.calls;
+                    expected.failures += past.failed;
+                    expected.slow += past.slow;
+                }
+                REQUIRE(window.counts(now) == expected);
+            }
+        }
+    }
+}
+
+TEST_CASE("a rule trips at its share and not below the minimum of calls") {
+    core::trip_rule const rule{50, 101, 10};
+    CHECK_FALSE(rule.trips({9, 9, 0}));
+    CHECK_FALSE(rule.trips({10, 4, 10}));
+    CHECK(rule.trips({10, 5, 0}));
+    core::trip_rule const slow{101, 80, 1};
+    CHECK_FALSE(slow.trips({5, 5, 3}));
+    CHECK(slow.trips({5, 0, 4}));
+}
+
+TEST_CASE("probes are leases: never more than permitted, and each counts once") {
+    for (std::uint64_t const seed : test::seeds()) {
+        INFO("seed " << seed);
+        test::random random(seed);
+        for (std::size_t schedule = 0; schedule < test::schedules(); ++schedule) {
+            std::size_t const permitted = 1 + test::below(random, 4);
+            core::probes probes(permitted, 100);
+            struct out {
+                core::probes::id id;
+                std::int64_t expires;
+            };
+            std::vector<out> outstanding;
+            std::uint64_t reported = 0;
+            std::int64_t now = 0;
+            for (int i = 0; i < 30; ++i) {
+                now += static_cast<std::int64_t>(test::below(random, 60));
+                std::size_t const live = static_cast<std::size_t>(
+                    std::count_if(outstanding.begin(), outstanding.end(),
+                                  [&](out const& o) { return o.expires > now; }));
+                REQUIRE(probes.out(now) == live);
+                if (random() % 2 || outstanding.empty()) {
+                    auto const id = probes.start(now);
+                    REQUIRE((id != 0) == (live + reported < permitted));
+                    if (!id) continue;
+                    std::erase_if(outstanding, [&](out const& o) { return o.expires <= now; });
+                    outstanding.push_back({id, now + 100});
+                } else {
+                    std::size_t const which = test::below(random, outstanding.size());
+                    auto const id = outstanding[which].id;
+                    if (random() % 3 == 0) {
+                        probes.take_back(id);
+                    } else if (probes.report(id, false, false)) {
+                        ++reported;
+                    }
+                    CHECK_FALSE(probes.report(id, true, true)); // only once
+                    outstanding.erase(outstanding.begin() + static_cast<std::ptrdiff_t>(which));
+                }
+                REQUIRE(reported <= permitted);
+            }
+        }
+    }
+}
+
+TEST_CASE("probes decide when the outstanding ones cannot change it") {
+    using verdict = core::probes::verdict;
+    core::trip_rule const half{50, 101, 1};
+    core::probes probes(4, 1000);
+    std::vector<core::probes::id> ids;
+    for (int i = 0; i < 4; ++i) ids.push_back(probes.start(0));
+    CHECK(probes.start(0) == 0);
+    probes.report(ids[0], true, false);
+    CHECK(probes.decide(half) == verdict::undecided);
+    probes.report(ids[1], false, false);
+    CHECK(probes.decide(half) == verdict::undecided);
+    probes.report(ids[2], false, false);
+    CHECK(probes.decide(half) == verdict::undecided);
+    SECTION("to healthy") {
+        probes.report(ids[3], false, false);
+        CHECK(probes.decide(half) == verdict::healthy);
+    }
+    SECTION("to sick") {
+        probes.report(ids[3], true, false);
+        CHECK(probes.decide(half) == verdict::sick);
+    }
+    SECTION("not by a probe that is taken back") {
+        probes.take_back(ids[3]);
+        CHECK(probes.decide(half) == verdict::undecided);
+        CHECK(probes.start(0) != 0);
+    }
+}
+
+TEST_CASE("a ramp never admits more than a call above its share") {
+    core::ramp ramp({0.05, 0.25, 0.5}, 1000, 0);
+    for (double const share : {0.05, 0.25, 0.5}) {
+        int admitted = 0;
+        auto const step = static_cast<std::int64_t>(share == 0.05 ? 0 : share == 0.25 ? 1 : 2);
+        for (int i = 1; i <= 1000; ++i) {
+            admitted += ramp.admit(step * 1000 + i - 1);
+            REQUIRE(admitted <= share * i + 1);
+            REQUIRE(admitted >= share * i - 1);
+        }
+    }
+    CHECK(ramp.over(3000));
+    CHECK(ramp.admit(3000));
+    CHECK(core::ramp({}, 0, 0).over(0));
+}
+
+TEST_CASE("open times grow to their cap, with jitter on either side") {
+    using namespace std::chrono_literals;
+    std::mt19937_64 random(1);
+    core::open_schedule const plain{1s, 2, 10s, 0};
+    CHECK(plain.duration(1, random) == 1s);
+    CHECK(plain.duration(3, random) == 4s);
+    CHECK(plain.duration(5, random) == 10s);
+    CHECK(plain.duration(4'000'000'000u, random) == 10s);
+    core::open_schedule const jittered{1s, 1, 10s, 0.2};
+    auto low = 2s + 0ns, high = 0ns;
+    for (int i = 0; i < 10000; ++i) {
+        auto const time = jittered.duration(1, random);
+        low = std::min(low, time);
+        high = std::max(high, time);
+    }
+    CHECK(low >= 800ms);
+    CHECK(low < 802ms);
+    CHECK(high <= 1200ms);
+    CHECK(high > 1198ms);
+}
