@@ -85,6 +85,19 @@ quantity difference_of(quantity from, quantity subtract) {
     return combined(std::move(from), std::move(subtract), std::minus<double>());
 }
 
+quantity sum_of(std::vector<quantity> parts) {
+    quantity sum;
+    for (quantity const& part : parts) {
+        sum.rows.insert(sum.rows.end(), part.rows.begin(), part.rows.end());
+    }
+    sum.measure = [parts = std::move(parts)](results const& all) {
+        double total = 0;
+        for (quantity const& part : parts) total += part.measure(all);
+        return total;
+    };
+    return sum;
+}
+
 quantity ratio_of(std::string row, std::string to_row) {
     return ratio_of(time_of(std::move(row)), time_of(std::move(to_row)));
 }

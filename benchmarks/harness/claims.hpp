@@ -37,6 +37,8 @@ quantity ratio_of(quantity numerator, quantity denominator);
 // `from` less `subtract`.
 quantity difference_of(quantity from, quantity subtract);
 
+quantity sum_of(std::vector<quantity> parts);
+
 // The ratio of two times.
 quantity ratio_of(std::string row, std::string to_row);
 

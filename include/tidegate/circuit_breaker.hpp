@@ -206,9 +206,10 @@ private:
 /// serves calls with different results. It does not wait for anything and needs no executor.
 ///
 /// Thread safety: all members may be called from any thread, except construction and destruction.
-/// While closed, with a count window, a call takes no lock: admission reads one word, a success is
-/// two exchanges, whatever the length of the window. A refusal reads a word and the clock, writes
-/// nothing, throws nothing. Nothing allocates after construction, apart from transitions.
+/// While closed, with a count window, a call takes no lock: admission reads one word, a success
+/// counts up one that few threads share, whatever the length of the window. A refusal reads a word
+/// and the clock, writes nothing, throws nothing. Nothing allocates after construction, apart from
+/// transitions.
 ///
 /// After M. Nygard, "Release It!", 2007; the states and settings are named as in resilience4j.
 template <class Clock = std::chrono::steady_clock>
@@ -233,6 +234,12 @@ public:
     /// largest duration if nobody but the operator knows.
     duration retry_after(time_point now) const;
     duration retry_after() const { return retry_after(Clock::now()); }
+
+    /// Whether each call needs a reading of the clock, as for slow calls and time windows.
+    bool measures_time() const noexcept {
+        auto const& s = current().settings;
+        return s.slow_call_duration_.has_value() || s.time_window_.has_value();
+    }
 
     breaker_state state() const noexcept { return state_of(word_.load(std::memory_order_acquire)); }
 
@@ -314,11 +321,12 @@ private:
     template <class Listener, class... Arguments>
     void call(regime const& r, Listener const& listener, Arguments... arguments) const noexcept;
 
-    mutable std::mutex mutex_;
-    std::atomic<std::uint64_t> word_{0};
+    // Read by every call, written at transitions only: apart from what is written all the time.
+    alignas(64) std::atomic<std::uint64_t> word_{0};
     std::atomic<regime const*> current_;
     std::atomic<nanoseconds> open_until_{0};
-    std::atomic<std::uint64_t> in_a_row_{0}; // era << 20 | failures since the last success
+    alignas(64) std::atomic<std::uint64_t> in_a_row_{0}; // era << 20 | failures since a success
+    mutable std::mutex mutex_;
     std::vector<std::unique_ptr<regime const>> regimes_;
     mutable std::optional<core::time_window> timed_;
     std::optional<core::probes> probes_;

@@ -104,6 +104,7 @@ private:
 namespace detail {
 template <class Clock, class Executor, class Mutex>
 class rate_limiter_state;
+class rate_limiter_access;
 struct acquire_rate;
 } // namespace detail
 
@@ -136,6 +137,9 @@ public:
         if (wait == std::numeric_limits<std::int64_t>::max()) return Duration::max();
         return std::chrono::ceil<Duration>(std::chrono::nanoseconds(wait));
     }
+
+    /// A granted one.
+    static rate_decision grant() noexcept { return rate_decision(verdict::granted); }
 
 private:
     template <class, class, class>
@@ -280,6 +284,11 @@ public:
         return state_->try_acquire(n, now);
     }
 
+    /// What `try_acquire` would say; takes nothing.
+    decision peek(std::uint64_t n, time_point now) const noexcept {
+        return state_->template try_acquire<false>(n, now);
+    }
+
     /// Gives back `n` permits that were taken for work that was not done; to be called once at most
     /// for each permit. Wakes those who can go on now. The bucket never holds more than a burst.
     void refund(std::uint64_t n = 1) noexcept { state_->refund(n); }
@@ -375,6 +384,8 @@ public:
     void close() noexcept { state_->close(); }
 
 private:
+    friend class detail::rate_limiter_access;
+
     template <class Token>
     auto initiate(std::uint64_t n, time_point deadline, std::remove_reference_t<Token>& token) {
         return boost::asio::async_initiate<Token, signature>(
@@ -385,6 +396,22 @@ private:
 };
 
 using rate_limiter = basic_rate_limiter<>;
+
+/// Takes `n` permits from each of several limiters (a second's and a day's, a tenant's and
+/// everybody's), or none at all. A refusal leaves every bucket as it was, and says how long the
+/// slowest of them takes. The clock is read once.
+template <class First, class... Rest>
+typename First::decision try_acquire_all(std::uint64_t n, First& first, Rest&... rest) noexcept;
+
+/// For coroutines: as `try_acquire_all`, waiting in line at one limiter after the other; put the
+/// scarcest first, since what was granted already is held meanwhile. If one of them fails, or the
+/// wait is cancelled, all that was taken goes back. Throws as `acquire` does.
+template <class First, class... Rest>
+boost::asio::awaitable<void> acquire_all(std::uint64_t n, First& first, Rest&... rest) {
+    auto taken = co_await first.reserve(n);
+    if constexpr (sizeof...(Rest) > 0) co_await acquire_all(n, rest...);
+    taken.commit();
+}
 
 /// For programs that use it from one thread, or one strand, alone.
 using unsynchronized_rate_limiter =

@@ -5,6 +5,7 @@
 #include <tidegate/core/circuit_breaker.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -19,12 +20,17 @@ namespace detail {
 ///     next   = era << 40 | number of calls in this era
 ///     totals = era << 40 | (bias + failures) << 20 | (bias + slow)
 ///     slot   = era << 2 | failed << 1 | slow      (era 0: never used)
+///     shard  = era << 40 | successes that are not in the ring yet
 ///
 /// A call takes a slot, replaces what is in it, and adds the difference to the totals if there is
-/// one: for a success in place of a success that is two exchanges, whatever the length of the
-/// window. A slot may be replaced before its own difference has been added, so the totals can be
-/// below what they should be, even below zero, for a moment: hence the bias. Relaxed order
-/// suffices: each word is a count of its own, and who trips takes the lock.
+/// one. A slot may be replaced before its own difference has been added, so the totals can be below
+/// what they should be, even below zero, for a moment: hence the bias.
+///
+/// While nothing but successes is in the window, one more changes nothing that could trip a
+/// breaker. It is only counted, in one of a few shards, so that threads do not pass a cache line
+/// around for every call; whatever else happens next puts those counts into the ring first.
+///
+/// Relaxed order suffices: each word is a count of its own, and who trips takes the lock.
 class call_window {
 public:
     static constexpr std::size_t max_length = std::size_t{1} << 18;
@@ -40,6 +46,7 @@ public:
         std::uint64_t const era = short_form(breaker_era);
         if (era == 1) {
             for (std::size_t i = 0; i < length_; ++i) slots_[i] = 0; // of 16 million eras ago
+            for (shard& one : shards_) one.count = 0;
         }
         next_.store(era << 40, std::memory_order_relaxed);
         totals_.store(era << 40 | bias * failure_unit | bias, std::memory_order_relaxed);
@@ -48,28 +55,23 @@ public:
     /// True if a failed or slow call is in the window, that is if it may have to trip.
     bool record(std::uint64_t breaker_era, bool failed, bool slow) noexcept {
         std::uint64_t const era = short_form(breaker_era);
-        std::uint64_t next = next_.load(std::memory_order_relaxed);
-        do {
-            if (next >> 40 != era) return false;
-        } while (!next_.compare_exchange_weak(next, next + 1, std::memory_order_relaxed));
-        std::uint64_t const number = next & count_mask;
-        // A window of more than 2^40 calls would need years at a call a nanosecond.
-        auto& slot = slots_[number % length_];
-        auto const mine =
-            static_cast<std::uint32_t>(era << 2 | (failed ? 2u : 0u) | (slow ? 1u : 0u));
-        std::uint32_t old = slot.load(std::memory_order_relaxed);
-        do {
-            if (old >> 2 > era) return false;
-        } while (!slot.compare_exchange_weak(old, mine, std::memory_order_relaxed));
-        if (old >> 2 != era) old = 0;
-        if ((old & 3) != (mine & 3)) add(era, difference(old, mine));
-        std::uint64_t const sums = totals_.load(std::memory_order_relaxed) & count_mask;
-        return sums != (bias * failure_unit | bias);
+        if (!failed && !slow && is_clean(era)) {
+            count_success(era);
+            return false;
+        }
+        put_counted_successes(era);
+        put(era, failed, slow);
+        return totals_.load(std::memory_order_relaxed) >> 40 == era && !is_clean(era);
     }
 
     core::call_counts counts() const noexcept {
+        std::uint64_t const next = next_.load(std::memory_order_relaxed);
+        std::uint64_t calls = next & count_mask;
+        for (shard const& one : shards_) {
+            std::uint64_t const count = one.count.load(std::memory_order_relaxed);
+            if (count >> 40 == next >> 40) calls += count & count_mask;
+        }
         std::uint64_t const totals = totals_.load(std::memory_order_relaxed);
-        std::uint64_t const calls = next_.load(std::memory_order_relaxed) & count_mask;
         auto const unbiased = [](std::uint64_t sum) { return sum > bias ? sum - bias : 0; };
         return {std::min<std::uint64_t>(calls, length_),
                 unbiased(totals / failure_unit % failure_unit), unbiased(totals % failure_unit)};
@@ -82,6 +84,65 @@ private:
 
     static std::uint64_t short_form(std::uint64_t era) noexcept {
         return era % ((std::uint64_t{1} << 24) - 1) + 1;
+    }
+
+    struct alignas(64) shard {
+        std::atomic<std::uint64_t> count{0};
+    };
+
+    bool is_clean(std::uint64_t era) const noexcept {
+        return totals_.load(std::memory_order_relaxed) == (era << 40 | bias * failure_unit | bias);
+    }
+
+    static std::size_t shard_of_this_thread() noexcept {
+        static std::atomic<std::size_t> threads{0};
+        static thread_local std::size_t const mine = threads.fetch_add(1);
+        return mine % shard_count;
+    }
+
+    void count_success(std::uint64_t era) noexcept {
+        auto& count = shards_[shard_of_this_thread()].count;
+        std::uint64_t seen = count.load(std::memory_order_relaxed);
+        std::uint64_t more = 0;
+        do {
+            if (seen >> 40 > era) return;
+            more = seen >> 40 == era ? seen + 1 : (era << 40) + 1;
+        } while (!count.compare_exchange_weak(seen, more, std::memory_order_relaxed));
+    }
+
+    void put_counted_successes(std::uint64_t era) noexcept {
+        std::uint64_t successes = 0;
+        for (shard& one : shards_) {
+            std::uint64_t seen = one.count.load(std::memory_order_relaxed);
+            while (seen >> 40 == era && (seen & count_mask) != 0 &&
+                   !one.count.compare_exchange_weak(seen, era << 40, std::memory_order_relaxed)) {
+            }
+            if (seen >> 40 == era) successes += seen & count_mask;
+        }
+        // A ring that is full of successes looks the same after more of them.
+        bool const full = (next_.load(std::memory_order_relaxed) & count_mask) >= length_;
+        if (full && is_clean(era)) return;
+        for (std::uint64_t i = 0; i < std::min<std::uint64_t>(successes, length_); ++i) {
+            put(era, false, false);
+        }
+    }
+
+    void put(std::uint64_t era, bool failed, bool slow) noexcept {
+        std::uint64_t next = next_.load(std::memory_order_relaxed);
+        do {
+            if (next >> 40 != era) return;
+        } while (!next_.compare_exchange_weak(next, next + 1, std::memory_order_relaxed));
+        // More than 2^40 calls in an era would need years at a call a nanosecond.
+        auto& slot = slots_[(next & count_mask) % length_];
+        auto const mine =
+            static_cast<std::uint32_t>(era << 2 | (failed ? 2u : 0u) | (slow ? 1u : 0u));
+        std::uint32_t old = slot.load(std::memory_order_relaxed);
+        do {
+            if (old == mine) return;
+            if (old >> 2 > era) return;
+        } while (!slot.compare_exchange_weak(old, mine, std::memory_order_relaxed));
+        if (old >> 2 != era) old = 0;
+        if ((old & 3) != (mine & 3)) add(era, difference(old, mine));
     }
 
     // Modulo 2^64; the sum of all differences is never negative.
@@ -98,10 +159,13 @@ private:
             !totals_.compare_exchange_weak(totals, totals + change, std::memory_order_relaxed));
     }
 
+    static constexpr std::size_t shard_count = 16;
+
     std::size_t const length_;
     std::unique_ptr<std::atomic<std::uint32_t>[]> slots_;
-    std::atomic<std::uint64_t> next_{0};
-    std::atomic<std::uint64_t> totals_{0};
+    alignas(64) std::atomic<std::uint64_t> totals_{0}; // read by all, seldom written
+    alignas(64) std::atomic<std::uint64_t> next_{0};
+    std::array<shard, shard_count> shards_;
 };
 
 } // namespace detail

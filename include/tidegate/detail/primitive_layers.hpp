@@ -139,9 +139,11 @@ public:
         explicit call(breaker_layer const& layer) noexcept : layer_(&layer) {}
 
         error_code enter(context& c) {
-            permit_ = layer_->breaker_->try_acquire(c.now());
+            auto& breaker = *layer_->breaker_;
+            timed_ = breaker.measures_time();
+            permit_ = timed_ ? breaker.try_acquire(c.now()) : breaker.try_acquire();
             if (permit_) return {};
-            c.set_retry_after(layer_->breaker_->retry_after(c.now()));
+            c.set_retry_after(breaker.retry_after(c.now()));
             return error::circuit_open;
         }
 
@@ -150,7 +152,8 @@ public:
             if (is_failure(result)) {
                 permit_.failure(result ? error_code() : result.why().code(), hint(c), c.now());
             } else if (result) {
-                permit_.success(c.now());
+                if (timed_) permit_.success(c.now());
+                else permit_.success();
             } else {
                 permit_.ignore();
             }
@@ -177,6 +180,7 @@ public:
 
         breaker_layer const* layer_;
         typename Breaker::permit permit_;
+        bool timed_ = false;
     };
 
 private:

@@ -35,11 +35,32 @@ public:
     explicit layer_calls(Layers const& layers)
         : calls_(typename layer<I>::call(std::get<First + I>(layers))...) {}
 
+    /// Enters from layer `i` on, which is then the one that did not let the call pass, or `count`.
     template <class Context>
-    error_code enter(std::size_t i, Context& context) {
+    error_code enter_from(std::size_t& i, Context& context) {
         error_code ec;
-        visit(i, [&](auto& call) { ec = call.enter(context); });
+        [[maybe_unused]] auto one = [&](auto n, auto& call) {
+            if (n < i) return true;
+            ec = call.enter(context);
+            if (!ec) i = n + 1;
+            return !ec;
+        };
+        static_cast<void>((one(position<I>(), std::get<I>(calls_)) && ...));
         return ec;
+    }
+
+    /// Leaves from the layer before `i` on, outward; `i` is then the last one left.
+    template <class Context, class T>
+    step leave_from(std::size_t& i, Context& context, outcome<T>& result) {
+        step wish;
+        [[maybe_unused]] auto one = [&](auto n, auto& call) {
+            if (n >= i) return true;
+            i = n; // before the call: what throws has been left
+            wish = call.leave(context, result);
+            return wish.next == step::what::pass;
+        };
+        static_cast<void>((one(position<count - 1 - I>(), std::get<count - 1 - I>(calls_)) && ...));
+        return wish;
     }
 
     template <class Executor, class Context>
@@ -47,13 +68,6 @@ public:
         std::optional<asio::awaitable<error_code, Executor>> waiting;
         visit(i, [&](auto& call) { waiting.emplace(call.template wait<Executor>(context)); });
         return std::move(*waiting);
-    }
-
-    template <class Context, class T>
-    step leave(std::size_t i, Context& context, outcome<T>& result) {
-        step s;
-        visit(i, [&](auto& call) { s = call.leave(context, result); });
-        return s;
     }
 
     template <class Executor, class Context, class T>
@@ -66,6 +80,9 @@ public:
     }
 
 private:
+    template <std::size_t N>
+    using position = std::integral_constant<std::size_t, N>;
+
     template <class Function>
     void visit([[maybe_unused]] std::size_t i, [[maybe_unused]] Function function) {
         static_cast<void>(((I == i && (function(std::get<I>(calls_)), true)) || ...));
@@ -142,13 +159,12 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 here.forget_now();
                 if (!ec) here.next_attempt(result.why().code());
             }
-            for (; !ec && i < calls.count; ++i) {
-                ec = calls.enter(i, here);
-                if (ec == boost::asio::error::would_block) {
-                    ec = co_await calls.template wait<Executor>(i, here);
-                    here.forget_now();
-                }
-                if (ec) break;
+            while (!ec && i < calls.count) {
+                ec = calls.enter_from(i, here);
+                if (ec != boost::asio::error::would_block) break;
+                ec = co_await calls.template wait<Executor>(i, here);
+                here.forget_now();
+                if (!ec) ++i;
             }
             if (ec) {
                 result.fail(ec);
@@ -178,7 +194,7 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
         here.forget_now();
         for (wish = {}; i > 0 && wish.next != what::again;) {
             try {
-                wish = calls.leave(--i, here, result);
+                wish = calls.leave_from(i, here, result);
                 if (wish.next == what::settle) {
                     co_await calls.template settle<Executor>(i, here, result);
                     here.forget_now();

@@ -4,7 +4,12 @@
 
 #include <tidegate/rate_limiter.hpp>
 
+#include <boost/config.hpp>
+
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -102,30 +107,55 @@ public:
         return current_.permits(current_.available(h.granted, current_.earned(now)));
     }
 
+    /// With `Take` false: only looks whether they are there.
+    template <bool Take = true>
     decision try_acquire(std::uint64_t n, time_point t) noexcept {
         std::int64_t const now = nanoseconds_of(t);
         for (;;) {
             std::uint64_t word = word_.load_acquire();
-            if (word & locked_path) return try_under_lock(n, now);
+            if (word & locked_path) return try_under_lock<Take>(n, now);
             terms_type const terms = terms_.load();
             std::uint64_t const granted = word >> flag_bits;
             std::uint64_t const need = terms.units(n);
             if (!terms.covers(now) || n - 1 >= most_at_once_.load(std::memory_order_relaxed)) {
-                return try_under_lock(n, now);
+                return try_under_lock<Take>(n, now);
             }
             std::uint64_t const earned = terms.earned(now);
             if (is_odd(terms, granted, earned) || is_cold(granted, earned)) {
-                return try_under_lock(n, now);
+                return try_under_lock<Take>(n, now);
             }
             std::uint64_t const after = terms.take(granted, earned, need);
             if (after == terms_type::refused) {
                 if (word_.load_acquire() == word)
                     return decision(terms.refusal(granted, need, now));
-            } else if (word_.exchange(word, after << flag_bits | (word & flags))) {
+            } else if (!Take || word_.exchange(word, after << flag_bits | (word & flags))) {
                 return decision(decision::verdict::granted);
             }
         }
     }
+
+    /// A grant that takes effect if nothing has changed since: `desired` is 0 if there is none on
+    /// the fast path.
+    struct prepared {
+        std::uint64_t seen = 0;
+        std::uint64_t desired = 0;
+    };
+    prepared prepare(std::uint64_t n, time_point t) const noexcept {
+        std::int64_t const now = nanoseconds_of(t);
+        std::uint64_t const word = word_.load_acquire();
+        terms_type const terms = terms_.load();
+        std::uint64_t const granted = word >> flag_bits;
+        if ((word & locked_path) || !terms.covers(now) ||
+            n - 1 >= most_at_once_.load(std::memory_order_relaxed)) {
+            return {};
+        }
+        std::uint64_t const earned = terms.earned(now);
+        if (is_odd(terms, granted, earned) || is_cold(granted, earned)) return {};
+        std::uint64_t const after = terms.take(granted, earned, terms.units(n));
+        if (after == terms_type::refused) return {};
+        return {word, after << flag_bits | (word & flags)};
+    }
+    bool commit(prepared p) noexcept { return word_.exchange(p.seen, p.desired); }
 
     void refund(std::uint64_t n) noexcept {
         for (;;) {
@@ -252,10 +282,16 @@ private:
         return std::max(most_waiting_, settings_.overdraw() ? most_at_once() : 0);
     }
 
-    decision try_under_lock(std::uint64_t n, std::int64_t now) noexcept {
+    // Not inline, so that the fast path is.
+    template <bool Take>
+    BOOST_NOINLINE decision try_under_lock(std::uint64_t n, std::int64_t now) noexcept {
         std::lock_guard lock(this->mutex_);
         held h(*this);
+        std::uint64_t const before = h.granted;
         error_code const ec = entry(h, n, now, room::no_deadline);
+        if constexpr (!Take) {
+            if (!ec) h.granted = before;
+        }
         if (!ec) return decision(decision::verdict::granted);
         if (ec == error::closed) return decision(decision::verdict::closed);
         if (ec == error::invalid_count) return decision(decision::verdict::invalid_count);
@@ -419,8 +455,9 @@ private:
     options settings_;
     terms_type current_;
     published<terms_type> terms_; // the same, for the fast path
-    fast_word<Mutex> word_;
-    std::atomic<std::uint64_t> most_at_once_{0};
+    // Apart from the terms, which are read by all and seldom written.
+    alignas(64) fast_word<Mutex> word_;
+    alignas(64) std::atomic<std::uint64_t> most_at_once_{0};
     std::atomic<std::uint64_t> most_overdraft_{0};
     std::atomic<std::uint64_t> cold_after_{0};
     std::uint64_t most_waiting_ = 0; // the largest burst there was before this one
@@ -429,5 +466,75 @@ private:
     std::uint64_t queued_ = 0; // permits that waiters want
 };
 
+/// For what takes permits of several limiters at once.
+class rate_limiter_access {
+public:
+    template <class Limiter>
+    static auto& state_of(Limiter& limiter) noexcept {
+        return *limiter.state_;
+    }
+};
+
+/// All prepared grants, or none. False also if somebody else was faster at one of them.
+template <std::size_t Count, class... States>
+bool commit_all(std::array<std::pair<std::uint64_t, std::uint64_t>, Count> const& grants,
+                std::uint64_t n, States&... states) noexcept {
+    if (std::any_of(grants.begin(), grants.end(), [](auto const& g) { return g.second == 0; })) {
+        return false;
+    }
+    std::size_t i = 0;
+    auto commit = [&](auto& state) {
+        if (!state.commit({grants[i].first, grants[i].second})) return false;
+        ++i;
+        return true;
+    };
+    if ((commit(states) && ...)) return true;
+    std::size_t taken = i;
+    ((taken > 0 ? (--taken, states.refund(n)) : void()), ...);
+    return false;
+}
+
+/// Takes from one limiter after the other; gives all back if one refuses, which happens only when
+/// somebody else was faster since all were looked at.
+template <class Decision, class TimePoint>
+Decision take_in_turn(std::uint64_t, TimePoint, Decision granted) noexcept {
+    return granted;
+}
+template <class Decision, class TimePoint, class First, class... Rest>
+Decision take_in_turn(std::uint64_t n, TimePoint now, Decision granted, First& first,
+                      Rest&... rest) noexcept {
+    Decision const mine = first.try_acquire(n, now);
+    if (!mine) return mine;
+    Decision const others = take_in_turn(n, now, granted, rest...);
+    if (!others) first.refund(n);
+    return others;
+}
+
+template <class State, class TimePoint>
+std::pair<std::uint64_t, std::uint64_t> prepare(State& state, std::uint64_t n, TimePoint now) {
+    auto const p = state.prepare(n, now);
+    return {p.seen, p.desired};
+}
+
 } // namespace detail
+
+template <class First, class... Rest>
+typename First::decision try_acquire_all(std::uint64_t n, First& first, Rest&... rest) noexcept {
+    using access = detail::rate_limiter_access;
+    using decision = typename First::decision;
+    auto const now = First::clock_type::now();
+    std::array<std::pair<std::uint64_t, std::uint64_t>, 1 + sizeof...(Rest)> const grants{
+        detail::prepare(access::state_of(first), n, now),
+        detail::prepare(access::state_of(rest), n, now)...};
+    if (detail::commit_all(grants, n, access::state_of(first), access::state_of(rest)...)) {
+        return decision::grant();
+    }
+    auto worst = first.peek(n, now);
+    auto consider = [&](auto const& other) {
+        if (!other && (worst || other.retry_after() > worst.retry_after())) worst = other;
+    };
+    (consider(rest.peek(n, now)), ...);
+    return worst ? detail::take_in_turn(n, now, worst, first, rest...) : worst;
+}
+
 TIDEGATE_END_NAMESPACE
