@@ -17,7 +17,9 @@
 namespace vision {
 namespace {
 
-constexpr std::size_t largest_batch = 64;
+// A run can be cut short between the nodes of the model only, and a node over 64 frames takes longer
+// than a Ctrl-C may.
+constexpr std::size_t largest_batch = 16;
 constexpr int smallest_side = 32;
 constexpr int largest_side = 4096; // 200 MB of floats; more is a broken or hostile model
 
@@ -219,7 +221,7 @@ struct detector::loaded_model {
         input = input_size(options, inputs[0].shape, metadata);
         if (inputs[0].shape[0] > static_cast<std::int64_t>(largest_batch)) {
             fail(options.model,
-                 fmt::format("batch fixed at {}; allowed: 1..64 or open", inputs[0].shape[0]));
+                 fmt::format("batch fixed at {}; allowed: 1..16 or open", inputs[0].shape[0]));
         }
         fixed_batch = inputs[0].shape[0] > 0 ? static_cast<std::size_t>(inputs[0].shape[0]) : 0;
         probe(metadata);

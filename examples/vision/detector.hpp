@@ -88,7 +88,7 @@ public:
     // Bytes of one letterboxed picture, the size of a frame buffer.
     [[nodiscard]] std::size_t picture_bytes() const noexcept;
     [[nodiscard]] letterbox_plan plan(image_size source) const;
-    [[nodiscard]] detector_scratch make_scratch(std::size_t max_batch) const; // 1..64
+    [[nodiscard]] detector_scratch make_scratch(std::size_t max_batch) const; // 1..16
 
     // All three steps below for up to scratch.max_batch() pictures; one result for each, in their
     // order.

@@ -162,7 +162,7 @@ void add_detect(CLI::App& app, command_line& wanted) {
             "end-to-end")
         ->type_name("NAME");
     add_count(*detect, "--batch", wanted.engine.batch,
-              "Frames in a batch, 1 to 64 (default: calibrated)");
+              "Frames in a batch, 1 to 16 (default: calibrated)");
     add_count(*detect, "--workers", wanted.engine.workers,
               "Inferences at once, 1 to 64 (default: calibrated)");
     detect

@@ -24,7 +24,7 @@ void check_range(const char* name, Value value, Value lowest, Value highest) {
 } // namespace
 
 void check(const engine_options& options) {
-    if (options.batch) check_range<std::size_t>("--batch", *options.batch, 1, 64);
+    if (options.batch) check_range<std::size_t>("--batch", *options.batch, 1, 16);
     if (options.workers) check_range<std::size_t>("--workers", *options.workers, 1, 64);
     check_range<std::int64_t>("--max-delay", options.max_delay.count(), 0, 10000);
     check_range("--confidence", options.model.confidence, 0.0F, 1.0F);

@@ -14,7 +14,7 @@ namespace vision {
 struct engine_options {
     detector_options model;
     // Unset: calibrated when the model is loaded.
-    std::optional<std::size_t> batch;       // 1..64
+    std::optional<std::size_t> batch;       // 1..16: a run is cut short between its nodes
     std::optional<std::size_t> workers;     // 1..64, inferences at once
     std::chrono::milliseconds max_delay{0}; // 0..10000, how long a batch waits to fill; 0: never
 };

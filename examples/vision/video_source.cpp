@@ -2,6 +2,7 @@
 // cv::VideoCapture behind an interface that believes nothing the container says.
 #include "video_source.hpp"
 
+#include "container_check.hpp"
 #include "error.hpp"
 
 #include <algorithm>
@@ -223,6 +224,10 @@ std::unique_ptr<video_source> open_source(const fs::path& path) {
     }
     if (is_image(path)) {
         return std::make_unique<image_files>(path, std::vector{path});
+    }
+    if (auto const promised = promised_size(path)) {
+        fail(path, fmt::format("truncated: {} bytes of the {} that its container has",
+                               fs::file_size(path), *promised));
     }
     return std::make_unique<video_file>(path);
 }

@@ -170,7 +170,7 @@ TEST_CASE("more pictures than the scratch has room for are refused") {
     vision::run_control control;
     CHECK_THROWS_AS(d.run(pictures(d, {80, 90, 100}).batch, scratch, control), vision::error);
     CHECK(
-        contains(message_of([&] { (void)d.make_scratch(0); }), "batch size is 0; allowed: 1..64"));
+        contains(message_of([&] { (void)d.make_scratch(0); }), "batch size is 0; allowed: 1..16"));
 }
 
 TEST_CASE("outputs that are no numbers are dropped and counted, the rest stays") {

@@ -126,7 +126,8 @@ TEST_CASE("bad sources are refused in one line") {
     temp_folder const in, out;
     for (std::filesystem::path const& source :
          {std::filesystem::path("/nowhere/at/all.mp4"), in.put("text.mp4", "not a video"),
-          in.put("empty.mp4", ""), in.path(), std::filesystem::path("rtsp://localhost/stream")}) {
+          in.put("empty.mp4", ""), in.put("cut.avi", std::string("RIFF\x7f\0\0\0AVI LIST", 16)),
+          in.path(), std::filesystem::path("rtsp://localhost/stream")}) {
         CAPTURE(source.string());
         check_refused(detect(assets / "shapes.onnx", source, out / "o", {"--workers", "1"}),
                       out / "o");
@@ -146,7 +147,7 @@ TEST_CASE("bad models are refused in one line") {
 TEST_CASE("absurd options are refused in one line that names them") {
     temp_folder const out;
     auto const option = GENERATE(values<std::vector<std::string>>({{"--batch", "0"},
-                                                                   {"--batch", "65"},
+                                                                   {"--batch", "17"},
                                                                    {"--batch", "-3"},
                                                                    {"--workers", "0"},
                                                                    {"--queue", "-1"},
@@ -184,7 +185,9 @@ TEST_CASE("every broken video ends in an error or a result, quietly") {
                                   {"--workers", "2", "--no-video", "--every-n", "5"}));
         CAPTURE(r.err);
         CHECK(r.status < 128);
-        if (r.status != 0) CHECK(lines(r.err) == 1);
+        bool const truncated = entry.path().stem().string().ends_with("_trunc");
+        if (truncated) CHECK(r.err.find("truncated") != std::string::npos);
+        if (r.status != 0 || truncated) CHECK(lines(r.err) == 1);
         else CHECK(std::filesystem::exists(out / entry.path().stem() / "report.json"));
     }
 }
