@@ -2,6 +2,7 @@
 // How the primitives take part in a policy.
 #pragma once
 
+#include <tidegate/adaptive_limiter.hpp>
 #include <tidegate/circuit_breaker.hpp>
 #include <tidegate/detail/layer.hpp>
 #include <tidegate/rate_limiter.hpp>
@@ -113,6 +114,46 @@ private:
     Semaphore* semaphore_;
 };
 
+/// A call has to fit into the limit, and its latency moves the limit. A deadline that passed shows
+/// overload; other failures, and cancellation, show nothing.
+template <class Limiter>
+class adaptive_limiter_layer {
+public:
+    using clock_type = typename Limiter::clock_type;
+    using context = basic_call_context<clock_type>;
+
+    explicit adaptive_limiter_layer(Limiter& limiter) noexcept : limiter_(&limiter) {}
+
+    std::string describe() const {
+        return "adaptive_limiter (" + std::to_string(limiter_->limit()) + ")";
+    }
+
+    class call : public layer_call {
+    public:
+        explicit call(adaptive_limiter_layer const& layer) noexcept : limiter_(layer.limiter_) {}
+
+        error_code enter(context& c) {
+            permit_ = limiter_->try_acquire(priority::normal, c.now());
+            return permit_ ? error_code() : error_code(error::overloaded);
+        }
+
+        template <class T>
+        step leave(context& c, outcome<T>& result) noexcept {
+            if (result) permit_.success(c.now());
+            else if (result.why().code() == error::deadline_exceeded) permit_.dropped();
+            else permit_.ignore();
+            return {};
+        }
+
+    private:
+        Limiter* limiter_;
+        typename Limiter::permit permit_;
+    };
+
+private:
+    Limiter* limiter_;
+};
+
 /// What a breaker takes for a failure unless told otherwise: every failure but a refusal by another
 /// layer further in, which says nothing about what is called.
 struct breaker_failure {
@@ -206,6 +247,11 @@ struct layer_for<basic_semaphore<Clock, Executor, Mutex>> {
 template <class Clock>
 struct layer_for<basic_circuit_breaker<Clock>> {
     using type = breaker_layer<basic_circuit_breaker<Clock>, breaker_failure>;
+};
+
+template <class Clock>
+struct layer_for<basic_adaptive_limiter<Clock>> {
+    using type = adaptive_limiter_layer<basic_adaptive_limiter<Clock>>;
 };
 
 template <class T>
