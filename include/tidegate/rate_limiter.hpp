@@ -108,6 +108,9 @@ class rate_limiter_access;
 struct acquire_rate;
 } // namespace detail
 
+template <class Key, class Hash, class Equal, class Clock>
+class basic_keyed_rate_limiter;
+
 /// Whether a rate limiter admitted a request, and if not, when to come again. A value: refusing
 /// neither throws nor allocates.
 template <class Duration>
@@ -144,6 +147,8 @@ public:
 private:
     template <class, class, class>
     friend class detail::rate_limiter_state;
+    template <class, class, class, class>
+    friend class basic_keyed_rate_limiter;
 
     enum class verdict : std::uint8_t { granted, rate_limited, invalid_count, closed };
 

@@ -161,6 +161,8 @@ public:
     /// Limits on what the constructor takes: 1 <= permits <= period (a billion a second),
     /// period <= 2^62 ns, 1 <= burst <= max_burst.
     static constexpr std::uint64_t max_burst = std::uint64_t{1} << 52;
+    /// Bounds what a horizon lasts from below: 2^54 units at 2^24 a nanosecond are one second.
+    static constexpr std::uint64_t max_units_per_ns = std::uint64_t{1} << 24;
     /// What `take` returns when it refuses.
     static constexpr std::uint64_t refused = ~std::uint64_t{0};
     /// Granted units stay below this, so that a word has room for flags.
@@ -168,15 +170,17 @@ public:
 
     bucket_terms() = default;
 
+    /// `most_per_ns` bounds the units that a nanosecond earns, 2 or more: fewer are less exact and
+    /// last longer.
     bucket_terms(std::uint64_t permits, std::uint64_t period, std::uint64_t burst,
-                 nanoseconds epoch) noexcept
+                 nanoseconds epoch, std::uint64_t most_per_ns = max_units_per_ns) noexcept
         : epoch_(epoch) {
         std::uint64_t const common = std::gcd(permits, period);
-        if (period / common <= max_burst / burst && permits / common <= max_units_per_ns) {
+        if (period / common <= max_burst / burst && permits / common <= most_per_ns) {
             per_permit_ = period / common;
             rate_ = fill_rate(permits / common, 0);
         } else {
-            scale(permits, period, burst);
+            scale(permits, period, burst, most_per_ns);
         }
         burst_ = burst * per_permit_;
     }
@@ -272,14 +276,12 @@ public:
     }
 
 private:
-    // Bounds what a horizon lasts from below: 2^54 units at 2^24 a nanosecond are one second.
-    static constexpr std::uint64_t max_units_per_ns = std::uint64_t{1} << 24;
-
     // Not exact: as many units a permit as fit, and a multiplier of 62 bits or more.
-    void scale(std::uint64_t permits, std::uint64_t period, std::uint64_t burst) noexcept {
+    void scale(std::uint64_t permits, std::uint64_t period, std::uint64_t burst,
+               std::uint64_t most_per_ns) noexcept {
         per_permit_ = max_burst / burst;
         while (per_permit_ > 1 && (per_permit_ > (std::uint64_t{1} << 62) / permits ||
-                                   per_permit_ * permits / period >= max_units_per_ns)) {
+                                   per_permit_ * permits / period >= most_per_ns)) {
             per_permit_ /= 2;
         }
         std::uint64_t const each_period = per_permit_ * permits;

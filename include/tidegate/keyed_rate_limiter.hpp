@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: BSL-1.0
+// A rate limit for each of many keys (tenants, addresses), in bounded memory.
+#pragma once
+
+#include <tidegate/core/token_bucket.hpp>
+#include <tidegate/rate_limiter.hpp>
+
+#include <boost/unordered/unordered_map.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+TIDEGATE_BEGIN_NAMESPACE
+
+/// What happens to a new key when there is no room for it and no key can be forgotten.
+enum class when_keys_full {
+    /// It is refused.
+    refuse,
+    /// It shares one bucket, of the default quota, with all others that came too late.
+    share,
+};
+
+/// Settings of a keyed rate limiter, with their defaults.
+template <class Key>
+class keyed_rate_limiter_options {
+public:
+    /// The quota of every key that has none of its own; must be set. See `rate_limiter_options`.
+    keyed_rate_limiter_options& rate(std::uint64_t permits, std::chrono::nanoseconds per) {
+        quota_.rate(permits, per);
+        return *this;
+    }
+    keyed_rate_limiter_options& burst(std::uint64_t permits) {
+        quota_.burst(permits);
+        return *this;
+    }
+    /// Keys that are remembered at most, 1 to 2^32; default 100,000.
+    keyed_rate_limiter_options& max_keys(std::size_t n) {
+        detail::check_option<std::size_t>("keyed_rate_limiter max_keys", n, 1,
+                                          std::size_t{1} << 32);
+        max_keys_ = n;
+        return *this;
+    }
+    /// Default: refuse.
+    keyed_rate_limiter_options& when_full(when_keys_full policy) {
+        when_full_ = policy;
+        return *this;
+    }
+    /// The quota of one key, asked for when the key is new; nothing for the usual one. Called with
+    /// no lock held, from any thread, and may throw, which leaves the key unknown. At most 255
+    /// different quotas are told apart; keys with another one get the usual one.
+    keyed_rate_limiter_options&
+    quota_of(std::function<std::optional<rate_limiter_options>(Key const&)> choose) {
+        quota_of_ = std::move(choose);
+        return *this;
+    }
+
+    rate_limiter_options const& quota() const noexcept { return quota_; }
+    std::size_t max_keys() const noexcept { return max_keys_; }
+    when_keys_full when_full() const noexcept { return when_full_; }
+    auto const& quota_of() const noexcept { return quota_of_; }
+
+private:
+    rate_limiter_options quota_;
+    std::size_t max_keys_ = 100'000;
+    when_keys_full when_full_ = when_keys_full::refuse;
+    std::function<std::optional<rate_limiter_options>(Key const&)> quota_of_;
+};
+
+/// Rate limits by key.
+///
+/// Guarantees: each key is limited as by a `rate_limiter` of its quota (to within a nanosecond). At
+/// most `max_keys` are remembered. A key whose bucket is full is as good as new, and only such keys
+/// are forgotten: nobody gains a permit by it. If there is none, `when_full` says what becomes of a
+/// new key. Nothing waits: a refusal says when to come again, as a value.
+///
+/// Thread safety: all members may be called from any thread, except construction and destruction.
+/// Keys are spread over 16 locks, held for a look-up. Memory: below 64 bytes a key beside the key
+/// itself; a known key allocates nothing. O(1) on average; making room looks at a few keys for each
+/// new one.
+template <class Key, class Hash = boost::hash<Key>, class Equal = std::equal_to<Key>,
+          class Clock = std::chrono::steady_clock>
+class basic_keyed_rate_limiter {
+public:
+    using clock_type = Clock;
+    using duration = typename Clock::duration;
+    using time_point = typename Clock::time_point;
+    using options = keyed_rate_limiter_options<Key>;
+    using decision = rate_decision<duration>;
+
+    /// Throws std::invalid_argument if `settings` has no rate.
+    explicit basic_keyed_rate_limiter(options settings) : settings_(std::move(settings)) {
+        detail::check_option<std::uint64_t>("keyed_rate_limiter permits a period",
+                                            settings_.quota().permits(), 1, std::uint64_t{1} << 62);
+        auto const now = ns(Clock::now());
+        add_quota(settings_.quota(), now);
+        shared_.emplace(new_bucket(0, now));
+        std::size_t const most = settings_.max_keys();
+        for (std::size_t i = 0; i < shard_count; ++i) {
+            shards_[i].most = most / shard_count + (i < most % shard_count ? 1 : 0);
+        }
+    }
+    basic_keyed_rate_limiter(basic_keyed_rate_limiter const&) = delete;
+    basic_keyed_rate_limiter& operator=(basic_keyed_rate_limiter const&) = delete;
+
+    /// Takes `n` permits of `key` if they are there.
+    decision try_acquire(Key const& key, std::uint64_t n = 1) {
+        return try_acquire(key, n, Clock::now());
+    }
+    decision try_acquire(Key const& key, std::uint64_t n, time_point now) {
+        std::size_t const hash = Hash()(key);
+        shard& s = shard_of(hash);
+        {
+            std::lock_guard lock(s.mutex);
+            if (auto const found = s.buckets.find(key); found != s.buckets.end()) {
+                return take(found->second, n, ns(now));
+            }
+        }
+        std::uint32_t const which = quota_for(key, ns(now));
+        std::lock_guard lock(s.mutex);
+        auto found = s.buckets.find(key);
+        if (found == s.buckets.end()) {
+            if (s.buckets.size() >= s.most) make_room(s, ns(now));
+            if (s.buckets.size() >= s.most) return without_room(n, ns(now));
+            found = s.buckets.emplace(key, new_bucket(which, ns(now))).first;
+        }
+        return take(found->second, n, ns(now));
+    }
+
+    /// Gives back `n` permits of `key` that were not used; no effect if it is not remembered.
+    void refund(Key const& key, std::uint64_t n = 1) {
+        shard& s = shard_of(Hash()(key));
+        std::lock_guard lock(s.mutex);
+        auto const found = s.buckets.find(key);
+        if (found == s.buckets.end()) return;
+        bucket& b = found->second;
+        b.granted -= std::min(b.granted, terms(b).units(n));
+    }
+
+    /// Keys that are remembered at this moment.
+    std::size_t size() const {
+        std::size_t all = 0;
+        for (shard const& s : shards_) {
+            std::lock_guard lock(s.mutex);
+            all += s.buckets.size();
+        }
+        return all;
+    }
+
+    options const& settings() const noexcept { return settings_; }
+
+private:
+    static constexpr std::size_t shard_count = 16;
+    static constexpr std::size_t max_quotas = 256; // with the usual one
+
+    // Counted from the epoch of the quota's terms, which all its keys share.
+    struct bucket {
+        std::uint64_t granted;
+        std::uint32_t quota;
+    };
+    using map = boost::unordered_map<Key, bucket, Hash, Equal>;
+    struct alignas(64) shard {
+        mutable std::mutex mutex;
+        map buckets;
+        std::size_t most = 0;
+        std::size_t hand = 0; // where to look next for a key to forget
+    };
+    // Never changed once it is there, so that it is read without a lock.
+    struct quota_terms {
+        core::bucket_terms terms;
+        std::uint64_t burst;
+    };
+
+    static std::int64_t ns(time_point t) noexcept {
+        return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
+    }
+
+    shard& shard_of(std::size_t hash) noexcept {
+        // Other bits than those that the table takes for the position.
+        return shards_[(hash * 0x9e3779b97f4a7c15u >> 59) % shard_count];
+    }
+
+    core::bucket_terms const& terms(bucket const& b) const noexcept { return quota(b.quota).terms; }
+
+    bucket new_bucket(std::uint32_t which, std::int64_t now) const noexcept {
+        auto const& t = quota(which).terms;
+        return {t.earned(std::max(now, t.epoch())) - t.burst(), which};
+    }
+
+    decision take(bucket& b, std::uint64_t n, std::int64_t now) const noexcept {
+        quota_terms const& q = quota(b.quota);
+        if (n == 0 || n > q.burst) return decision(decision::verdict::invalid_count);
+        std::int64_t const at = std::max(now, q.terms.epoch());
+        std::uint64_t const earned = q.terms.earned(at);
+        // A clock that went back holds a key up for the time that fills its bucket at most.
+        if (b.granted > earned + q.terms.burst()) b.granted = earned;
+        std::uint64_t const after = q.terms.take(b.granted, earned, q.terms.units(n));
+        if (after == core::bucket_terms::refused) {
+            return decision(q.terms.refusal(b.granted, q.terms.units(n), at));
+        }
+        b.granted = after;
+        return decision::grant();
+    }
+
+    decision without_room(std::uint64_t n, std::int64_t now) {
+        if (settings_.when_full() == when_keys_full::share) {
+            std::lock_guard lock(shared_mutex_);
+            return take(*shared_, n, now);
+        }
+        return decision(core::bucket_refusal(settings_.quota().period().count()));
+    }
+
+    // Looks at the keys under the next few hash values and forgets those whose bucket is full.
+    void make_room(shard& s, std::int64_t now) {
+        for (std::size_t looks = 0; looks < 16 && !s.buckets.empty(); ++looks) {
+            s.hand = (s.hand + 1) % s.buckets.bucket_count();
+            while (Key const* const key = forgettable(s, now)) {
+                Key const copy = *key; // it goes with its entry
+                s.buckets.erase(copy);
+            }
+        }
+    }
+
+    Key const* forgettable(shard const& s, std::int64_t now) const {
+        for (auto it = s.buckets.begin(s.hand); it != s.buckets.end(s.hand); ++it) {
+            core::bucket_terms const& t = terms(it->second);
+            if (t.full(it->second.granted, t.earned(std::max(now, t.epoch())))) return &it->first;
+        }
+        return nullptr;
+    }
+
+    quota_terms const& quota(std::uint32_t which) const noexcept {
+        return *quotas_[which].load(std::memory_order_acquire);
+    }
+
+    std::uint32_t quota_for(Key const& key, std::int64_t now) {
+        if (!settings_.quota_of()) return 0;
+        auto const own = settings_.quota_of()(key);
+        return own ? add_quota(*own, now) : 0;
+    }
+
+    // The same as one that is known, or a new one; the usual one when there are too many.
+    std::uint32_t add_quota(rate_limiter_options const& own, std::int64_t now) {
+        detail::check_option<std::uint64_t>("keyed_rate_limiter permits a period", own.permits(), 1,
+                                            std::uint64_t{1} << 62);
+        auto const period = static_cast<std::uint64_t>(own.period().count());
+        std::lock_guard lock(quotas_mutex_);
+        auto const [known, is_new] = numbers_.try_emplace(
+            {own.permits(), period, own.burst()}, static_cast<std::uint32_t>(numbers_.size()));
+        if (!is_new) return known->second;
+        if (numbers_.size() > max_quotas) {
+            numbers_.erase(known);
+            return 0;
+        }
+        kept_.push_back(std::make_unique<quota_terms>(
+            quota_terms{core::bucket_terms(own.permits(), period, own.burst(), now, units_per_ns),
+                        own.burst()}));
+        quotas_[known->second].store(kept_.back().get(), std::memory_order_release);
+        return known->second;
+    }
+
+    // So few that the terms hold for a century: nobody renews them for all keys.
+    static constexpr std::uint64_t units_per_ns = 2;
+
+    options settings_;
+    std::array<shard, shard_count> shards_;
+    std::mutex quotas_mutex_;
+    std::map<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>, std::uint32_t> numbers_;
+    std::vector<std::unique_ptr<quota_terms const>> kept_;
+    std::array<std::atomic<quota_terms const*>, max_quotas> quotas_{}; // 0 is the usual one
+    std::mutex shared_mutex_;
+    std::optional<bucket> shared_;
+};
+
+/// With Boost's hash, the standard equality and the steady clock.
+template <class Key>
+using keyed_rate_limiter = basic_keyed_rate_limiter<Key>;
+
+TIDEGATE_END_NAMESPACE

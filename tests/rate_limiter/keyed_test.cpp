@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSL-1.0
+// Limits by key: each its own, in bounded memory, and nothing to gain by being forgotten.
+#include <tidegate/keyed_rate_limiter.hpp>
+#include <tidegate/testing/manual_clock.hpp>
+
+#include "support/stress.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <boost/asio/io_context.hpp>
+
+#include <atomic>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using tidegate::error;
+
+namespace {
+
+struct keyed_tag;
+using test_clock = tidegate::testing::basic_manual_clock<keyed_tag>;
+
+template <class Key>
+using limiter =
+    tidegate::basic_keyed_rate_limiter<Key, boost::hash<Key>, std::equal_to<Key>, test_clock>;
+template <class Key>
+using options = tidegate::keyed_rate_limiter_options<Key>;
+
+} // namespace
+
+TEST_CASE("each key has a bucket of its own") {
+    limiter<std::string> l(options<std::string>().rate(10, 1s).burst(2));
+    CHECK(l.try_acquire("ann", 2));
+    CHECK_FALSE(l.try_acquire("ann"));
+    CHECK(l.try_acquire("ann").retry_after() == 100ms);
+    CHECK(l.try_acquire("bob"));
+    CHECK(l.try_acquire("bob", 3).error() == error::invalid_count);
+    test_clock::advance(100ms);
+    CHECK(l.try_acquire("ann"));
+    CHECK_FALSE(l.try_acquire("ann"));
+    l.refund("ann");
+    CHECK(l.try_acquire("ann"));
+    CHECK(l.size() == 2);
+}
+
+TEST_CASE("a key can have a quota of its own") {
+    auto own = [](int const& key) -> std::optional<tidegate::rate_limiter_options> {
+        if (key < 1000) return std::nullopt;
+        return tidegate::rate_limiter_options().rate(1, 1s).burst(static_cast<std::uint64_t>(key));
+    };
+    limiter<int> l(options<int>().rate(1, 1s).burst(5).quota_of(own));
+    CHECK(l.try_acquire(1, 5));
+    CHECK(l.try_acquire(1, 6).error() == error::invalid_count);
+    CHECK(l.try_acquire(1000, 1000));
+    for (int key = 1001; key < 1255; ++key) {
+        CHECK(l.try_acquire(key, static_cast<std::uint64_t>(key)));
+    }
+    CHECK(l.try_acquire(1255, 6).error() == error::invalid_count); // one quota too many
+}
+
+TEST_CASE("memory is bounded, and only full buckets are forgotten") {
+    for (std::uint64_t const seed : test::seeds()) {
+        INFO("seed " << seed);
+        test::random random(seed);
+        constexpr std::size_t most = 64;
+        limiter<std::uint64_t> l(options<std::uint64_t>().rate(1, 1s).burst(3).max_keys(most));
+        struct account {
+            std::vector<test_clock::time_point> grants;
+        };
+        std::map<std::uint64_t, account> keys;
+        std::size_t refused = 0;
+        for (int i = 0; i < 20000; ++i) {
+            test_clock::advance(10ms);
+            std::uint64_t const key = test::below(random, 400);
+            if (l.try_acquire(key)) keys[key].grants.push_back(test_clock::now());
+            else ++refused;
+            REQUIRE(l.size() <= most);
+        }
+        CHECK(refused > 0);
+        for (auto const& [key, a] : keys) {
+            for (std::size_t first = 0; first < a.grants.size(); ++first) {
+                for (std::size_t last = first; last < a.grants.size(); ++last) {
+                    auto const window = a.grants[last] - a.grants[first];
+                    REQUIRE(last - first + 1 <= 3 + static_cast<std::size_t>(window / 1s));
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("ten million keys come and go in the room of a thousand") {
+    limiter<std::uint64_t> l(options<std::uint64_t>().rate(1000, 1s).burst(1).max_keys(1000));
+    std::size_t admitted = 0;
+    for (std::uint64_t key = 0; key < 10'000'000; ++key) {
+        if (key % 64 == 0) test_clock::advance(1ms);
+        admitted += bool(l.try_acquire(key));
+    }
+    CHECK(l.size() <= 1000);
+    CHECK(admitted > 9'900'000);
+}
+
+TEST_CASE("keys without room can share a bucket") {
+    limiter<int> l(options<int>().rate(1, 1h).burst(2).max_keys(16).when_full(
+        tidegate::when_keys_full::share));
+    int admitted = 0;
+    for (int key = 0; key < 10'000; ++key) admitted += bool(l.try_acquire(key));
+    CHECK(l.size() <= 16);
+    CHECK(admitted <= 16 + 2);
+    CHECK(admitted >= 10);
+}
+
+TEST_CASE("threads that use the same keys get no more than there is") {
+    limiter<int> l(options<int>().rate(1, 24h).burst(50).max_keys(1000));
+    std::atomic<int> admitted{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) {
+        threads.emplace_back([&, t] {
+            test::random random(static_cast<std::uint64_t>(t));
+            for (int i = 0; i < 20'000; ++i) {
+                int const key = static_cast<int>(test::below(random, 50));
+                if (l.try_acquire(key)) ++admitted;
+            }
+        });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(admitted == 50 * 50);
+}
+
+TEST_CASE("several limits are taken together or not at all") {
+    boost::asio::io_context io;
+    using single = tidegate::basic_rate_limiter<test_clock>;
+    single second(io, tidegate::rate_limiter_options().rate(10, 1s));
+    single minute(io, tidegate::rate_limiter_options().rate(15, 1min));
+    CHECK(tidegate::try_acquire_all(10, second, minute));
+    CHECK(second.available() == 0);
+    CHECK(minute.available() == 5);
+    test_clock::advance(1s);
+    auto const refused = tidegate::try_acquire_all(10, second, minute);
+    CHECK_FALSE(refused);
+    CHECK(refused.error() == error::rate_limited);
+    CHECK(refused.retry_after() == 19s); // 4 s a permit, one of them past
+    CHECK(second.available() == 10);
+    CHECK(minute.available() == 5);
+    CHECK(tidegate::try_acquire_all(5, second, minute));
+}
