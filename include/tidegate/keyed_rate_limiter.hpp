@@ -5,7 +5,7 @@
 #include <tidegate/core/token_bucket.hpp>
 #include <tidegate/rate_limiter.hpp>
 
-#include <boost/unordered/unordered_map.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
 
 #include <algorithm>
 #include <array>
@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -169,12 +170,12 @@ private:
         std::uint64_t granted;
         std::uint32_t quota;
     };
-    using map = boost::unordered_map<Key, bucket, Hash, Equal>;
+    using map = boost::unordered_flat_map<Key, bucket, Hash, Equal>;
     struct alignas(64) shard {
         mutable std::mutex mutex;
         map buckets;
         std::size_t most = 0;
-        std::size_t hand = 0; // where to look next for a key to forget
+        std::optional<Key> hand; // where to look next for a key to forget
     };
     // Never changed once it is there, so that it is read without a lock.
     struct quota_terms {
@@ -221,23 +222,16 @@ private:
         return decision(core::bucket_refusal(settings_.quota().period().count()));
     }
 
-    // Looks at the keys under the next few hash values and forgets those whose bucket is full.
+    // Looks at the next few keys of the table and forgets those whose bucket is full.
     void make_room(shard& s, std::int64_t now) {
-        for (std::size_t looks = 0; looks < 16 && !s.buckets.empty(); ++looks) {
-            s.hand = (s.hand + 1) % s.buckets.bucket_count();
-            while (Key const* const key = forgettable(s, now)) {
-                Key const copy = *key; // it goes with its entry
-                s.buckets.erase(copy);
-            }
-        }
-    }
-
-    Key const* forgettable(shard const& s, std::int64_t now) const {
-        for (auto it = s.buckets.begin(s.hand); it != s.buckets.end(s.hand); ++it) {
+        auto it = s.hand ? s.buckets.find(*s.hand) : s.buckets.begin();
+        for (std::size_t looks = 0; looks < 16 && it != s.buckets.end(); ++looks) {
             core::bucket_terms const& t = terms(it->second);
-            if (t.full(it->second.granted, t.earned(std::max(now, t.epoch())))) return &it->first;
+            bool const full = t.full(it->second.granted, t.earned(std::max(now, t.epoch())));
+            it = full ? s.buckets.erase(it) : std::next(it);
         }
-        return nullptr;
+        if (it == s.buckets.end()) s.hand.reset();
+        else s.hand = it->first;
     }
 
     quota_terms const& quota(std::uint32_t which) const noexcept {
