@@ -28,6 +28,8 @@ struct always {
 template <class Answer, class Predicate = detail::always>
 class fallback {
 public:
+    static constexpr detail::layer_kind kind = detail::layer_kind::fallback;
+
     explicit fallback(Answer answer, Predicate when = {})
         : answer_(std::move(answer)), when_(std::move(when)) {}
 

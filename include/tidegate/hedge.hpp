@@ -139,6 +139,7 @@ private:
 template <class Clock = std::chrono::steady_clock>
 class basic_hedge {
 public:
+    static constexpr detail::layer_kind kind = detail::layer_kind::hedge;
     using clock_type = Clock;
     using context = basic_call_context<Clock>;
 

@@ -12,6 +12,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -158,9 +159,31 @@ public:
     /// What is suspect about the order of the layers, a sentence each; empty if nothing is.
     std::vector<std::string> diagnose() const;
 
+    /// The same as a number, for `static_assert(decltype(guarded)::suspicions() == 0)`.
+    static consteval std::size_t suspicions() {
+        std::size_t n = 0;
+        for_each_suspicion([&](char const*) { ++n; });
+        return n;
+    }
+
 private:
     template <class, class>
     friend class detail::guarded_initiation;
+
+    template <class Function>
+    static constexpr void for_each_suspicion(Function function) {
+        constexpr detail::layer_kind kinds[] = {detail::kind_of<Layers>()...,
+                                                detail::layer_kind::other};
+        for (detail::suspect_order const& suspect : detail::suspect_orders) {
+            bool found = false;
+            for (std::size_t outer = 0; outer < sizeof...(Layers); ++outer) {
+                for (std::size_t inner = outer + 1; inner < sizeof...(Layers); ++inner) {
+                    found |= kinds[outer] == suspect.outer && kinds[inner] == suspect.inner;
+                }
+            }
+            if (found) function(suspect.why);
+        }
+    }
 
     // As `operator()`, without an exception at the end.
     template <class Executor, class Op>

@@ -202,6 +202,7 @@ class basic_retry {
     using nanoseconds = std::chrono::nanoseconds;
 
 public:
+    static constexpr detail::layer_kind kind = detail::layer_kind::retry;
     using clock_type = Clock;
     using context = basic_call_context<Clock>;
 

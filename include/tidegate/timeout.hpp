@@ -28,6 +28,7 @@ TIDEGATE_BEGIN_NAMESPACE
 template <class Clock = std::chrono::steady_clock>
 class basic_timeout {
 public:
+    static constexpr detail::layer_kind kind = detail::layer_kind::timeout;
     using clock_type = Clock;
     using duration = typename Clock::duration;
     using context = basic_call_context<Clock>;

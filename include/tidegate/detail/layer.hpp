@@ -21,6 +21,47 @@ struct step {
     std::chrono::nanoseconds pause{0};
 };
 
+/// What a layer does, as far as its place in the chain matters.
+enum class layer_kind { other, timeout, retry, hedge, breaker, limiter, bulkhead, fallback };
+
+template <class Layer>
+consteval layer_kind kind_of() {
+    if constexpr (requires { Layer::kind; }) return Layer::kind;
+    else return layer_kind::other;
+}
+
+/// An order of two layers that is seldom meant.
+struct suspect_order {
+    layer_kind outer;
+    layer_kind inner;
+    char const* why;
+};
+inline constexpr suspect_order suspect_orders[] = {
+    {layer_kind::breaker, layer_kind::retry,
+     "circuit_breaker outside retry: it hears only of what the retries could not mend; put it "
+     "inside"},
+    {layer_kind::retry, layer_kind::retry,
+     "retry inside retry: attempts multiply; let both share a retry_budget"},
+    {layer_kind::retry, layer_kind::fallback,
+     "fallback inside retry: what it answers is not retried; put it outside"},
+    {layer_kind::breaker, layer_kind::fallback,
+     "fallback inside circuit_breaker: it hides the failures; put it outside"},
+    {layer_kind::hedge, layer_kind::fallback,
+     "fallback inside hedge: its answer wins the race; put it outside"},
+    {layer_kind::bulkhead, layer_kind::retry,
+     "bulkhead outside retry: a call holds its permit while it pauses; put it inside"},
+    {layer_kind::bulkhead, layer_kind::limiter,
+     "bulkhead outside rate_limiter: a call holds its permit while it waits for the rate; put it "
+     "inside"},
+    {layer_kind::hedge, layer_kind::limiter,
+     "hedge outside rate_limiter: a call that waits in line looks late and is hedged; put the "
+     "limiter outside"},
+    {layer_kind::limiter, layer_kind::timeout,
+     "rate_limiter outside timeout: its waiting is not bounded by the timeout"},
+    {layer_kind::bulkhead, layer_kind::timeout,
+     "bulkhead outside timeout: its waiting is not bounded by the timeout"},
+};
+
 /// The state of one call in one layer, with what most layers do. A layer's `call` is made from the
 /// layer and
 /// - `enter`s: no error to go on inward, `would_block` to be `wait`ed for, another to refuse;

@@ -25,6 +25,7 @@ namespace detail {
 template <class Limiter>
 class rate_limiter_layer {
 public:
+    static constexpr layer_kind kind = layer_kind::limiter;
     using clock_type = typename Limiter::clock_type;
     using context = basic_call_context<clock_type>;
 
@@ -74,6 +75,7 @@ private:
 template <class Semaphore>
 class bulkhead_layer {
 public:
+    static constexpr layer_kind kind = layer_kind::bulkhead;
     using clock_type = typename Semaphore::clock_type;
     using context = basic_call_context<clock_type>;
 
@@ -119,6 +121,7 @@ private:
 template <class Limiter>
 class adaptive_limiter_layer {
 public:
+    static constexpr layer_kind kind = layer_kind::bulkhead;
     using clock_type = typename Limiter::clock_type;
     using context = basic_call_context<clock_type>;
 
@@ -165,6 +168,7 @@ struct breaker_failure {
 template <class Breaker, class Predicate>
 class breaker_layer {
 public:
+    static constexpr layer_kind kind = layer_kind::breaker;
     using clock_type = typename Breaker::clock_type;
     using context = basic_call_context<clock_type>;
 

@@ -115,6 +115,7 @@ private:
             executor.target<asio::strand<asio::any_io_executor>>()) {
             return executor;
         }
+        if (auto const* io = executor.target<io_executor>()) return asio::make_strand(*io);
         return asio::make_strand(executor);
     }
 

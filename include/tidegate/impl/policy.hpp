@@ -286,4 +286,11 @@ std::string basic_policy<Clock, Layers...>::describe() const {
     return text;
 }
 
+template <class Clock, class... Layers>
+std::vector<std::string> basic_policy<Clock, Layers...>::diagnose() const {
+    std::vector<std::string> found;
+    for_each_suspicion([&](char const* why) { found.emplace_back(why); });
+    return found;
+}
+
 TIDEGATE_END_NAMESPACE

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: BSL-1.0
+// Policies on an io_context that several threads run, with real time: for the sanitizers.
+#include <tidegate/fallback.hpp>
+#include <tidegate/hedge.hpp>
+#include <tidegate/policy.hpp>
+#include <tidegate/retry.hpp>
+#include <tidegate/timeout.hpp>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+TEST_CASE("deadlines race results on several threads, and each call completes once") {
+    asio::io_context io;
+    tidegate::semaphore room(io, 8);
+    tidegate::rate_limiter rate(io, tidegate::rate_limiter_options().rate(100'000, 1s));
+    tidegate::circuit_breaker fuse(
+        tidegate::circuit_breaker_options().consecutive_failures(50).open_duration(1ms));
+    auto const budget = std::make_shared<tidegate::retry_budget>(0.5, 100, 1000);
+    tidegate::policy const guarded{
+        tidegate::timeout{2ms},
+        tidegate::retry{
+            tidegate::retry_options().max_attempts(2).base(100us).idempotent(true).budget(budget)},
+        fuse,
+        rate,
+        tidegate::hedge{tidegate::hedge_options().delay(300us).idempotent(true).budget(budget)},
+        room};
+
+    constexpr int calls = 2000;
+    std::atomic<int> completions{0}, succeeded{0}, running{0};
+    std::atomic<unsigned> number{0};
+    auto op = [&]() -> asio::awaitable<int> {
+        struct counted {
+            std::atomic<int>& n;
+            explicit counted(std::atomic<int>& of) : n(of) { ++n; }
+            ~counted() { --n; }
+        } const here(running);
+        unsigned const n = number++;
+        asio::steady_timer timer(co_await asio::this_coro::executor, (n % 32) * 100us);
+        co_await timer.async_wait(asio::deferred);
+        if (n % 11 == 0) throw boost::system::system_error(asio::error::connection_refused);
+        co_return 1;
+    };
+    for (int i = 0; i < calls; ++i) {
+        auto const strand = asio::make_strand(io);
+        auto const signal = std::make_shared<asio::cancellation_signal>();
+        auto done = [&, signal](std::exception_ptr thrown, int) {
+            ++completions;
+            if (!thrown) ++succeeded;
+        };
+        // Half of them where anything may run anywhere, half on a strand.
+        asio::any_io_executor const where =
+            i % 2 ? asio::any_io_executor(strand) : asio::any_io_executor(io.get_executor());
+        if (i % 2) {
+            asio::co_spawn(where, guarded(op), asio::bind_cancellation_slot(signal->slot(), done));
+            if (i % 7 == 0) {
+                asio::post(strand, [signal] { signal->emit(asio::cancellation_type::terminal); });
+            }
+        } else {
+            asio::co_spawn(where, guarded(op), done);
+        }
+    }
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) threads.emplace_back([&] { io.run(); });
+    for (auto& thread : threads) thread.join();
+    CHECK(completions == calls);
+    CHECK(succeeded > 0);
+    CHECK(running == 0);
+    CHECK(room.available() == 8);
+    CHECK(room.waiting() == 0);
+}
