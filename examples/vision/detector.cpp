@@ -17,8 +17,8 @@
 namespace vision {
 namespace {
 
-// A run can be cut short between the nodes of the model only, and a node over 64 frames takes longer
-// than a Ctrl-C may.
+// A run can be cut short between the nodes of the model only, and a node over 64 frames takes
+// longer than a Ctrl-C may.
 constexpr std::size_t largest_batch = 16;
 constexpr int smallest_side = 32;
 constexpr int largest_side = 4096; // 200 MB of floats; more is a broken or hostile model

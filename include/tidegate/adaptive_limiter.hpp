@@ -2,8 +2,8 @@
 // Bounds how many calls run at once by how the service bears them: an adaptive concurrency limit.
 #pragma once
 
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/core/concurrency_limit.hpp>
-#include <tidegate/detail/check_option.hpp>
 
 #include <array>
 #include <chrono>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <tidegate/core/batch_rule.hpp>
-#include <tidegate/detail/check_option.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/initiation.hpp>
 #include <tidegate/worker_pool.hpp>
 

@@ -26,7 +26,8 @@ class failure {
 public:
     failure() = default;
     explicit failure(error_code ec) noexcept : code_(ec) {}
-    explicit failure(std::exception_ptr thrown) noexcept : thrown_(std::move(thrown)) {
+    explicit failure(std::exception_ptr thrown) noexcept {
+        thrown_.swap(thrown);
         try {
             std::rethrow_exception(thrown_);
         } catch (boost::system::system_error const& e) {

@@ -2,7 +2,7 @@
 // A bounded queue between coroutines: senders wait while it is full, receivers while it is empty.
 #pragma once
 
-#include <tidegate/detail/check_option.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/initiation.hpp>
 #include <tidegate/detail/ring.hpp>

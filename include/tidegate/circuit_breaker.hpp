@@ -2,9 +2,9 @@
 // Stops calling what fails, and finds out carefully when it works again.
 #pragma once
 
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/core/circuit_breaker.hpp>
 #include <tidegate/detail/call_window.hpp>
-#include <tidegate/detail/check_option.hpp>
 #include <tidegate/detail/thread_random.hpp>
 #include <tidegate/error.hpp>
 

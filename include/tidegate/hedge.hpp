@@ -3,8 +3,8 @@
 #pragma once
 
 #include <tidegate/call.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/core/histogram.hpp>
-#include <tidegate/detail/check_option.hpp>
 #include <tidegate/detail/layer.hpp>
 #include <tidegate/policy.hpp>
 #include <tidegate/retry_budget.hpp>

@@ -2,7 +2,7 @@
 // A fixed set of objects that are lent and come back: buffers, decoders, sessions.
 #pragma once
 
-#include <tidegate/detail/check_option.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/initiation.hpp>
 #include <tidegate/detail/waiting_room.hpp>

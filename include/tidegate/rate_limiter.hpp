@@ -2,8 +2,8 @@
 // A token bucket for Asio: so many permits a period, with bursts, and waiting in line.
 #pragma once
 
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/core/token_bucket.hpp>
-#include <tidegate/detail/check_option.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/fast_word.hpp>
 #include <tidegate/detail/initiation.hpp>

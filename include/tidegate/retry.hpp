@@ -4,7 +4,7 @@
 
 #include <tidegate/call.hpp>
 #include <tidegate/core/backoff.hpp>
-#include <tidegate/detail/check_option.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/layer.hpp>
 #include <tidegate/detail/thread_random.hpp>
 #include <tidegate/retry_budget.hpp>

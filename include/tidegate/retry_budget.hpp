@@ -2,7 +2,7 @@
 // Bounds what retries and hedges may add to the load, whatever fails.
 #pragma once
 
-#include <tidegate/detail/check_option.hpp>
+#include <tidegate/core/check_option.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -24,7 +24,7 @@ public:
     /// and `most` more, 0 to 10^9: a long good time must not pay for a flood.
     explicit retry_budget(double ratio = 0.2, std::uint32_t reserve = 10, std::uint32_t most = 100)
         : deposit_(static_cast<std::int64_t>(checked_ratio(ratio) * one)),
-          most_((std::int64_t{checked_count("retry_budget reserve", reserve)} +
+          most_((checked_count("retry_budget reserve", reserve) +
                  checked_count("retry_budget most", most)) *
                 one),
           balance_(std::int64_t{reserve} * one) {}

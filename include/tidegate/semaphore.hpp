@@ -3,8 +3,8 @@
 // bulkhead).
 #pragma once
 
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/core/queue_delay.hpp>
-#include <tidegate/detail/check_option.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/fast_word.hpp>
 #include <tidegate/detail/initiation.hpp>

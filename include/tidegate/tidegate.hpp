@@ -2,12 +2,24 @@
 // All primitives at once.
 #pragma once
 
+#include <tidegate/adaptive_limiter.hpp>
 #include <tidegate/batcher.hpp>
+#include <tidegate/call.hpp>
 #include <tidegate/channel.hpp>
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/error.hpp>
+#include <tidegate/fallback.hpp>
+#include <tidegate/hedge.hpp>
+#include <tidegate/instrument.hpp>
+#include <tidegate/keyed_rate_limiter.hpp>
 #include <tidegate/lazy.hpp>
 #include <tidegate/monitor.hpp>
 #include <tidegate/object_pool.hpp>
+#include <tidegate/policy.hpp>
+#include <tidegate/rate_limiter.hpp>
+#include <tidegate/retry.hpp>
+#include <tidegate/retry_budget.hpp>
 #include <tidegate/semaphore.hpp>
+#include <tidegate/timeout.hpp>
 #include <tidegate/version.hpp>
 #include <tidegate/worker_pool.hpp>

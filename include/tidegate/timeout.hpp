@@ -3,7 +3,7 @@
 #pragma once
 
 #include <tidegate/call.hpp>
-#include <tidegate/detail/check_option.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/layer.hpp>
 
 #include <atomic>

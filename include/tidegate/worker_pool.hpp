@@ -2,7 +2,7 @@
 // A bounded pool of threads for work that would block an event loop.
 #pragma once
 
-#include <tidegate/detail/check_option.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/initiation.hpp>
 #include <tidegate/detail/waiting_room.hpp>
 

@@ -59,7 +59,7 @@ struct household {
                 }
                 ~counted() { --h.running; }
             } const here(*this);
-            if (seed % 3 != 0) co_await test::sleep(1ms * (seed % 7));
+            if (seed % 3 != 0) co_await test::idle(1ms * (seed % 7));
             if (seed % 5 == 0) throw std::runtime_error("of its own");
             co_return 1;
         };
@@ -196,7 +196,7 @@ TEST_CASE("an instrument tells what came of a call") {
         instrument{listen}};
     guarded_call<int> call;
     call.start(io, guarded.named("backend"), []() -> asio::awaitable<int> {
-        co_await test::sleep(1ms);
+        co_await test::idle(1ms);
         throw boost::system::system_error(asio::error::connection_refused);
     });
     finish(io);

@@ -40,7 +40,7 @@ struct plan {
         std::size_t const number = ++started;
         step const mine = steps.at(number - 1);
         try {
-            co_await test::sleep(mine.takes);
+            co_await test::idle(mine.takes);
         } catch (boost::system::system_error const&) {
             ++cancelled;
             throw;
@@ -159,7 +159,7 @@ TEST_CASE("a loser that does not listen is waited for") {
     auto op = [&]() -> asio::awaitable<int> {
         int const number = ++started;
         co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-        co_await test::sleep(number == 1 ? 100ms : 1ms);
+        co_await test::idle(number == 1 ? 100ms : 1ms);
         co_return number;
     };
     guarded_call<int> call;
@@ -222,7 +222,7 @@ TEST_CASE("hedging by a quantile cuts the tail to a third for two percent more c
     std::size_t attempts = 0;
     auto op = [&]() -> asio::awaitable<int> {
         ++attempts;
-        co_await test::sleep(latency());
+        co_await test::idle(latency());
         co_return 1;
     };
     constexpr std::size_t calls = 20000;

@@ -51,7 +51,7 @@ struct flaky {
 error_code told_so_far(int number) { return error_code(number, boost::system::generic_category()); }
 
 asio::awaitable<int> forever() {
-    co_await test::sleep(24h);
+    co_await test::idle(24h);
     co_return 1;
 }
 
@@ -170,7 +170,7 @@ TEST_CASE("an operation that succeeds although its time is up has succeeded") {
     policy const guarded{timeout{100ms}};
     auto stubborn = []() -> asio::awaitable<int> {
         co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-        co_await test::sleep(200ms);
+        co_await test::idle(200ms);
         co_return 5;
     };
     guarded_call<int> call;
@@ -198,7 +198,7 @@ TEST_CASE("nested deadlines take the earliest, and an expired one starts nothing
     };
     auto op = [&](context const& c) -> asio::awaitable<int> {
         co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-        co_await test::sleep(200ms);
+        co_await test::idle(200ms);
         co_return co_await inner(counts, c);
     };
     guarded_call<int> nested;
@@ -339,7 +339,7 @@ TEST_CASE("each attempt has its own timeout, all together another") {
     int attempts = 0;
     auto op = [&]() -> asio::awaitable<int> {
         ++attempts;
-        co_await test::sleep(24h);
+        co_await test::idle(24h);
         co_return 1;
     };
     guarded_call<int> call;
@@ -450,7 +450,7 @@ TEST_CASE("a fallback answers failures, never cancellation") {
 TEST_CASE("a fallback can be an operation, for some failures only, and fail itself") {
     asio::io_context io;
     auto second_source = [](failure const&) -> asio::awaitable<int> {
-        co_await test::sleep(10ms);
+        co_await test::idle(10ms);
         co_return 42;
     };
     auto when = [](failure const& f) { return f.code() == refused; };

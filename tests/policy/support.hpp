@@ -30,7 +30,7 @@ using timer = tidegate::timer_for_t<policy_clock, asio::any_io_executor>;
 
 inline tidegate::failure failure_of(std::exception_ptr thrown) { return tidegate::failure(thrown); }
 
-inline asio::awaitable<void> sleep(policy_clock::duration time) {
+inline asio::awaitable<void> idle(policy_clock::duration time) {
     timer t(co_await asio::this_coro::executor);
     t.expires_at(policy_clock::now() + time);
     co_await t.async_wait(asio::deferred);

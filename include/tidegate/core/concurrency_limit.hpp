@@ -4,8 +4,8 @@
 #pragma once
 
 #include <tidegate/config.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/core/latency_baseline.hpp>
-#include <tidegate/detail/check_option.hpp>
 
 #include <algorithm>
 #include <chrono>

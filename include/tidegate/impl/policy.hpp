@@ -95,9 +95,12 @@ private:
 /// (a hedge), or the number of layers.
 template <class Layers, std::size_t First>
 consteval std::size_t next_racing_layer() {
-    if constexpr (First == std::tuple_size_v<Layers>) return First;
-    else if constexpr (races<std::tuple_element_t<First, Layers>>) return First;
-    else return next_racing_layer<Layers, First + 1>();
+    if constexpr (First < std::tuple_size_v<Layers>) {
+        if constexpr (!races<std::tuple_element_t<First, Layers>>) {
+            return next_racing_layer<Layers, First + 1>();
+        }
+    }
+    return First;
 }
 
 /// One run of the operation, without a deadline: as if it were awaited by the caller.

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <tidegate/call.hpp>
+#include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/alarm_room.hpp>
-#include <tidegate/detail/check_option.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/layer.hpp>
 

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSL-1.0
+// A dependency breaks down and recovers; the breaker stops calling it meanwhile.
+#include <tidegate/circuit_breaker.hpp>
+#include <tidegate/policy.hpp>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include <chrono>
+#include <iostream>
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+int main() {
+    asio::io_context io;
+    auto tell = [](tidegate::breaker_state from, tidegate::breaker_state to) {
+        std::cout << "  breaker: " << to_string(from) << " -> " << to_string(to) << "\n";
+    };
+    tidegate::circuit_breaker breaker(tidegate::circuit_breaker_options()
+                                          .count_window(10)
+                                          .minimum_calls(4)
+                                          .failure_rate(50)
+                                          .open_duration(200ms)
+                                          .permitted_probes(2)
+                                          .on_transition(tell));
+    tidegate::policy const guarded{breaker};
+
+    auto const start = std::chrono::steady_clock::now();
+    auto fetch = [&]() -> asio::awaitable<int> {
+        auto const now = std::chrono::steady_clock::now() - start;
+        if (now > 100ms && now < 350ms) { // down for a while
+            throw boost::system::system_error(asio::error::connection_refused);
+        }
+        co_return 42;
+    };
+    auto client = [&]() -> asio::awaitable<void> {
+        asio::steady_timer pause(io);
+        for (int i = 0; i < 30; ++i) {
+            try {
+                int const answer = co_await guarded(fetch);
+                std::cout << "answer " << answer << "\n";
+            } catch (std::exception const& e) {
+                std::cout << "failed: " << e.what() << "\n";
+            }
+            pause.expires_after(25ms);
+            co_await pause.async_wait(asio::deferred);
+        }
+    };
+    asio::co_spawn(io, client(), asio::detached);
+    io.run();
+}
