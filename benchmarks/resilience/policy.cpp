@@ -4,6 +4,7 @@
 #include "coroutines.hpp"
 
 #include <tidegate/fallback.hpp>
+#include <tidegate/instrument.hpp>
 #include <tidegate/policy.hpp>
 #include <tidegate/retry.hpp>
 #include <tidegate/timeout.hpp>
@@ -63,6 +64,23 @@ group const layers{[] {
     guarded_row("layers/limiter", [](parts& p) { return policy{p.limiter}; });
     guarded_row("layers/bulkhead", [](parts& p) { return policy{p.bulkhead}; });
     guarded_row("layers/fallback", [](parts&) { return policy{tidegate::fallback{&in_place}}; });
+    guarded_row("layers/unobserved", [](parts& p) {
+        return policy{tidegate::instrument{},
+                      tidegate::fallback{&in_place},
+                      tidegate::retry{},
+                      p.breaker,
+                      p.limiter,
+                      p.bulkhead};
+    });
+    guarded_row("layers/observed", [](parts& p) {
+        auto listen = [](tidegate::call_event const& e) { benchmark::DoNotOptimize(e.took); };
+        return policy{tidegate::instrument{listen},
+                      tidegate::fallback{&in_place},
+                      tidegate::retry{},
+                      p.breaker,
+                      p.limiter,
+                      p.bulkhead};
+    });
     guarded_row("layers/five", [](parts& p) {
         return policy{tidegate::fallback{&in_place}, tidegate::retry{}, p.breaker, p.limiter,
                       p.bulkhead};
@@ -76,6 +94,8 @@ group const layers{[] {
     claim("policy_five_layers", ratio_of(time_of("layers/five"), sum_of(parts_alone)),
           at_most(1.1));
     claim("policy_allocations", allocations_of("layers/five"), at_most(3));
+    claim("instrument_unobserved", ratio_of("layers/unobserved", "layers/five"), at_most(1.02));
+    claim("instrument_observed", ratio_of("layers/observed", "layers/five"), at_most(1.5));
     claim("fallback", ratio_of("layers/fallback", "layers/none"), at_most(1.05));
 }};
 

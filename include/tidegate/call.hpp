@@ -160,6 +160,9 @@ public:
     void forget_now() noexcept { now_.reset(); }
 
     void set_deadline(time_point t) noexcept { deadline_ = t; }
+    /// An operation that is still running at the deadline is left to itself.
+    bool abandons() const noexcept { return abandons_; }
+    void set_abandons(bool yes) noexcept { abandons_ = yes; }
     void set_degraded() noexcept { degraded_ = true; }
     void set_retry_after(std::chrono::nanoseconds time) noexcept { retry_after_ = time; }
     std::chrono::nanoseconds take_retry_after() noexcept {
@@ -186,6 +189,7 @@ public:
     basic_call_context inner(std::string_view name) const noexcept {
         basic_call_context c(name);
         c.deadline_ = deadline_;
+        c.abandons_ = abandons_;
         c.budgets_ = budgets_;
         return c;
     }
@@ -194,6 +198,7 @@ private:
     std::string_view name_;
     std::uint32_t attempt_ = 1;
     bool degraded_ = false;
+    bool abandons_ = false;
     time_point deadline_ = no_deadline;
     std::optional<time_point> now_;
     error_code last_error_;

@@ -7,6 +7,7 @@
 #include <tidegate/call.hpp>
 #include <tidegate/channel.hpp>
 #include <tidegate/circuit_breaker.hpp>
+#include <tidegate/circuit_breaker_registry.hpp>
 #include <tidegate/error.hpp>
 #include <tidegate/fallback.hpp>
 #include <tidegate/hedge.hpp>

@@ -37,6 +37,16 @@ public:
     explicit basic_timeout(duration limit)
         : limit_(std::make_shared<std::atomic<std::int64_t>>(checked(limit))) {}
 
+    /// Does not wait for an operation that is still running when its time is up: it is cancelled
+    /// and left to itself, with a copy of the operation and of its context that live as long as it
+    /// does. What it refers to beside that is the caller's to keep; what layers held for it (a
+    /// place in a bulkhead) is given back. For operations that do not heed cancellation; they have
+    /// to be copy constructible, or this has no effect. To be called before the policy is made.
+    basic_timeout& abandon(bool yes) noexcept {
+        abandons_ = yes;
+        return *this;
+    }
+
     /// For calls that start from now on.
     void set(duration limit) { limit_->store(checked(limit), std::memory_order_relaxed); }
     duration limit() const noexcept { return duration(limit_->load(std::memory_order_relaxed)); }
@@ -56,17 +66,21 @@ public:
             if (outer_ <= now) return error::deadline_exceeded;
             auto const limit = settings_->limit();
             if (limit < outer_ - now || outer_ == context::no_deadline) c.set_deadline(now + limit);
+            outer_abandons_ = c.abandons();
+            if (settings_->abandons_) c.set_abandons(true);
             return {};
         }
 
         template <class T>
         detail::step leave(context& c, outcome<T>&) noexcept {
             c.set_deadline(outer_);
+            c.set_abandons(outer_abandons_);
             return {};
         }
 
     private:
         basic_timeout const* settings_;
+        bool outer_abandons_ = false;
         typename Clock::time_point outer_{};
     };
 
@@ -78,6 +92,7 @@ private:
     }
 
     std::shared_ptr<std::atomic<std::int64_t>> limit_;
+    bool abandons_ = false;
 };
 
 using timeout = basic_timeout<>;

@@ -181,6 +181,56 @@ TEST_CASE("an operation that succeeds although its time is up has succeeded") {
     CHECK(call.value == 5);
 }
 
+TEST_CASE("an abandoned operation goes on alone, with what it needs") {
+    asio::io_context io;
+    bulkhead b(io, 1);
+    policy const guarded{timeout{100ms}.abandon(true), b};
+    auto const witness = std::make_shared<int>(0);
+    auto stubborn = [witness](context const& c) -> asio::awaitable<int> {
+        auto const kept = witness; // the closure is the policy's copy
+        co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+        co_await test::idle(200ms);
+        *kept = static_cast<int>(c.attempt());
+        co_return 5;
+    };
+    guarded_call<int> late, in_time;
+    late.start(io, guarded, stubborn);
+    pass(io, 100ms);
+    CHECK(late.failed_with(error::deadline_exceeded));
+    CHECK(b.available() == 1);
+    CHECK(*witness == 0);
+    in_time.start(io, guarded, flaky{0});
+    pass(io, 200ms);
+    CHECK(in_time.value == 1);
+    CHECK(*witness == 1);
+    CHECK(witness.use_count() == 2); // this, and the one in `stubborn`
+    CHECK(policy_clock::pending() == 0);
+}
+
+TEST_CASE("an abandoned operation hears that it was, and may go with its context") {
+    bool cancelled = false;
+    guarded_call<int> first, second;
+    {
+        asio::io_context io;
+        policy const guarded{timeout{10ms}.abandon(true)};
+        auto listens = [&]() -> asio::awaitable<int> {
+            try {
+                co_await test::idle(1h);
+            } catch (boost::system::system_error const&) {
+                cancelled = true;
+            }
+            co_return 1;
+        };
+        first.start(io, guarded, listens);
+        pass(io, 10ms);
+        CHECK(first.failed_with(error::deadline_exceeded));
+        CHECK(cancelled);
+        second.start(io, guarded, &forever);
+        run(io);
+    }
+    CHECK(second.running());
+}
+
 TEST_CASE("nested deadlines take the earliest, and an expired one starts nothing") {
     asio::io_context io;
     policy const outer{timeout{100ms}, timeout{300ms}};

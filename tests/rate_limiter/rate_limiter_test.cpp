@@ -21,6 +21,7 @@
 
 #include <deque>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -302,6 +303,35 @@ TEST_CASE("a reservation that is not committed goes back at the end of its scope
     auto done = asio::co_spawn(io, work(), asio::use_future);
     run(io);
     done.get();
+}
+
+TEST_CASE("several limits are waited for in turn, and given back if one of them fails") {
+    asio::io_context io;
+    limiter day(io, options().rate(2, 24h));
+    limiter second(io, options().rate(1, 1s).burst(2));
+    std::vector<std::string> log;
+    auto work = [&]() -> asio::awaitable<void> {
+        co_await tidegate::acquire_all(1, day, second);
+        log.push_back("first");
+        CHECK(second.try_acquire());
+        co_await tidegate::acquire_all(1, day, second);
+        log.push_back("second");
+    };
+    auto done = asio::co_spawn(io, work(), asio::use_future);
+    run(io);
+    CHECK(log.size() == 1);
+    CHECK(day.available() == 0);
+    SECTION("in time") {
+        pass(1s, io);
+        done.get();
+        CHECK(log.size() == 2);
+    }
+    SECTION("cut short") {
+        second.cancel();
+        run(io);
+        CHECK_THROWS_AS(done.get(), boost::system::system_error);
+        CHECK(day.available() == 1); // what was taken for the second one
+    }
 }
 
 TEST_CASE("a new rate applies to those who wait") {

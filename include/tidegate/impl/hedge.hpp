@@ -2,6 +2,7 @@
 // How attempts race each other.
 #pragma once
 
+#include <tidegate/detail/serial_executor.hpp>
 #include <tidegate/hedge.hpp>
 
 #include <boost/asio/as_tuple.hpp>
@@ -10,7 +11,6 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <vector>
@@ -35,7 +35,7 @@ public:
 
     template <class Context, class Op, class Start>
     void start(Op& op, Context const& context, Start& start_attempt, time_point now) {
-        auto one = std::make_shared<attempt>(strand_of(executor_), now);
+        auto one = std::make_shared<attempt>(serial_executor(executor_), now);
         attempts_.push_back(one);
         auto ended = [race = this->shared_from_this(), one, number = started(),
                       permit = std::move(permits_[started() - 1])](std::exception_ptr thrown,
@@ -106,17 +106,6 @@ private:
         if (winner_ != 0) return;
         if (came) winner_ = number;
         result_ = std::move(came);
-    }
-
-    // A cancellation must not be emitted while the attempt runs on another thread.
-    static asio::any_io_executor strand_of(asio::any_io_executor const& executor) {
-        using io_executor = asio::io_context::executor_type;
-        if (executor.target<asio::strand<io_executor>>() ||
-            executor.target<asio::strand<asio::any_io_executor>>()) {
-            return executor;
-        }
-        if (auto const* io = executor.target<io_executor>()) return asio::make_strand(*io);
-        return asio::make_strand(executor);
     }
 
     asio::any_io_executor executor_;

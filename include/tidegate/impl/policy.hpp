@@ -2,6 +2,7 @@
 // How a call goes through the layers of a policy.
 #pragma once
 
+#include <tidegate/detail/abandoned_attempt.hpp>
 #include <tidegate/detail/timed_attempt.hpp>
 #include <tidegate/policy.hpp>
 
@@ -178,6 +179,10 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 };
                 co_await std::get<last>(layers->layers)
                     .template race<Executor>(op, here, result, start);
+            } else if (here.abandons() && std::is_copy_constructible_v<Op>) {
+                if constexpr (std::is_copy_constructible_v<Op>) {
+                    co_await detail::attempt_or_abandon<Executor>(op, here, result);
+                }
             } else if (here.deadline() != context::no_deadline) {
                 co_await detail::attempt_until_deadline<Executor>(op, here, result);
             } else if constexpr (traits::takes_token) {

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSL-1.0
+// Breakers by name.
+#include <tidegate/circuit_breaker_registry.hpp>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_exception.hpp>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+using tidegate::breaker_state;
+using tidegate::circuit_breaker_registry;
+
+TEST_CASE("a name has one breaker, and no other name shares it") {
+    circuit_breaker_registry hosts(tidegate::circuit_breaker_options().consecutive_failures(1));
+    auto const a = hosts.get("a.example");
+    a->try_acquire().failure();
+    CHECK(hosts.get("a.example") == a);
+    CHECK(hosts.get("a.example")->state() == breaker_state::open);
+    CHECK(hosts.get("b.example")->state() == breaker_state::closed);
+    CHECK(hosts.names() == std::vector<std::string>{"a.example", "b.example"});
+}
+
+TEST_CASE("a name that comes later may have settings of its own") {
+    circuit_breaker_registry hosts;
+    auto const fragile =
+        hosts.get("fragile", tidegate::circuit_breaker_options().consecutive_failures(1));
+    fragile->try_acquire().failure();
+    CHECK(fragile->state() == breaker_state::open);
+}
+
+TEST_CASE("only breakers that have nothing to remember make room") {
+    circuit_breaker_registry hosts(tidegate::circuit_breaker_options().consecutive_failures(1), 3);
+    auto const held = hosts.get("held");
+    hosts.get("open")->try_acquire().failure();
+    static_cast<void>(hosts.get("idle"));
+    static_cast<void>(hosts.get("new"));
+    CHECK(hosts.names() == std::vector<std::string>{"held", "new", "open"});
+    auto const in_use = hosts.get("new");
+    CHECK_THROWS_MATCHES(
+        hosts.get("one too many"), std::length_error,
+        Catch::Matchers::Message("tidegate: circuit_breaker_registry has 3 breakers "
+                                 "in use and no room for 'one too many'"));
+    CHECK(hosts.get("open")->state() == breaker_state::open);
+    CHECK_THROWS_AS(circuit_breaker_registry({}, 0), std::invalid_argument);
+}
+
+TEST_CASE("threads that ask for the same names get the same breakers") {
+    circuit_breaker_registry hosts;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < 2000; ++i) {
+                hosts.get("host " + std::to_string(i % 20))->try_acquire().success();
+            }
+        });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(hosts.size() == 20);
+    std::uint64_t calls = 0;
+    for (auto const& name : hosts.names()) calls += hosts.get(name)->counts().calls;
+    CHECK(calls == 20 * 100); // their windows are full
+}
