@@ -21,6 +21,7 @@
 #include <mutex>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -56,6 +57,11 @@ public:
         cancellation_ = checked("chaos cancellation probability", probability);
         return *this;
     }
+    /// Spoils the result of the call, after it was made; see `basic_chaos`.
+    chaos_options& result(double probability) {
+        result_ = checked("chaos result probability", probability);
+        return *this;
+    }
     /// The same seed makes the same chaos for the same sequence of calls; default 1.
     chaos_options& seed(std::uint64_t value) {
         seed_ = value;
@@ -63,7 +69,7 @@ public:
     }
 
 private:
-    template <class>
+    template <class, class>
     friend class basic_chaos;
 
     static double checked(char const* option, double probability) {
@@ -71,23 +77,28 @@ private:
         return probability;
     }
 
-    double latency_ = 0, error_ = 0, lost_ = 0, cancellation_ = 0;
+    double latency_ = 0, error_ = 0, lost_ = 0, cancellation_ = 0, result_ = 0;
     std::chrono::nanoseconds least_{0}, most_{0};
     error_code code_;
     std::exception_ptr thrown_;
     std::uint64_t seed_ = 1;
 };
 
-/// A layer for tests and exercises; put it innermost. To have results replaced, wrap the operation.
-/// Copies share the generator.
-template <class Clock = std::chrono::steady_clock>
+/// For chaos that spoils no results.
+struct spoil_nothing {};
+
+/// A layer for tests and exercises; put it innermost. `spoil(result)` changes the result of a call
+/// that succeeded, in place, where it accepts its type. Copies share the generator.
+template <class Clock = std::chrono::steady_clock, class Spoil = spoil_nothing>
 class basic_chaos {
 public:
     using clock_type = Clock;
     using context = basic_call_context<Clock>;
 
-    explicit basic_chaos(chaos_options settings)
-        : settings_(std::move(settings)), dice_(std::make_shared<dice>(settings_.seed_)) {}
+    explicit basic_chaos(chaos_options settings, Spoil spoil = {})
+        : settings_(std::move(settings)),
+          dice_(std::make_shared<dice>(settings_.seed_)),
+          spoil_(std::move(spoil)) {}
 
     std::string describe() const { return "chaos"; }
 
@@ -111,6 +122,7 @@ public:
             if (!loses_ && fate < s.lost_ + s.error_) fails_with_ = s.code_;
             else if (!loses_ && fate < s.lost_ + s.error_ + s.cancellation_)
                 fails_with_ = boost::asio::error::operation_aborted;
+            spoils_ = chance(random) < s.result_;
             if (pause_.count() > 0) return boost::asio::error::would_block;
             return fails_with_;
         }
@@ -134,6 +146,9 @@ public:
         template <class T>
         detail::step leave(context&, outcome<T>& result) {
             if (loses_) result.fail(failure(layer_->settings_.thrown_));
+            if constexpr (std::is_invocable_v<Spoil const&, typename outcome<T>::value_type&>) {
+                if (spoils_ && result) layer_->spoil_(result.value());
+            }
             return {};
         }
 
@@ -142,6 +157,7 @@ public:
         std::chrono::nanoseconds pause_{0};
         error_code fails_with_;
         bool loses_ = false;
+        bool spoils_ = false;
     };
 
 private:
@@ -154,6 +170,7 @@ private:
 
     chaos_options settings_;
     std::shared_ptr<dice> dice_;
+    Spoil spoil_;
 };
 
 using chaos = basic_chaos<>;
