@@ -332,7 +332,6 @@ public:
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<permit, CoroutineExecutor> acquire(std::size_t n = 1) {
         if (permit taken = try_acquire(n)) co_return taken;
-        if (state_->refuse_if_full(n)) throw boost::system::system_error(error::queue_full);
         co_return co_await async_acquire(n, boost::asio::deferred);
     }
 

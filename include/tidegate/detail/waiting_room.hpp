@@ -153,6 +153,13 @@ protected:
         return w;
     }
 
+    /// True if parking with that deadline would set the timer: a good moment to ask whether it has
+    /// passed already, since setting it costs ten times a reading of the clock. Call with the lock
+    /// held.
+    bool would_set_timer(time_point deadline) const noexcept {
+        return deadline != no_deadline && !(armed_ && armed_for_ <= deadline);
+    }
+
     /// True if the timer is set and nobody needs it. Call with the lock held.
     bool timer_is_idle() const noexcept { return armed_ && !timer_needed(); }
 

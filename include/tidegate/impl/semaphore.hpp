@@ -2,6 +2,7 @@
 // The state of a semaphore, and how permits move.
 #pragma once
 
+#include <boost/config.hpp>
 #include <tidegate/semaphore.hpp>
 
 #include <algorithm>
@@ -228,7 +229,8 @@ private:
             return error::queue_full;
         }
         if (max_wait_ != duration::max()) deadline = std::min(deadline, later(now(), max_wait_));
-        if (deadline != room::no_deadline && deadline <= now()) {
+        // While the timer is set for an earlier time, it tells of this one soon enough.
+        if (this->would_set_timer(deadline) && deadline <= now()) {
             settle();
             ++this->timed_out_;
             return error::deadline_exceeded;
@@ -258,7 +260,8 @@ private:
 
     // Giving back -------------------------------------------------------------------------------
 
-    void release_under_lock(std::size_t n) noexcept {
+    // Not inline, so that the fast path is.
+    BOOST_NOINLINE void release_under_lock(std::size_t n) noexcept {
         std::shared_ptr<room> kept; // dropped last, without the lock
         std::unique_lock lock(this->mutex_);
         add_under_lock(n);
