@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -21,6 +22,7 @@ namespace detail {
 ///     totals = era << 40 | (bias + failures) << 20 | (bias + slow)
 ///     slot   = era << 2 | failed << 1 | slow      (era 0: never used)
 ///     shard  = era << 40 | successes that are not in the ring yet
+///     moving = era << 40 | successes on their way from the shards into the ring
 ///
 /// A call takes a slot, replaces what is in it, and adds the difference to the totals if there is
 /// one. A slot may be replaced before its own difference has been added, so the totals can be below
@@ -28,9 +30,14 @@ namespace detail {
 ///
 /// While nothing but successes is in the window, one more changes nothing that could trip a
 /// breaker. It is only counted, in one of a few shards, so that threads do not pass a cache line
-/// around for every call; whatever else happens next puts those counts into the ring first.
+/// around for every call; whatever else happens next puts those counts into the ring first. A
+/// success on its way is counted once more rather than not at all: with the calls missing, the few
+/// failures of other threads would look like many. Those wait until it is done, or the older
+/// successes would push them out of the ring.
 ///
-/// Relaxed order suffices: each word is a count of its own, and who trips takes the lock.
+/// Who reads the totals and then the calls sees at least the calls that the totals are made of:
+/// hence acquire and release on the totals and the shards. Otherwise relaxed order suffices: each
+/// word is a count of its own, and who trips takes the lock.
 class call_window {
 public:
     static constexpr std::size_t max_length = std::size_t{1} << 18;
@@ -49,6 +56,7 @@ public:
             for (shard& one : shards_) one.count = 0;
         }
         next_.store(era << 40, std::memory_order_relaxed);
+        moving_.store(era << 40, std::memory_order_relaxed);
         totals_.store(era << 40 | bias * failure_unit | bias, std::memory_order_relaxed);
     }
 
@@ -65,13 +73,11 @@ public:
     }
 
     core::call_counts counts() const noexcept {
-        std::uint64_t const next = next_.load(std::memory_order_relaxed);
-        std::uint64_t calls = next & count_mask;
-        for (shard const& one : shards_) {
-            std::uint64_t const count = one.count.load(std::memory_order_relaxed);
-            if (count >> 40 == next >> 40) calls += count & count_mask;
-        }
-        std::uint64_t const totals = totals_.load(std::memory_order_relaxed);
+        // In the order in which a success moves, so that none is missed.
+        std::uint64_t const totals = totals_.load(std::memory_order_acquire);
+        std::uint64_t const era = totals >> 40;
+        std::uint64_t calls = counted(era);
+        calls += count_in(next_, era);
         auto const unbiased = [](std::uint64_t sum) { return sum > bias ? sum - bias : 0; };
         return {std::min<std::uint64_t>(calls, length_),
                 unbiased(totals / failure_unit % failure_unit), unbiased(totals % failure_unit)};
@@ -100,6 +106,19 @@ private:
         return mine % shard_count;
     }
 
+    static std::uint64_t count_in(std::atomic<std::uint64_t> const& word,
+                                  std::uint64_t era) noexcept {
+        std::uint64_t const count = word.load(std::memory_order_acquire);
+        return count >> 40 == era ? count & count_mask : 0;
+    }
+
+    // Successes that are not in the ring yet.
+    std::uint64_t counted(std::uint64_t era) const noexcept {
+        std::uint64_t calls = 0;
+        for (shard const& one : shards_) calls += count_in(one.count, era);
+        return calls + count_in(moving_, era);
+    }
+
     void count_success(std::uint64_t era) noexcept {
         auto& count = shards_[shard_of_this_thread()].count;
         std::uint64_t seen = count.load(std::memory_order_relaxed);
@@ -111,27 +130,41 @@ private:
     }
 
     void put_counted_successes(std::uint64_t era) noexcept {
+        if (counted(era) == 0) return;
+        std::lock_guard lock(moving_mutex_);
         std::uint64_t successes = 0;
-        for (shard& one : shards_) {
-            std::uint64_t seen = one.count.load(std::memory_order_relaxed);
-            while (seen >> 40 == era && (seen & count_mask) != 0 &&
-                   !one.count.compare_exchange_weak(seen, era << 40, std::memory_order_relaxed)) {
-            }
-            if (seen >> 40 == era) successes += seen & count_mask;
-        }
+        for (shard& one : shards_) successes += take_from(one, era);
         // A ring that is full of successes looks the same after more of them.
         bool const full = (next_.load(std::memory_order_relaxed) & count_mask) >= length_;
-        if (full && is_clean(era)) return;
-        for (std::uint64_t i = 0; i < std::min<std::uint64_t>(successes, length_); ++i) {
-            put(era, false, false);
+        if (!full || !is_clean(era)) {
+            for (std::uint64_t i = 0; i < std::min<std::uint64_t>(successes, length_); ++i) {
+                put(era, false, false);
+            }
         }
+        change(moving_, era, std::uint64_t{0} - successes);
+    }
+
+    // The successes it took are in `moving_`.
+    std::uint64_t take_from(shard& from, std::uint64_t era) noexcept {
+        std::uint64_t seen = from.count.load(std::memory_order_relaxed);
+        while (seen >> 40 == era && (seen & count_mask) != 0) {
+            std::uint64_t const count = seen & count_mask;
+            change(moving_, era, count);
+            if (from.count.compare_exchange_strong(seen, era << 40, std::memory_order_release,
+                                                   std::memory_order_relaxed)) {
+                return count;
+            }
+            change(moving_, era, std::uint64_t{0} - count);
+        }
+        return 0;
     }
 
     void put(std::uint64_t era, bool failed, bool slow) noexcept {
         std::uint64_t next = next_.load(std::memory_order_relaxed);
         do {
             if (next >> 40 != era) return;
-        } while (!next_.compare_exchange_weak(next, next + 1, std::memory_order_relaxed));
+        } while (!next_.compare_exchange_weak(next, next + 1, std::memory_order_release,
+                                              std::memory_order_relaxed));
         // More than 2^40 calls in an era would need years at a call a nanosecond.
         auto& slot = slots_[(next & count_mask) % length_];
         auto const mine =
@@ -142,7 +175,7 @@ private:
             if (old >> 2 > era) return;
         } while (!slot.compare_exchange_weak(old, mine, std::memory_order_relaxed));
         if (old >> 2 != era) old = 0;
-        if ((old & 3) != (mine & 3)) add(era, difference(old, mine));
+        if ((old & 3) != (mine & 3)) change(totals_, era, difference(old, mine));
     }
 
     // Modulo 2^64; the sum of all differences is never negative.
@@ -151,12 +184,14 @@ private:
         return (bit(mine, 1) - bit(old, 1)) * failure_unit + bit(mine, 0) - bit(old, 0);
     }
 
-    void add(std::uint64_t era, std::uint64_t change) noexcept {
-        std::uint64_t totals = totals_.load(std::memory_order_relaxed);
+    // Unless another era has begun.
+    static void change(std::atomic<std::uint64_t>& word, std::uint64_t era,
+                       std::uint64_t by) noexcept {
+        std::uint64_t seen = word.load(std::memory_order_relaxed);
         do {
-            if (totals >> 40 != era) return;
-        } while (
-            !totals_.compare_exchange_weak(totals, totals + change, std::memory_order_relaxed));
+            if (seen >> 40 != era) return;
+        } while (!word.compare_exchange_weak(seen, seen + by, std::memory_order_release,
+                                             std::memory_order_relaxed));
     }
 
     static constexpr std::size_t shard_count = 16;
@@ -165,6 +200,8 @@ private:
     std::unique_ptr<std::atomic<std::uint32_t>[]> slots_;
     alignas(64) std::atomic<std::uint64_t> totals_{0}; // read by all, seldom written
     alignas(64) std::atomic<std::uint64_t> next_{0};
+    std::atomic<std::uint64_t> moving_{0};
+    std::mutex moving_mutex_; // held by who moves successes into the ring
     std::array<shard, shard_count> shards_;
 };
 
