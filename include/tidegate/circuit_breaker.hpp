@@ -68,7 +68,8 @@ public:
     /// Calls that are let through to find out whether it works again, 1 to 10,000; default 5. The
     /// same rates decide; with `consecutive_failures`, one failure opens again.
     circuit_breaker_options& permitted_probes(std::size_t n);
-    /// A probe that has not reported for so long is forgotten, 1 ns to 10 years; default 60 s.
+    /// A probe that has not reported for so long is forgotten, and not believed if it reports
+    /// later, 1 ns to 10 years; default 60 s.
     circuit_breaker_options& probe_timeout(nanoseconds time);
     /// How long it stays open, 1 ns to 10 years; default 5 s. A failure may ask for more
     /// (Retry-After).
@@ -177,6 +178,9 @@ public:
 private:
     friend class basic_circuit_breaker<Clock>;
 
+    // The start of a call for which the clock was not read.
+    static constexpr time_point not_timed = time_point::max();
+
     basic_breaker_permit(basic_circuit_breaker<Clock>* breaker, std::uint64_t era,
                          core::probes::id probe, time_point started) noexcept
         : breaker_(breaker), era_(era), probe_(probe), started_(started) {}
@@ -243,8 +247,13 @@ public:
 
     breaker_state state() const noexcept { return state_of(word_.load(std::memory_order_acquire)); }
 
-    /// The window, or the probes so far while half open.
+    /// The window, or the probes so far while half open; with `consecutive_failures` and no time
+    /// window, the failures since the last success.
     core::call_counts counts() const;
+
+    /// Whether a new breaker of these settings would behave the same: closed, without a failure or
+    /// a slow call in its window, and with no recovery to be careful about.
+    bool is_as_new() const;
 
     /// The error code of the last failure that was reported.
     error_code last_error() const;
@@ -262,9 +271,9 @@ public:
     /// Opens for the open time, as if it had tripped.
     void trip();
 
-    /// Changes the settings, not the state. The window starts anew unless it keeps its shape;
-    /// probes that are out count no more, others are let through in their place. An open breaker
-    /// stays open for as long as it was to.
+    /// Changes the settings, not the state. The window starts anew unless it keeps its shape. Half
+    /// open, what probes have reported is forgotten, and those that are out are the first ones
+    /// under the new settings. An open breaker stays open for as long as it was to.
     void reconfigure(options settings);
 
 private:
@@ -314,6 +323,7 @@ private:
     void open(time_point now, std::optional<duration> retry_after);
     void start_probing(time_point now);
     core::trip_rule probe_rule() const;
+    nanoseconds next_probe(nanoseconds now) const; // takes the lock itself
     bool should_trip(nanoseconds now) const;
     core::call_counts window_counts(nanoseconds now) const;
     // Reports the transitions; gives the lock up while a listener runs.
@@ -325,6 +335,7 @@ private:
     alignas(64) std::atomic<std::uint64_t> word_{0};
     std::atomic<regime const*> current_;
     std::atomic<nanoseconds> open_until_{0};
+    static constexpr std::uint64_t row_mask = 0xfffff;
     alignas(64) std::atomic<std::uint64_t> in_a_row_{0}; // era << 20 | failures since a success
     mutable std::mutex mutex_;
     std::vector<std::unique_ptr<regime const>> regimes_;

@@ -21,8 +21,11 @@ TIDEGATE_BEGIN_NAMESPACE
 /// Named circuit breakers, made when they are first asked for.
 ///
 /// Guarantees: the same name gives the same breaker as long as anybody holds it or it has something
-/// to remember. At most `max_breakers` are kept; when there is no room, those that nobody else
-/// holds and that are closed without a failure in their window make it, which loses nothing.
+/// to remember. At most `max_breakers` are kept; when there is no room, those make it that nobody
+/// else holds and that have nothing to remember (`is_as_new`).
+///
+/// Permits and policies refer to a breaker without holding it: keep the pointer for as long as
+/// them. `registry.get(name)->try_acquire()` leaves a permit of a breaker that may go any time.
 ///
 /// Thread-safe, apart from construction and destruction. O(log n), and O(n) when there is no room.
 template <class Clock = std::chrono::steady_clock>
@@ -74,8 +77,7 @@ private:
     void make_room() {
         std::erase_if(breakers_, [](auto const& entry) {
             auto const& held = entry.second;
-            return held.use_count() == 1 && held->state() == breaker_state::closed &&
-                   held->counts().failures == 0;
+            return held.use_count() == 1 && held->is_as_new();
         });
     }
 

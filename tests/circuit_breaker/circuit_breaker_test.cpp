@@ -94,6 +94,17 @@ TEST_CASE("consecutive failures trip it, any success in between does not let the
     CHECK(b.state() == breaker_state::closed);
 }
 
+TEST_CASE("consecutive failures trip it with a time window too") {
+    breaker b(quick().consecutive_failures(3).time_window(10s));
+    fail(b, 2);
+    succeed(b);
+    fail(b, 2);
+    CHECK(b.state() == breaker_state::closed);
+    CHECK(b.counts() == tidegate::core::call_counts{5, 4, 0});
+    fail(b);
+    CHECK(b.state() == breaker_state::open);
+}
+
 TEST_CASE("slow calls trip it although they succeed") {
     breaker b(quick().slow_call_rate(50, 100ms));
     for (int i = 0; i < 2; ++i) {
@@ -165,6 +176,27 @@ TEST_CASE("a probe that hangs is forgotten in time, and ignored when it comes ba
     CHECK(b.state() == breaker_state::half_open);
     next.success();
     CHECK(b.state() == breaker_state::closed);
+}
+
+TEST_CASE("a probe that comes back too late is not believed, even if no other has gone") {
+    breaker b(quick().permitted_probes(1).probe_timeout(5s));
+    fail(b, 4);
+    test_clock::advance(1s);
+    auto hung = b.try_acquire();
+    test_clock::advance(5s);
+    hung.success();
+    CHECK(b.state() == breaker_state::half_open);
+    CHECK(b.retry_after() == 0s);
+}
+
+TEST_CASE("who fails amid the ramp has not recovered") {
+    breaker b(quick().permitted_probes(1).open_growth(2, 1min).ramp({0.5}, 10s));
+    fail(b, 4);
+    test_clock::advance(1s);
+    succeed(b);
+    test_clock::advance(5s);
+    fail(b, 8);
+    CHECK(b.retry_after() == 2s);
 }
 
 TEST_CASE("the open time grows while it does not recover, and starts over when it has") {
@@ -255,9 +287,47 @@ TEST_CASE("changing the settings keeps the state and, where the shape allows, th
     auto probe = b.try_acquire();
     b.reconfigure(quick().permitted_probes(1));
     CHECK(b.state() == breaker_state::half_open);
-    probe.success(); // of the old settings
-    CHECK(b.state() == breaker_state::half_open);
-    succeed(b);
+    CHECK_FALSE(b.try_acquire()); // that probe is the one
+    probe.success();
+    CHECK(b.state() == breaker_state::closed);
+}
+
+TEST_CASE("changing the settings while probes are out does not let more of them out") {
+    breaker b(quick());
+    fail(b, 4);
+    test_clock::advance(1s);
+    std::vector<breaker::permit> out;
+    for (int i = 0; i < 50; ++i) {
+        while (auto permit = b.try_acquire()) out.push_back(std::move(permit));
+        b.reconfigure(quick().probe_timeout(60s + std::chrono::seconds(i)));
+    }
+    CHECK(out.size() == 2);
+}
+
+TEST_CASE("calls that began before the rule about slow calls are not slow") {
+    breaker b(quick());
+    std::vector<breaker::permit> out;
+    for (int i = 0; i < 4; ++i) out.push_back(b.try_acquire());
+    b.reconfigure(quick().slow_call_rate(50, 100ms));
+    for (auto& permit : out) permit.success();
+    CHECK(b.counts() == tidegate::core::call_counts{4, 0, 0});
+    CHECK(b.state() == breaker_state::closed);
+}
+
+TEST_CASE("a window that was not in use is empty when it comes back") {
+    breaker b(quick());
+    fail(b, 3);
+    b.reconfigure(quick().time_window(10s));
+    succeed(b, 50);
+    b.reconfigure(quick());
+    CHECK(b.counts().calls == 0);
+    b.reconfigure(quick().consecutive_failures(5));
+    fail(b, 4);
+    CHECK(b.counts() == tidegate::core::call_counts{4, 4, 0});
+    b.reconfigure(quick());
+    succeed(b, 20);
+    b.reconfigure(quick().consecutive_failures(5));
+    fail(b, 4);
     CHECK(b.state() == breaker_state::closed);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Breakers by name.
 #include <tidegate/circuit_breaker_registry.hpp>
+#include <tidegate/testing/manual_clock.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -44,6 +45,31 @@ TEST_CASE("only breakers that have nothing to remember make room") {
                                  "in use and no room for 'one too many'"));
     CHECK(hosts.get("open")->state() == breaker_state::open);
     CHECK_THROWS_AS(circuit_breaker_registry({}, 0), std::invalid_argument);
+}
+
+TEST_CASE("a breaker that counts, or recovers carefully, is not forgotten") {
+    using namespace std::chrono_literals;
+    using options = tidegate::circuit_breaker_options;
+    struct tag;
+    using clock = tidegate::testing::basic_manual_clock<tag>;
+    tidegate::basic_circuit_breaker_registry<clock> hosts(
+        options().consecutive_failures(3).open_duration(1s).jitter(0).permitted_probes(1), 1);
+    hosts.get("a")->try_acquire().failure();
+    CHECK_THROWS_AS(hosts.get("b"), std::length_error);
+    hosts.get("a")->try_acquire().success();
+    options ramped = options().open_duration(1s).jitter(0).permitted_probes(1).ramp({0.1}, 10s);
+    {
+        auto const b = hosts.get("b", ramped);
+        b->trip();
+        clock::advance(1s);
+        b->try_acquire().success();
+        CHECK(b->state() == breaker_state::closed);
+    }
+    CHECK_THROWS_AS(hosts.get("c"), std::length_error);
+    clock::advance(10s);
+    CHECK_THROWS_AS(hosts.get("c"), std::length_error); // its next open time would be longer
+    clock::advance(1s);
+    CHECK_NOTHROW(hosts.get("c"));
 }
 
 TEST_CASE("threads that ask for the same names get the same breakers") {

@@ -146,10 +146,11 @@ TEST_CASE("probes are leases: never more than permitted, and each counts once") 
                     auto const id = outstanding[which].id;
                     if (random() % 3 == 0) {
                         probes.take_back(id);
-                    } else if (probes.report(id, false, false)) {
+                    } else if (probes.report(id, now, false, false)) {
+                        REQUIRE(outstanding[which].expires > now);
                         ++reported;
                     }
-                    CHECK_FALSE(probes.report(id, true, true)); // only once
+                    CHECK_FALSE(probes.report(id, now, true, true)); // only once
                     outstanding.erase(outstanding.begin() + static_cast<std::ptrdiff_t>(which));
                 }
                 REQUIRE(reported <= permitted);
@@ -165,24 +166,57 @@ TEST_CASE("probes decide when the outstanding ones cannot change it") {
     std::vector<core::probes::id> ids;
     for (int i = 0; i < 4; ++i) ids.push_back(probes.start(0));
     CHECK(probes.start(0) == 0);
-    probes.report(ids[0], true, false);
+    probes.report(ids[0], 0, true, false);
     CHECK(probes.decide(half) == verdict::undecided);
-    probes.report(ids[1], false, false);
+    probes.report(ids[1], 0, false, false);
     CHECK(probes.decide(half) == verdict::undecided);
-    probes.report(ids[2], false, false);
+    probes.report(ids[2], 0, false, false);
     CHECK(probes.decide(half) == verdict::undecided);
     SECTION("to healthy") {
-        probes.report(ids[3], false, false);
+        probes.report(ids[3], 0, false, false);
         CHECK(probes.decide(half) == verdict::healthy);
     }
     SECTION("to sick") {
-        probes.report(ids[3], true, false);
+        probes.report(ids[3], 0, true, false);
         CHECK(probes.decide(half) == verdict::sick);
     }
     SECTION("not by a probe that is taken back") {
         probes.take_back(ids[3]);
         CHECK(probes.decide(half) == verdict::undecided);
         CHECK(probes.start(0) != 0);
+    }
+}
+
+TEST_CASE("probes that are out keep their places under other rules") {
+    core::probes probes(3, 100);
+    auto const first = probes.start(0);
+    auto const second = probes.start(10);
+    CHECK(probes.report(second, 20, true, false));
+    auto const third = probes.start(20);
+    probes.restart(1, 50);
+    CHECK(probes.counts() == core::call_counts{});
+    CHECK(probes.out(20) == 2);
+    CHECK(probes.start(20) == 0);
+    probes.take_back(first);
+    CHECK(probes.start(20) == 0); // the third is still out
+    CHECK(probes.next_expiry(20) == 120);
+    SECTION("and count") {
+        CHECK(probes.report(third, 30, false, false));
+        CHECK(probes.decide({50, 101, 1}) == core::probes::verdict::healthy);
+    }
+    SECTION("until their leases run out") {
+        CHECK(probes.start(119) == 0);
+        CHECK(probes.start(120) != 0);
+        CHECK(probes.start(120) == 0);
+        CHECK(probes.next_expiry(120) == 170);
+        CHECK_FALSE(probes.report(third, 120, false, false));
+    }
+    SECTION("beside more of them") {
+        probes.restart(3, 50);
+        CHECK(probes.start(20) != 0);
+        CHECK(probes.start(20) != 0);
+        CHECK(probes.start(20) == 0);
+        CHECK(probes.out(20) == 3);
     }
 }
 
@@ -197,6 +231,7 @@ TEST_CASE("a ramp never admits more than a call above its share") {
             REQUIRE(admitted >= share * i - 1);
         }
     }
+    CHECK(ramp.end() == 3000);
     CHECK(ramp.over(3000));
     CHECK(ramp.admit(3000));
     CHECK(core::ramp({}, 0, 0).over(0));

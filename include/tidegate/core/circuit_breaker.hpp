@@ -135,10 +135,21 @@ public:
     using id = std::uint64_t;
 
     probes(std::size_t permitted, nanoseconds lease_time)
-        : leases_(permitted), lease_(lease_time) {}
+        : permitted_(permitted), leases_(permitted), lease_(lease_time) {}
+
+    /// Other rules: forgets what was reported. Probes that are out stay out, and nobody takes their
+    /// places; if they are more than permitted now, none starts until they are fewer.
+    void restart(std::size_t permitted, nanoseconds lease_time) {
+        std::erase_if(leases_, [](lease const& one) { return one.state != lease::is_out; });
+        leases_.resize(std::max(permitted, leases_.size()));
+        permitted_ = permitted;
+        lease_ = lease_time;
+        counts_ = {};
+    }
 
     /// 0 when all permitted probes are out or have reported.
     id start(nanoseconds now) {
+        if (!has_place(now)) return 0;
         for (lease& one : leases_) {
             if (one.state == lease::is_out && one.expires <= now) one.state = lease::is_free;
             if (one.state != lease::is_free) continue;
@@ -148,10 +159,10 @@ public:
         return 0;
     }
 
-    /// False for a probe that is not out any more.
-    bool report(id probe, bool failed, bool slow) {
+    /// False for a probe that is not out any more, be it that its lease has run out.
+    bool report(id probe, nanoseconds now, bool failed, bool slow) {
         lease* const one = find(probe);
-        if (!one) return false;
+        if (!one || one->expires <= now) return false;
         one->state = lease::has_reported;
         ++counts_.calls;
         counts_.failures += failed;
@@ -165,8 +176,8 @@ public:
 
     /// Decides as soon as the outstanding results cannot change it.
     verdict decide(trip_rule const& rule) const {
-        std::uint64_t const all = leases_.size();
-        std::uint64_t const open = all - counts_.calls;
+        std::uint64_t const all = permitted_;
+        std::uint64_t const open = all - std::min(all, counts_.calls);
         auto const sick = [&](std::uint64_t more) {
             return trip_rule::reached(counts_.failures + more, all, rule.failure_rate) ||
                    trip_rule::reached(counts_.slow + more, all, rule.slow_call_rate);
@@ -181,14 +192,17 @@ public:
                 return one.state == lease::is_out && one.expires > now;
             }));
     }
-    std::uint64_t reported() const { return counts_.calls; }
+    /// Whether another one may start.
+    bool has_place(nanoseconds now) const { return out(now) + counts_.calls < permitted_; }
     call_counts const& counts() const { return counts_; }
 
-    /// When the first lease runs out; the latest time if none is out.
-    nanoseconds next_expiry() const {
+    /// When the next lease runs out; the latest time if none is out.
+    nanoseconds next_expiry(nanoseconds now) const {
         nanoseconds first = max_time;
         for (lease const& one : leases_) {
-            if (one.state == lease::is_out) first = std::min(first, one.expires);
+            if (one.state == lease::is_out && one.expires > now) {
+                first = std::min(first, one.expires);
+            }
         }
         return first;
     }
@@ -209,7 +223,8 @@ private:
         return one == leases_.end() ? nullptr : &*one;
     }
 
-    std::vector<lease> leases_;
+    std::size_t permitted_;
+    std::vector<lease> leases_; // more than permitted only until those of a `restart` are back
     nanoseconds lease_;
     id last_ = 0;
     call_counts counts_;
@@ -226,6 +241,15 @@ public:
         : shares_(std::move(shares)), step_(step), start_(start) {}
 
     bool over(nanoseconds now) const { return step_of(now) >= shares_.size(); }
+
+    /// When all calls are admitted again.
+    nanoseconds end() const {
+        if (step_ <= 0 || shares_.empty()) return start_;
+        constexpr nanoseconds latest = std::numeric_limits<nanoseconds>::max();
+        auto const steps = static_cast<nanoseconds>(shares_.size());
+        return (latest - std::max<nanoseconds>(0, start_)) / step_ < steps ? latest
+                                                                           : start_ + steps * step_;
+    }
 
     bool admit(nanoseconds now) {
         std::size_t const step = step_of(now);

@@ -150,7 +150,10 @@ auto basic_circuit_breaker<Clock>::regime_for(options&& settings, regime const* 
     -> std::unique_ptr<regime const> {
     auto fresh = std::make_unique<regime>();
     fresh->rule = settings.rule();
-    bool const same = before && before->window->length() == settings.count_window_;
+    // A window that nothing was recorded in for a while is out of date.
+    bool const same = before && !before->settings.time_window_ &&
+                      before->settings.consecutive_ == 0 &&
+                      before->window->length() == settings.count_window_;
     fresh->window =
         same ? before->window : std::make_shared<detail::call_window>(settings.count_window_);
     fresh->settings = std::move(settings);
@@ -167,10 +170,10 @@ auto basic_circuit_breaker<Clock>::acquire(std::optional<time_point> now) -> per
         [[fallthrough]];
     case breaker_state::metrics_only: {
         bool const timed = r.settings.slow_call_duration_.has_value();
-        time_point const started = !timed ? time_point() : now ? *now : Clock::now();
+        time_point const started = !timed ? permit::not_timed : now ? *now : Clock::now();
         return permit(this, word >> era_shift, 0, started);
     }
-    case breaker_state::disabled: return permit(this, word >> era_shift, 0, {});
+    case breaker_state::disabled: return permit(this, word >> era_shift, 0, permit::not_timed);
     case breaker_state::forced_open: return refuse(r);
     case breaker_state::open:
         if (!now) now = Clock::now();
@@ -229,8 +232,10 @@ void basic_circuit_breaker<Clock>::report(permit const& of, bool failed, error_c
     auto const& slow_after = r.settings.slow_call_duration_;
     bool const timed = slow_after || r.settings.time_window_ || of.probe_;
     if (timed && !now) now = Clock::now();
-    bool const slow = slow_after && *now - of.started_ >= *slow_after;
-    if (!of.probe_ && !r.settings.time_window_ && !record(r, of.era_, failed, slow)) return;
+    // A call that began before the rule about slow calls was set is not slow.
+    bool const slow =
+        slow_after && of.started_ != permit::not_timed && *now - of.started_ >= *slow_after;
+    if (!of.probe_ && !record(r, of.era_, failed, slow) && !r.settings.time_window_) return;
     report_under_lock(of, failed, slow, retry_after, now ? *now : Clock::now());
 }
 
@@ -239,6 +244,7 @@ template <class Clock>
 bool basic_circuit_breaker<Clock>::record(regime const& r, std::uint64_t era, bool failed,
                                           bool slow) noexcept {
     if (r.settings.consecutive_ > 0) return record_in_a_row(r.settings.consecutive_, era, failed);
+    if (r.settings.time_window_) return false; // recorded under the lock
     return r.window->record(era, failed, slow) && r.rule.trips(r.window->counts());
 }
 
@@ -247,11 +253,12 @@ bool basic_circuit_breaker<Clock>::record_in_a_row(std::size_t most, std::uint64
                                                    bool failed) noexcept {
     std::uint64_t const none = era << 20;
     std::uint64_t seen = in_a_row_.load(std::memory_order_relaxed);
+    std::uint64_t row = 0;
     do {
         if (seen >> 20 != (none >> 20) || (!failed && seen == none)) return false;
-    } while (!in_a_row_.compare_exchange_weak(seen, failed ? seen + 1 : none,
-                                              std::memory_order_relaxed));
-    return failed && seen + 1 - none >= most;
+        row = failed ? std::min(seen - none + 1, row_mask) : 0;
+    } while (!in_a_row_.compare_exchange_weak(seen, none + row, std::memory_order_relaxed));
+    return row >= most;
 }
 
 template <class Clock>
@@ -262,7 +269,7 @@ void basic_circuit_breaker<Clock>::report_under_lock(permit const& of, bool fail
     std::uint64_t const word = word_.load(std::memory_order_relaxed);
     if (word >> era_shift != of.era_) return;
     if (of.probe_) {
-        if (!probes_->report(of.probe_, failed, slow)) return;
+        if (!probes_->report(of.probe_, ns(now), failed, slow)) return;
         switch (probes_->decide(probe_rule())) {
         case core::probes::verdict::undecided: return;
         case core::probes::verdict::sick: open(now, retry_after); break;
@@ -302,7 +309,7 @@ std::uint64_t basic_circuit_breaker<Clock>::move_to(breaker_state next, time_poi
         ramp_ = core::ramp(recovers ? r.settings.ramp_ : std::vector<double>(),
                            r.settings.ramp_step_.count(), ns(now));
         locked = !ramp_.over(ns(now));
-        closed_since_ = ns(now);
+        closed_since_ = std::max(ns(now), ramp_.end());
     }
     if (next != breaker_state::half_open) probes_.reset();
     word_.store(era << era_shift | (locked ? needs_lock : 0) | static_cast<std::uint64_t>(next),
@@ -341,15 +348,18 @@ core::trip_rule basic_circuit_breaker<Clock>::probe_rule() const {
 
 template <class Clock>
 core::call_counts basic_circuit_breaker<Clock>::window_counts(nanoseconds now) const {
-    return timed_ ? timed_->counts(now) : current().window->counts();
+    if (timed_) return timed_->counts(now);
+    regime const& r = current();
+    if (r.settings.consecutive_ == 0) return r.window->counts();
+    std::uint64_t const row = in_a_row_.load(std::memory_order_relaxed) & row_mask;
+    return {row, row, 0};
 }
 
 template <class Clock>
 bool basic_circuit_breaker<Clock>::should_trip(nanoseconds now) const {
     regime const& r = current();
     if (r.settings.consecutive_ > 0) {
-        std::uint64_t const row = in_a_row_.load(std::memory_order_relaxed) & 0xfffff;
-        return row >= r.settings.consecutive_;
+        return (in_a_row_.load(std::memory_order_relaxed) & row_mask) >= r.settings.consecutive_;
     }
     return r.rule.trips(window_counts(now));
 }
@@ -372,8 +382,7 @@ void basic_circuit_breaker<Clock>::trip() {
 
 template <class Clock>
 void basic_circuit_breaker<Clock>::reconfigure(options settings) {
-    time_point const now = Clock::now();
-    std::unique_lock lock(mutex_);
+    std::lock_guard lock(mutex_);
     regime const& before = current();
     auto fresh = regime_for(std::move(settings), &before);
     bool const same_window = fresh->window == before.window;
@@ -381,12 +390,15 @@ void basic_circuit_breaker<Clock>::reconfigure(options settings) {
     current_.store(regimes_.back().get(), std::memory_order_release);
     std::uint64_t const era = word_.load(std::memory_order_relaxed) >> era_shift;
     if (!same_window) current().window->begin(era);
+    if (before.settings.consecutive_ == 0) in_a_row_.store(era << 20, std::memory_order_relaxed);
     auto const& timed = current().settings.time_window_;
     if (!timed) timed_.reset();
     else if (!timed_ || !timed_->has_shape(timed->length.count(), timed->count))
         timed_.emplace(timed->length.count(), timed->count);
-    if (state() == breaker_state::half_open) start_probing(now);
-    tell(lock);
+    if (probes_) {
+        options const& s = current().settings;
+        probes_->restart(s.permitted_probes_, s.probe_timeout_.count());
+    }
 }
 
 template <class Clock>
@@ -425,20 +437,32 @@ void basic_circuit_breaker<Clock>::call(regime const& r, Listener const& listene
 
 template <class Clock>
 auto basic_circuit_breaker<Clock>::retry_after(time_point now) const -> duration {
-    std::lock_guard lock(mutex_);
     nanoseconds until = 0;
     switch (state()) {
     case breaker_state::forced_open: return duration::max();
-    case breaker_state::open: until = open_until_; break;
-    case breaker_state::half_open:
-        if (probes_->out(ns(now)) + probes_->reported() >= current().settings.permitted_probes_) {
-            until = probes_->next_expiry();
-        }
-        break;
+    case breaker_state::open: until = open_until_.load(std::memory_order_relaxed); break;
+    case breaker_state::half_open: until = next_probe(ns(now)); break;
     default: break;
     }
     if (until <= ns(now)) return duration::zero();
     return std::chrono::ceil<duration>(std::chrono::nanoseconds(until - ns(now)));
+}
+
+template <class Clock>
+auto basic_circuit_breaker<Clock>::next_probe(nanoseconds now) const -> nanoseconds {
+    std::lock_guard lock(mutex_);
+    return !probes_ || probes_->has_place(now) ? now : probes_->next_expiry(now);
+}
+
+template <class Clock>
+bool basic_circuit_breaker<Clock>::is_as_new() const {
+    nanoseconds const now = ns(Clock::now());
+    std::lock_guard lock(mutex_);
+    std::uint64_t const word = word_.load(std::memory_order_relaxed);
+    if (state_of(word) != breaker_state::closed || !ramp_.over(now)) return false;
+    if (trips_ > 0 && now - closed_since_ < last_open_time_) return false;
+    auto const seen = window_counts(now);
+    return seen.failures == 0 && seen.slow == 0;
 }
 
 template <class Clock>
