@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSL-1.0
+// Reads a channel as a generator.
+#pragma once
+
+#include <tidegate/channel.hpp>
+
+#include <boost/asio/experimental/coro.hpp>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+template <class T, class Clock, class Executor, class Mutex>
+boost::asio::experimental::coro<T, void, Executor>
+generate([[maybe_unused]] Executor executor,
+         std::shared_ptr<channel_state<T, Clock, Executor, Mutex>> channel) {
+    using state = channel_state<T, Clock, Executor, Mutex>;
+    for (;;) {
+        std::optional<T> next = channel->try_receive();
+        if (!next) {
+            error_code ec;
+            auto const token = boost::asio::redirect_error(boost::asio::deferred, ec);
+            auto received = boost::asio::async_initiate<decltype(token), void(error_code, T)>(
+                initiation<state, receive_value>(*channel), token, state::no_deadline);
+            T value = co_await std::move(received);
+            if (ec == error::closed) co_return;
+            if (ec) throw boost::system::system_error(ec);
+            next.emplace(std::move(value));
+        }
+        co_yield std::move(*next);
+    }
+}
+
+} // namespace detail
+
+/// The values of `channel` as a generator, which ends once the channel is closed and empty:
+///
+///     auto frames = tidegate::as_generator(channel);
+///     while (auto frame = co_await frames) use(*frame);                               // in a coro
+///     while (auto frame = co_await frames.async_resume(asio::deferred)) use(*frame);  // elsewhere
+///
+/// It takes no value before it is asked for one. Cancelling a pending resumption makes it throw
+/// boost::system::system_error with `operation_aborted`, takes no value, and ends the generator, as
+/// any exception does. Several generators share the values of one channel. The channel's state
+/// lives as long as the generator; destroying the channel closes it, which ends the generator once
+/// the buffer is empty. Runs on the channel's executor, and is no more thread-safe than any
+/// coroutine. One allocation, for the coroutine's frame.
+template <class T, class Clock, class Executor, class Mutex>
+boost::asio::experimental::coro<T, void, Executor>
+as_generator(basic_channel<T, Clock, Executor, Mutex>& channel) {
+    return detail::generate<T, Clock, Executor, Mutex>(channel.get_executor(),
+                                                       detail::channel_access::state_of(channel));
+}
+
+TIDEGATE_END_NAMESPACE
