@@ -416,6 +416,8 @@ TEST_CASE("bad options are refused with name, value and range") {
     CHECK_THROWS_AS(options{}.threads(0), std::invalid_argument);
     CHECK_THROWS_AS(options{}.queue(0), std::invalid_argument);
     CHECK_THROWS_AS(options{}.spin(std::chrono::seconds(1)), std::invalid_argument);
+    CHECK_THROWS_AS(options{}.patience(0), std::invalid_argument);
+    CHECK_THROWS_AS(options{}.measure_every(1 << 21), std::invalid_argument);
     try {
         options{}.threads(5000);
     } catch (std::invalid_argument const& e) {
@@ -434,7 +436,7 @@ TEST_CASE("random cancels: every submitter hears once, and no cancelled job runs
             worker_pool pool(io, options{}
                                      .threads(1 + test::below(random, 2))
                                      .queue(1 + test::below(random, 4))
-                                     .full(static_cast<when_full>(test::below(random, 3))));
+                                     .full(static_cast<when_full>(test::below(random, 4))));
             constexpr int n = 40;
             struct job {
                 std::atomic<int> runs{0};

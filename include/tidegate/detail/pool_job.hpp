@@ -3,17 +3,96 @@
 #pragma once
 
 #include <tidegate/detail/delivering_room.hpp>
+#include <tidegate/worker_pool_options.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <memory>
 #include <new>
 #include <optional>
+#include <stop_token>
 #include <type_traits>
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
+
+/// A job that takes a stop token is told through it that it is to end early.
+template <class Function>
+inline constexpr bool takes_stop_token = std::is_invocable_v<Function&, std::stop_token>;
+
+template <class Function>
+struct job_result : std::invoke_result<Function&> {};
+template <class Function>
+    requires takes_stop_token<Function>
+struct job_result<Function> : std::invoke_result<Function&, std::stop_token> {};
+
+/// Calls such a job without arguments.
+template <class Function>
+class stoppable {
+public:
+    explicit stoppable(Function function) : function_(std::move(function)) {}
+
+    decltype(auto) operator()() { return function_(source_.get_token()); }
+    std::stop_source const& source() const noexcept { return source_; }
+
+private:
+    Function function_;
+    std::stop_source source_;
+};
+
+/// A callable that is too large to be kept in a detached job.
+template <class Function>
+class boxed {
+public:
+    explicit boxed(Function function) : function_(new Function(std::move(function))) {}
+
+    void operator()() { (*function_)(); }
+    Function const& content() const noexcept { return *function_; }
+
+private:
+    std::unique_ptr<Function> function_;
+};
+
+/// Calls a job whose result cannot be default constructed.
+template <class Function>
+class into_optional {
+public:
+    explicit into_optional(Function function) : function_(std::move(function)) {}
+
+    auto operator()() { return std::optional<std::invoke_result_t<Function&>>(function_()); }
+    Function const& content() const noexcept { return function_; }
+
+private:
+    Function function_;
+};
+
+template <class Function>
+std::stop_source source_of(Function const&) noexcept {
+    return std::stop_source(std::nostopstate);
+}
+template <class Function>
+std::stop_source source_of(stoppable<Function> const& job) noexcept {
+    return job.source();
+}
+template <template <class> class Wrapper, class Function>
+    requires std::is_same_v<Wrapper<Function>, boxed<Function>> ||
+             std::is_same_v<Wrapper<Function>, into_optional<Function>>
+std::stop_source source_of(Wrapper<Function> const& job) noexcept {
+    return source_of(job.content());
+}
+
+/// A copy of `job` that is called without arguments.
+template <class Function>
+auto plain_job(Function&& job) {
+    using callable = std::decay_t<Function>;
+    if constexpr (takes_stop_token<callable>) {
+        return stoppable<callable>(std::forward<Function>(job));
+    } else {
+        return callable(std::forward<Function>(job));
+    }
+}
 
 class pool_job : public result_waiter {
 public:
@@ -21,8 +100,15 @@ public:
     /// (detached).
     std::exception_ptr run() noexcept { return run_(this); }
 
-    /// Nobody waits for it.
-    bool is_detached = false;
+    bool can_stop() const noexcept { return stop.stop_possible(); }
+
+    job_priority priority = job_priority::normal;
+    bool is_detached = false; // nobody waits for it
+    bool is_running = false;  // kept for those that can be stopped only
+    /// The job's own, if it takes a stop token.
+    std::stop_source stop{std::nostopstate};
+    /// When it was submitted, if it is measured; then when it was started.
+    std::optional<std::chrono::steady_clock::time_point> since;
 
 protected:
     using run_fn = std::exception_ptr (*)(pool_job*) noexcept;
@@ -39,7 +125,9 @@ class awaited_job : public waiter_of<Signature, pool_job> {
 
 protected:
     awaited_job(waiter::finish_fn how, Function&& function)
-        : base(how, &awaited_job::call), function_(std::move(function)) {}
+        : base(how, &awaited_job::call), function_(std::move(function)) {
+        this->stop = source_of(function_);
+    }
 
 private:
     static std::exception_ptr call(pool_job* job) noexcept {
@@ -80,6 +168,7 @@ public:
     template <class Function>
     void hold(Function function) noexcept {
         static_assert(fits<Function>);
+        this->stop = source_of(function);
         ::new (static_cast<void*>(storage_)) Function(std::move(function));
         invoke_ = [](void* f) { (*static_cast<Function*>(f))(); };
         destroy_ = [](void* f) noexcept { static_cast<Function*>(f)->~Function(); };

@@ -68,6 +68,14 @@ protected:
     /// Moves everything that waits to `all`. Called under the lock.
     virtual void take_all(waiter_list& all) noexcept = 0;
 
+    /// True if `w`, which was cancelled, cannot be taken out any more, in which case this has dealt
+    /// with that, and may have released the lock. Called under the lock.
+    virtual bool stays(waiter& w, std::unique_lock<Mutex>& lock) noexcept {
+        static_cast<void>(w);
+        static_cast<void>(lock);
+        return false;
+    }
+
     /// `w` leaves early, and is unlinked already. Called under the lock, before `after_departure`.
     virtual void on_departure(waiter& w) noexcept { static_cast<void>(w); }
 
@@ -207,7 +215,7 @@ private:
         waiter_list ready;
         std::unique_lock lock(mutex_);
         waiter* const w = directory_.find(id);
-        if (!w) return;
+        if (!w || stays(*w, lock)) return;
         unpark(*w);
         ++cancelled_;
         on_departure(*w);

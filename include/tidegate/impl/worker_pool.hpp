@@ -2,32 +2,21 @@
 // The queue and the threads of a worker pool.
 #pragma once
 
+#include <tidegate/core/histogram.hpp>
 #include <tidegate/detail/cpu_pause.hpp>
+#include <tidegate/detail/job_lines.hpp>
 #include <tidegate/detail/lock_patiently.hpp>
-#include <tidegate/detail/pool_job.hpp>
 #include <tidegate/detail/thread_name.hpp>
 #include <tidegate/worker_pool.hpp>
 
 #include <atomic>
 #include <condition_variable>
-#include <cstdio>
+#include <deque>
+#include <mutex>
+#include <string>
 #include <thread>
-#include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
-
-inline worker_pool_options::worker_pool_options()
-    : threads_(std::max(1u, std::thread::hardware_concurrency())),
-      on_exception_([](std::exception_ptr thrown) {
-          try {
-              std::rethrow_exception(thrown);
-          } catch (std::exception const& e) {
-              std::fprintf(stderr, "tidegate: a detached job threw: %s\n", e.what());
-          } catch (...) {
-              std::fputs("tidegate: a detached job threw an unknown exception\n", stderr);
-          }
-      }) {}
-
 namespace detail {
 
 struct submit_job {};
@@ -36,6 +25,7 @@ struct submit_job {};
 template <class Executor>
 class worker_pool_state final : public delivering_room<std::chrono::steady_clock, Executor> {
     using room = delivering_room<std::chrono::steady_clock, Executor>;
+    using clock = std::chrono::steady_clock;
 
 public:
     static std::shared_ptr<worker_pool_state> make(Executor const& executor,
@@ -43,7 +33,7 @@ public:
         auto state = std::make_shared<worker_pool_state>(executor, std::move(settings));
         try {
             state->enroll();
-            state->start_threads(state);
+            state->resize(state, state->settings_.threads());
         } catch (...) {
             state->close();
             state->join();
@@ -53,13 +43,16 @@ public:
     }
 
     worker_pool_state(Executor const& executor, worker_pool_options&& settings)
-        : room(executor), settings_(std::move(settings)) {}
+        : room(executor),
+          settings_(std::move(settings)),
+          waiting_(settings_.patience()),
+          queue_(settings_.patience()) {}
 
     ~worker_pool_state() {
         // Still joinable if the pool's last owner went on a thread of its own: each has let go of
         // this state by now.
-        for (std::thread& thread : threads_) {
-            if (thread.joinable()) thread.detach();
+        for (seat& s : seats_) {
+            if (s.thread.joinable()) s.thread.detach();
         }
         while (detached_job* const job = free_) {
             free_ = job->next_free;
@@ -67,7 +60,9 @@ public:
         }
     }
 
-    worker_pool_options const& settings() const noexcept { return settings_; }
+    std::size_t size() const noexcept {
+        return locked([this] { return wanted_; });
+    }
     std::size_t queued() const noexcept {
         return locked([this] { return queue_.size(); });
     }
@@ -75,55 +70,71 @@ public:
         return locked([this] { return waiting_.size(); });
     }
     bool accepts() const noexcept {
-        std::lock_guard lock(this->mutex_);
-        return !this->closed_ && !draining_;
+        return locked([this] { return open(); });
     }
     std::size_t active() const noexcept {
         return locked([this] { return active_; });
     }
 
+    worker_pool_statistics statistics() const {
+        std::lock_guard lock(this->mutex_);
+        worker_pool_statistics all = counts_;
+        all.threads = alive_;
+        all.active = active_;
+        all.queued = queue_.size();
+        all.waiting = waiting_.size();
+        all.cancelled = this->cancelled_;
+        all.wait = summary(wait_times_);
+        all.run = summary(run_times_);
+        return all;
+    }
+
+    // Submitting --------------------------------------------------------------------------------
+
     template <class Handler, class Function>
-    void start(submit_job, Handler&& handler, Function job) {
+    void start(submit_job, Handler&& handler, Function job, submission how) {
         using signature = typename submit_signature<std::invoke_result_t<Function&>>::type;
         using op_type = wait_op<awaited_job<Function, signature>, std::decay_t<Handler>, Executor>;
         auto op = op_type::make(std::forward<Handler>(handler), this->executor(), std::move(job));
         op->at_home = op->completes_at_home();
+        op->priority = how.priority;
         auto* const cancel = this->connect(*op);
-        waiter* dropped = nullptr;
-        bool wake = false;
-        error_code ec;
+        called_for called;
+        admission verdict;
         {
             auto const lock = lock_patiently(this->mutex_);
-            if (this->closed_ || draining_) {
-                ec = error::closed;
-            } else if (queue_.size() < settings_.queue()) {
-                this->park(queue_, op, room::no_deadline, cancel);
-                wake = call_for_job();
-            } else if (settings_.full() == when_full::wait) {
-                this->park(waiting_, op, room::no_deadline, cancel);
-            } else if (settings_.full() == when_full::drop_oldest) {
-                this->park(queue_, op, room::no_deadline, cancel);
-                dropped = queue_.front();
-                this->unpark(*dropped);
-            } else {
-                ec = error::queue_full;
+            verdict = admit(how.may_wait);
+            if (verdict == admission::to_queue || verdict == admission::to_line) {
+                job_lines& lines = verdict == admission::to_queue ? queue_ : waiting_;
+                measure(*op);
+                this->park(lines.line_of(how.priority), op, room::no_deadline, cancel);
+                called = call(verdict);
             }
         }
-        if (wake) work_there_.notify_one();
-        if (dropped) dropped->abort(error::dropped);
-        if (ec) op.release()->abort(ec);
-    }
-
-    /// With `may_wait` a job that finds the queue full waits in line, whatever the policy says.
-    template <class Function>
-    bool post(Function job, bool may_wait = false) {
-        if constexpr (detached_job::fits<Function>) {
-            return post_small(std::move(job), may_wait);
-        } else {
-            return post_small([call = std::make_unique<Function>(std::move(job))] { (*call)(); },
-                              may_wait);
+        finish_call(called);
+        switch (verdict) {
+        case admission::to_queue:
+        case admission::to_line: break;
+        case admission::to_caller:
+            static_cast<void>(op->run());
+            this->deliver(*op.release());
+            break;
+        case admission::full: op.release()->abort(error::queue_full); break;
+        case admission::closed: op.release()->abort(error::closed); break;
         }
     }
+
+    /// With `insist` a job that finds the queue full waits in line, whatever the policy says.
+    template <class Function>
+    bool post(Function job, bool insist = false, job_priority priority = job_priority::normal) {
+        if constexpr (detached_job::fits<Function>) {
+            return post_small(std::move(job), insist, priority);
+        } else {
+            return post_small(boxed<Function>(std::move(job)), insist, priority);
+        }
+    }
+
+    // Ending ------------------------------------------------------------------------------------
 
     void drain() noexcept {
         std::lock_guard lock(this->mutex_);
@@ -131,37 +142,122 @@ public:
         work_there_.notify_all();
     }
 
+    void stop() noexcept {
+        this->close();
+        for (auto job = one_to_stop(); job.stop_possible(); job = one_to_stop()) {
+            job.request_stop();
+        }
+    }
+
     void join() noexcept {
         if (pool_of_this_thread() == this) return;
-        std::lock_guard one_at_a_time(joining_);
-        for (std::thread& thread : threads_) {
-            if (thread.joinable()) thread.join();
+        {
+            std::unique_lock lock(this->mutex_);
+            all_left_.wait(lock, [this] { return alive_ == 0; });
+        }
+        std::lock_guard seating(seating_);
+        for (seat& s : seats_) {
+            if (s.thread.joinable()) s.thread.join();
+        }
+    }
+
+    // Threads -----------------------------------------------------------------------------------
+
+    void resize(std::shared_ptr<worker_pool_state> const& self, std::size_t threads) {
+        check_option<std::size_t>("worker_pool threads", threads, 1, 4096);
+        std::lock_guard seating(seating_);
+        {
+            std::lock_guard lock(this->mutex_);
+            if (!open()) return;
+            wanted_ = threads;
+            work_there_.notify_all(); // those too many leave
+        }
+        for (std::size_t i = 0; seat* const s = free_seat(i); ++i) {
+            if (s->thread.joinable()) s->thread.join(); // it is past everything but its end
+            start_thread(self, i, *s);
         }
     }
 
 private:
+    /// Place `i` of the pool for a thread. Its thread takes `taken` back as the last thing.
+    struct seat {
+        std::thread thread;
+        bool taken = false; // guarded by mutex_
+    };
+
+    enum class admission { to_queue, to_line, to_caller, full, closed };
+
+    /// What is to be done, without the lock, for a job that was queued.
+    struct called_for {
+        bool sleeper = false;
+        pool_job* dropped = nullptr;
+    };
+
+    bool open() const noexcept { return !this->closed_ && !draining_; }
+
+    // What is to be done with a new job. Counts those that are refused.
+    admission admit(bool may_wait) noexcept {
+        if (!open()) return admission::closed;
+        if (queue_.size() < settings_.queue()) return admission::to_queue;
+        switch (settings_.full()) {
+        case when_full::wait:
+            if (may_wait) return admission::to_line;
+            break;
+        case when_full::reject: break;
+        case when_full::drop_oldest: return admission::to_queue;
+        case when_full::caller_runs: ++counts_.caller_ran; return admission::to_caller;
+        }
+        ++counts_.rejected;
+        return admission::full;
+    }
+
+    // A job was put where the verdict says. Called under the lock.
+    called_for call(admission verdict) noexcept {
+        called_for called;
+        if (verdict != admission::to_queue) return called;
+        if (queue_.size() > settings_.queue()) {
+            called.dropped = &queue_.most_expendable();
+            this->unpark(*called.dropped);
+            ++counts_.dropped;
+        }
+        called.sleeper = call_for_job();
+        return called;
+    }
+
+    void finish_call(called_for called) noexcept {
+        if (called.sleeper) work_there_.notify_one();
+        if (called.dropped) called.dropped->abort(error::dropped);
+    }
+
     template <class Function>
-    bool post_small(Function function, bool may_wait) {
-        waiter* dropped = nullptr;
-        bool wake = false;
+    bool post_small(Function function, bool insist, job_priority priority) {
+        called_for called;
+        admission verdict;
         {
             auto const lock = lock_patiently(this->mutex_);
-            if (this->closed_ || draining_) return false;
-            bool const full = queue_.size() >= settings_.queue();
-            bool const drop = full && !may_wait && settings_.full() == when_full::drop_oldest;
-            if (full && !may_wait && !drop) return false;
-            detached_job* const job = take_free();
-            job->hold(std::move(function));
-            (full && may_wait ? waiting_ : queue_).push_back(*job);
-            if (drop) {
-                dropped = queue_.front();
-                this->unpark(*dropped);
+            bool const in_line = insist && open() && queue_.size() >= settings_.queue();
+            verdict = in_line ? admission::to_line : admit(false);
+            if (verdict == admission::to_queue || verdict == admission::to_line) {
+                detached_job* const job = take_free();
+                job->hold(std::move(function));
+                job->priority = priority;
+                measure(*job);
+                (in_line ? waiting_ : queue_).push(*job);
+                called = call(verdict);
             }
-            wake = call_for_job();
         }
-        if (wake) work_there_.notify_one();
-        if (dropped) dropped->abort(error::dropped);
-        return true;
+        finish_call(called);
+        if (verdict == admission::to_caller) run_here(function);
+        return verdict != admission::full && verdict != admission::closed;
+    }
+
+    template <class Function>
+    void run_here(Function& function) noexcept {
+        try {
+            function();
+        } catch (...) {
+            settings_.on_exception()(std::current_exception());
+        }
     }
 
     detached_job* take_free() {
@@ -169,14 +265,34 @@ private:
         return std::exchange(free_, free_->next_free);
     }
 
-    void start_threads(std::shared_ptr<worker_pool_state> const& self) {
-        threads_.reserve(settings_.threads());
-        for (std::size_t i = 0; i < settings_.threads(); ++i) {
-            threads_.emplace_back([self, i] {
-                name_this_thread(self->settings_.name() + "-" + std::to_string(i));
-                self->work();
-            });
+    // The first seat from `i` on that is free, if another thread is wanted; `i` becomes its number.
+    seat* free_seat(std::size_t& i) {
+        std::lock_guard lock(this->mutex_);
+        if (staying_ >= wanted_) return nullptr;
+        while (i < seats_.size() && seats_[i].taken) ++i;
+        if (i == seats_.size()) seats_.emplace_back();
+        seats_[i].taken = true;
+        ++staying_;
+        ++alive_;
+        return &seats_[i];
+    }
+
+    void start_thread(std::shared_ptr<worker_pool_state> const& self, std::size_t i, seat& s) {
+        try {
+            s.thread = std::thread([self, i] { self->work(i); });
+        } catch (...) {
+            std::lock_guard lock(this->mutex_);
+            --staying_;
+            wanted_ = std::max<std::size_t>(1, staying_);
+            vacate(s);
+            throw;
         }
+    }
+
+    // Call with the lock held.
+    void vacate(seat& s) noexcept {
+        s.taken = false;
+        if (--alive_ == 0) all_left_.notify_all();
     }
 
     static worker_pool_state const*& pool_of_this_thread() noexcept {
@@ -184,27 +300,60 @@ private:
         return pool;
     }
 
-    void work() noexcept {
+    // On a thread of the pool -------------------------------------------------------------------
+
+    void work(std::size_t number) noexcept {
         pool_of_this_thread() = this;
+        name_this_thread(settings_.name() + "-" + std::to_string(number));
+        auto const& cpus = settings_.affinity();
+        if (!cpus.empty()) bind_this_thread(cpus[number % cpus.size()]);
+        run_hook(settings_.on_thread_start(), number);
         auto lock = lock_patiently(this->mutex_);
-        while (pool_job* const job = next(lock)) {
-            ++active_;
-            lock.unlock();
-            // Gone before the lock is taken: what was thrown may use the pool when it ends.
-            if (std::exception_ptr thrown = job->run()) settings_.on_exception()(std::move(thrown));
-            bool const detached = job->is_detached;
-            if (!detached) this->deliver(*job); // gone after this
-            lock_patiently(lock);
-            --active_;
-            if (detached) keep_for_reuse(static_cast<detached_job&>(*job));
-        }
+        while (pool_job* const job = next(lock)) run(*job, lock);
+        --staying_;
+        // Called for a job, it may be leaving instead.
+        if (!queue_.empty() && call_for_job()) work_there_.notify_one();
+        lock.unlock();
+        run_hook(settings_.on_thread_stop(), number);
+        lock.lock();
+        vacate(seats_[number]);
     }
 
-    // The next job, or null when there will be none.
+    void run_hook(std::function<void(std::size_t)> const& hook, std::size_t number) noexcept {
+        auto const call = [&] { hook(number); };
+        if (hook) run_here(call);
+    }
+
+    void run(pool_job& job, std::unique_lock<std::mutex>& lock) noexcept {
+        ++active_;
+        auto const started = job.since;
+        bool const detached = job.is_detached;
+        bool const stoppable = job.is_running;
+        lock.unlock();
+        // Gone before the lock is taken: what was thrown may use the pool when it ends.
+        if (std::exception_ptr thrown = job.run()) settings_.on_exception()(std::move(thrown));
+        auto const ended = started ? clock::now() : clock::time_point();
+        if (!detached) {
+            if (stoppable) {
+                lock_patiently(lock);
+                this->unpark(job);
+                lock.unlock();
+            }
+            this->deliver(job); // gone after this
+        }
+        lock_patiently(lock);
+        --active_;
+        if (started) record(run_times_, ended - *started);
+        if (!detached) return;
+        if (stoppable) this->unpark(job);
+        keep_for_reuse(static_cast<detached_job&>(job));
+    }
+
+    // The next job, or null if this thread is to leave.
     pool_job* next(std::unique_lock<std::mutex>& lock) noexcept {
         bool may_spin = settings_.spin().count() > 0;
-        while (queue_.empty()) {
-            if (this->closed_ || draining_) return nullptr;
+        while (staying_ <= wanted_ && queue_.empty()) {
+            if (!open()) return nullptr;
             if (may_spin && !spinning_) {
                 look_out(lock);
             } else {
@@ -212,18 +361,41 @@ private:
             }
             may_spin = false;
         }
-        auto* const job = static_cast<pool_job*>(queue_.front());
-        this->unpark(*job);
-        if (waiter* const w = waiting_.pop_front()) {
-            queue_.push_back(*w);
-            if (call_for_job()) work_there_.notify_one();
-        }
+        if (staying_ > wanted_) return nullptr;
+        pool_job& job = queue_.next();
+        take_out(job);
+        ++counts_.started;
+        if (move_up()) work_there_.notify_one();
         if (queue_.empty()) work_seen_.store(false, std::memory_order_relaxed);
-        return job;
+        return &job;
+    }
+
+    // One that can be stopped keeps its id, so that cancelling it reaches it while it runs.
+    void take_out(pool_job& job) noexcept {
+        if (job.can_stop()) {
+            queue_.line_of(job.priority).erase(job);
+            running_.push_back(job);
+            job.is_running = true;
+        } else {
+            this->unpark(job);
+        }
+        if (!job.since) return;
+        auto const now = clock::now();
+        record(wait_times_, now - *job.since);
+        job.since = now;
+    }
+
+    // Moves whose turn it is from the line to the queue, if there is room. True if a sleeper has to
+    // be notified.
+    bool move_up() noexcept {
+        if (waiting_.empty() || queue_.size() >= settings_.queue()) return false;
+        pool_job& job = waiting_.next();
+        waiting_.line_of(job.priority).erase(job);
+        queue_.push(job);
+        return call_for_job();
     }
 
     void look_out(std::unique_lock<std::mutex>& lock) noexcept {
-        using clock = std::chrono::steady_clock;
         spinning_ = true;
         lock.unlock();
         for (auto const end = clock::now() + settings_.spin(); clock::now() < end;) {
@@ -236,7 +408,7 @@ private:
 
     void sleep(std::unique_lock<std::mutex>& lock) noexcept {
         ++asleep_;
-        work_there_.wait(lock, [this] { return called_ > 0 || this->closed_ || draining_; });
+        work_there_.wait(lock, [this] { return called_ > 0 || !open() || staying_ > wanted_; });
         --asleep_;
         if (called_ > 0) --called_;
     }
@@ -251,41 +423,93 @@ private:
         return true;
     }
 
-    void keep_for_reuse(detached_job& job) noexcept { job.next_free = std::exchange(free_, &job); }
+    void keep_for_reuse(detached_job& job) noexcept {
+        job.is_running = false;
+        job.stop = std::stop_source(std::nostopstate);
+        job.since.reset();
+        job.next_free = std::exchange(free_, &job);
+    }
+
+    // Statistics --------------------------------------------------------------------------------
+
+    void measure(pool_job& job) noexcept {
+        if (settings_.measure_every() == 0 || unmeasured_-- > 0) return;
+        unmeasured_ = settings_.measure_every() - 1;
+        job.since = clock::now();
+    }
+
+    static void record(core::histogram& times, clock::duration took) noexcept {
+        auto const ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+        times.record(ns > 0 ? static_cast<std::uint64_t>(ns) : 0);
+    }
+
+    static job_times summary(core::histogram const& times) noexcept {
+        auto const ns = [](auto value) {
+            return std::chrono::nanoseconds(static_cast<std::int64_t>(value));
+        };
+        return {times.count(),
+                ns(times.mean()),
+                ns(times.percentile(0.50)),
+                ns(times.percentile(0.95)),
+                ns(times.percentile(0.99)),
+                ns(times.max())};
+    }
+
+    template <class Read>
+    auto locked(Read read) const noexcept {
+        std::lock_guard lock(this->mutex_);
+        return read();
+    }
+
+    // Leaving early -----------------------------------------------------------------------------
 
     void take_all(waiter_list& all) noexcept override {
-        all.append(waiting_);
-        all.append(queue_);
+        waiting_.move_all_to(all);
+        queue_.move_all_to(all);
     }
 
     void on_close() noexcept override { work_there_.notify_all(); }
 
     // The departed may have made room in the queue.
     void after_departure(waiter_list&) noexcept override {
-        while (queue_.size() < settings_.queue()) {
-            waiter* const w = waiting_.pop_front();
-            if (!w) break;
-            queue_.push_back(*w);
-            if (call_for_job()) work_there_.notify_one();
+        while (!waiting_.empty() && queue_.size() < settings_.queue()) {
+            if (move_up()) work_there_.notify_one();
         }
+    }
+
+    // A job that runs cannot be taken out, but asked to stop.
+    bool stays(waiter& w, std::unique_lock<std::mutex>& lock) noexcept override {
+        auto const& job = static_cast<pool_job const&>(w);
+        if (!job.is_running) return false;
+        std::stop_source const asked = job.stop; // the job may go any moment
+        lock.unlock();
+        asked.request_stop();
+        return true;
+    }
+
+    // The stop source of a job that runs and was not asked yet; an empty one if there is none.
+    std::stop_source one_to_stop() noexcept {
+        std::lock_guard lock(this->mutex_);
+        for (std::size_t i = running_.size(); i > 0; --i) {
+            auto& job = static_cast<pool_job&>(*running_.pop_front());
+            running_.push_back(job);
+            if (!job.stop.stop_requested()) return job.stop;
+        }
+        return std::stop_source(std::nostopstate);
     }
 
     void shutdown() noexcept override {
         room::shutdown();
+        stop();
         join(); // what still runs must end while there is a context to post its completion to
         this->drop_undelivered();
     }
 
-    template <class Read>
-    std::size_t locked(Read read) const noexcept {
-        std::lock_guard lock(this->mutex_);
-        return read();
-    }
-
     worker_pool_options const settings_;
     std::condition_variable work_there_;
-    waiter_list waiting_; // for room in the queue
-    waiter_list queue_;   // for a thread
+    job_lines waiting_;   // for room in the queue
+    job_lines queue_;     // for a thread
+    waiter_list running_; // of the jobs that run, those that can be stopped
     bool draining_ = false;
     std::size_t asleep_ = 0;
     std::size_t called_ = 0; // of those, notified and not yet awake
@@ -293,8 +517,18 @@ private:
     std::atomic<bool> work_seen_{false}; // a hint for the one that spins
     std::size_t active_ = 0;
     detached_job* free_ = nullptr;
-    std::mutex joining_;
-    std::vector<std::thread> threads_;
+
+    std::uint32_t unmeasured_ = 0; // jobs until the next that is measured
+    core::histogram wait_times_;
+    core::histogram run_times_;
+    worker_pool_statistics counts_; // of which only the counts so far are used
+
+    std::size_t wanted_ = 0;  // threads
+    std::size_t staying_ = 0; // of the living, those that have not decided to leave
+    std::size_t alive_ = 0;   // started and not past their last hook
+    std::condition_variable all_left_;
+    std::mutex seating_;     // for starting threads and joining those that have ended
+    std::deque<seat> seats_; // changed with both mutexes held
 };
 
 /// For the primitives that run their work on a pool.
