@@ -3,8 +3,9 @@
 #pragma once
 
 #include <tidegate/detail/abandoned_attempt.hpp>
-#include <tidegate/detail/timed_attempt.hpp>
+#include <tidegate/detail/attempt.hpp>
 #include <tidegate/policy.hpp>
+#include <tidegate/sleep.hpp>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_allocator.hpp>
@@ -104,40 +105,6 @@ consteval std::size_t next_racing_layer() {
     return First;
 }
 
-/// One run of the operation, without a deadline: as if it were awaited by the caller.
-template <class Executor, class T, class Op, class Context>
-asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context,
-                                                       outcome<T>& result) {
-    using traits = operation_traits<Op, Context>;
-    auto const executor = co_await asio::this_coro::executor;
-    auto const state = co_await asio::this_coro::cancellation_state;
-    timed_attempt<typename Context::clock_type> timed(executor, context.deadline(), state.slot());
-    if constexpr (traits::takes_token) {
-        auto started = traits::start(
-            op, context,
-            asio::bind_cancellation_slot(timed.slot(), asio::as_tuple(asio::deferred)));
-        auto completed = co_await std::move(started);
-        store(result, std::move(completed));
-    } else {
-        auto spawned = asio::co_spawn(
-            executor, traits::await(op, context),
-            asio::bind_cancellation_slot(timed.slot(), asio::as_tuple(asio::deferred)));
-        auto completed = co_await std::move(spawned);
-        store(result, std::move(completed));
-    }
-    if (!result && timed.expired()) result.fail(error::deadline_exceeded);
-}
-
-template <class Clock, class Executor>
-asio::awaitable<error_code, Executor> pause(std::chrono::nanoseconds time) {
-    auto const executor = co_await asio::this_coro::executor;
-    auto const room = alarm_room<Clock>::of(executor);
-    auto const until = deadline_in<Clock>(std::chrono::ceil<typename Clock::duration>(time));
-    auto waiting = room->async_wait_until(until, asio::as_tuple(asio::deferred));
-    auto [ec] = co_await std::move(waiting);
-    co_return ec == error::deadline_exceeded ? error_code() : ec;
-}
-
 } // namespace detail
 
 // In and out through the layers. A code that is not thrown costs no exception; what throws is
@@ -159,7 +126,8 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
         try {
             error_code ec;
             if (wish.next == what::again) {
-                ec = co_await detail::pause<Clock, Executor>(wish.pause);
+                ec = co_await detail::pause_until<Clock, Executor>(detail::deadline_in<Clock>(
+                    std::chrono::ceil<typename Clock::duration>(wish.pause)));
                 here.forget_now();
                 if (!ec) here.next_attempt(result.why().code());
             }
