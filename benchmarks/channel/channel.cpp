@@ -3,6 +3,7 @@
 #include "asio_channel.hpp"
 #include "bench.hpp"
 #include "coroutines.hpp"
+#include "small_stack.hpp"
 
 #include <tidegate/channel.hpp>
 
@@ -69,9 +70,12 @@ group const pipes{[] {
     row("pipe_1/tidegate", cpu_time, pipe<tidegate_channel, 1>);
     row("pipe_1/asio_channel", cpu_time, pipe<asio_channel, 1>);
     row("pipe_1/asio_concurrent_channel", cpu_time, pipe<asio_concurrent_channel, 1>);
-    // Ours has no capacity of 0; Asio's hand-over without a buffer stands beside pipe_1.
+    row("pipe_0/tidegate", cpu_time, pipe<tidegate_channel, 0>);
     row("pipe_0/asio_channel", cpu_time, pipe<asio_channel, 0>);
     row("pipe_0/asio_concurrent_channel", cpu_time, pipe<asio_concurrent_channel, 0>);
+    claim("pipe_0", ratio_of("pipe_0/tidegate", "pipe_0/asio_concurrent_channel"), at_most(0.6));
+    claim("pipe_1", ratio_of("pipe_1/tidegate", "pipe_1/asio_concurrent_channel"), at_most(0.6));
+    claim("pipe_allocations", allocations_of("pipe_0/tidegate"), at_most(0));
 }};
 
 // The producer on an io_context and a thread of its own.
@@ -93,9 +97,40 @@ group const threads{[] {
     row("threads_1024/tidegate", wall_time, across_threads<tidegate_channel, 1024>);
     row("threads_1024/asio_concurrent_channel", wall_time,
         across_threads<asio_concurrent_channel, 1024>);
+    claim("threads_1024", ratio_of("threads_1024/tidegate", "threads_1024/asio_concurrent_channel"),
+          at_most(0.05));
     row("threads_64/tidegate", wall_time, across_threads<tidegate_channel, 64>);
     row("threads_64/asio_concurrent_channel", wall_time,
         across_threads<asio_concurrent_channel, 64>);
+}};
+
+// Ready receives must not grow the stack.
+
+constexpr int million = 1'000'000;
+
+asio::awaitable<void> receive_a_million(int& received) {
+    tidegate_channel channel(co_await asio::this_coro::executor, 1);
+    while (received < million) {
+        co_await channel.send(received);
+        received += (co_await channel.receive()).has_value();
+    }
+}
+
+group const small_stack{[] {
+    row("million_receives_on_small_stack/tidegate", wall_time, [](run& r) {
+        r.skip_warm_up();
+        int received = 0;
+        while (r.more(million)) {
+            received = 0;
+            on_a_stack_of(256 * 1024, [&] {
+                asio::io_context context{1};
+                drive(context, receive_a_million(received));
+            });
+        }
+        r.report("received", received == million ? 1 : 0);
+    });
+    claim("million_receives_on_256_KiB",
+          counter_of("million_receives_on_small_stack/tidegate", "received"), at_least(1));
 }};
 
 } // namespace

@@ -3,11 +3,15 @@
 #include "asio_thread_pool.hpp"
 #include "bench.hpp"
 #include "coroutines.hpp"
+#include "moodycamel_pool.hpp"
 #include "mutex_pool.hpp"
+#include "post_back.hpp"
+#include "tbb_pool.hpp"
 #include "tidegate_pool.hpp"
 
 #include <atomic>
 #include <cstddef>
+#include <functional>
 
 namespace {
 
@@ -16,6 +20,11 @@ using namespace bench;
 struct empty_job {
     void operator()() const {}
 };
+
+using mutex_pool_post_back = post_back<basic_mutex_pool>;
+using moodycamel_post_back = post_back<basic_moodycamel_pool>;
+using tbb_post_back = post_back<basic_tbb_pool>;
+using tbb_pool = basic_tbb_pool<std::function<void()>>;
 
 // Coroutines that await an empty job each and resume on their own executor, again and again.
 
@@ -51,6 +60,8 @@ group const awaited_one_by_one{[] {
     row("await_1/asio_hop_child", wall_time, await_in_flight<asio_hop_child, 1, 1>);
     row("await_1/asio_co_spawn", wall_time, await_in_flight<asio_co_spawn, 1, 1>);
     row("await_1/mutex_pool", wall_time, await_in_flight<mutex_pool_post_back, 1, 1>);
+    row("await_1/moodycamel", wall_time, await_in_flight<moodycamel_post_back, 1, 1>);
+    row("await_1/tbb", wall_time, await_in_flight<tbb_post_back, 1, 1>);
 
     claim("await_1",
           ratio_of(time_of("await_1/tidegate"),
@@ -71,7 +82,12 @@ group const awaited_by_64{[] {
     row("await_64/asio_hop_child", wall_time, await_in_flight<asio_hop_child, 1, 64>);
     row("await_64/asio_co_spawn", wall_time, await_in_flight<asio_co_spawn, 1, 64>);
     row("await_64/mutex_pool", wall_time, await_in_flight<mutex_pool_post_back, 1, 64>);
+    row("await_64/moodycamel", wall_time, await_in_flight<moodycamel_post_back, 1, 64>);
+    row("await_64/tbb", wall_time, await_in_flight<tbb_post_back, 1, 64>);
 
+    claim("await_64_against_moodycamel", ratio_of("await_64/tidegate", "await_64/moodycamel"),
+          at_most(1));
+    claim("await_64_allocations", allocations_of("await_64/tidegate"), at_most(1));
     claim("await_64",
           ratio_of(time_of("await_64/tidegate"),
                    fastest_of({"await_64/asio_hop", "await_64/asio_hop_child"})),
@@ -109,7 +125,12 @@ group const detached{[] {
     row("detached/tidegate", wall_time, detach<tidegate_pool, 1>);
     row("detached/asio_thread_pool", wall_time, detach<asio_hop, 1>);
     row("detached/mutex_pool", wall_time, detach<mutex_pool, 1>);
+    row("detached/moodycamel", wall_time, detach<moodycamel_pool, 1>);
+    row("detached/tbb", wall_time, detach<tbb_pool, 1>);
 
+    claim("detached_against_mutex", ratio_of("detached/tidegate", "detached/mutex_pool"),
+          at_most(1.15));
+    claim("detached_allocations", allocations_of("detached/tidegate"), at_most(0));
     claim("detached", ratio_of("detached/tidegate", "detached/asio_thread_pool"), at_most(0.75));
 
     row("detached_on_2_workers/tidegate", wall_time, detach<tidegate_pool, 2>);

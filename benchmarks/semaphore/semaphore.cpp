@@ -63,6 +63,8 @@ group const uncontended{[] {
     row("uncontended/asio_channel", cpu_time, channel_as_semaphore<channel>);
     row("uncontended/asio_concurrent_channel", cpu_time, channel_as_semaphore<concurrent_channel>);
     claim("uncontended", ratio_of("uncontended/tidegate", "uncontended/empty_child"), at_most(1.8));
+    claim("uncontended_against_channel",
+          ratio_of("uncontended/tidegate", "uncontended/asio_concurrent_channel"), at_most(0.15));
     claim("uncontended_allocations", allocations_of("uncontended/tidegate"), at_most(0));
 }};
 

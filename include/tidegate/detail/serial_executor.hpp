@@ -7,20 +7,46 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/version.hpp>
+
+#if BOOST_ASIO_VERSION >= 103200 // Boost 1.87
+#include <boost/asio/config.hpp>
+#endif
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-/// `executor` if it is a strand, else a new strand of it: for an operation that runs beside the
-/// coroutine that may cancel it.
-inline boost::asio::any_io_executor serial_executor(boost::asio::any_io_executor const& executor) {
+/// True if whoever made the context promised, by a concurrency hint of 1, to run it from one
+/// thread. Boost tells from 1.87 on.
+inline bool has_one_thread(boost::asio::io_context& context) {
+#if BOOST_ASIO_VERSION >= 103200
+    return boost::asio::config(context).get("scheduler", "concurrency_hint", 0) == 1;
+#else
+    static_cast<void>(context);
+    return false;
+#endif
+}
+
+/// True if what `executor` runs never runs at the same time, as far as can be told.
+inline bool runs_in_turn(boost::asio::any_io_executor const& executor) {
     namespace asio = boost::asio;
     using io_executor = asio::io_context::executor_type;
     if (executor.target<asio::strand<io_executor>>() ||
         executor.target<asio::strand<asio::any_io_executor>>()) {
-        return executor;
+        return true;
     }
-    if (auto const* io = executor.target<io_executor>()) return asio::make_strand(*io);
+    auto const* const io = executor.target<io_executor>();
+    return io && has_one_thread(io->context());
+}
+
+/// `executor` if it runs in turn, else a new strand of it: for an operation that runs beside the
+/// coroutine that may cancel it.
+inline boost::asio::any_io_executor serial_executor(boost::asio::any_io_executor const& executor) {
+    namespace asio = boost::asio;
+    if (runs_in_turn(executor)) return executor;
+    if (auto const* io = executor.target<asio::io_context::executor_type>()) {
+        return asio::make_strand(*io);
+    }
     return asio::make_strand(executor);
 }
 
