@@ -30,6 +30,6 @@ int main() {
     lookup names(pool, tidegate::batcher_options{}.max_size(8).max_delay(2ms), ask_store);
     for (int key = 0; key < 20; ++key) asio::co_spawn(io, show(names, key), asio::detached);
     io.run();
-    auto const stats = names.stats();
+    auto const stats = names.statistics();
     std::cout << stats.items << " keys in " << stats.batches << " calls\n";
 }

@@ -20,7 +20,7 @@ double milliseconds(std::chrono::nanoseconds ns) {
     return std::chrono::duration<double, std::milli>(ns).count();
 }
 
-double mean_batch(const tidegate::batcher_stats& stats) {
+double mean_batch(const tidegate::batcher_statistics& stats) {
     return stats.batches ? static_cast<double>(stats.items) / static_cast<double>(stats.batches)
                          : 0;
 }
@@ -28,7 +28,7 @@ double mean_batch(const tidegate::batcher_stats& stats) {
 constexpr const char* reason_names[] = {"full", "idle worker", "delay", "flush"};
 static_assert(std::size(reason_names) == tidegate::core::batch_reasons);
 
-std::string batches_text(const tidegate::batcher_stats& stats) {
+std::string batches_text(const tidegate::batcher_statistics& stats) {
     std::string text = fmt::format("batches     {} of {:.2f} frames on average; sizes",
                                    stats.batches, mean_batch(stats));
     for (std::size_t n = 1; n < stats.by_size.size(); ++n) {
@@ -41,7 +41,7 @@ std::string batches_text(const tidegate::batcher_stats& stats) {
     return text + "\n";
 }
 
-json::object batches_json(const tidegate::batcher_stats& stats) {
+json::object batches_json(const tidegate::batcher_statistics& stats) {
     json::object sizes;
     for (std::size_t n = 1; n < stats.by_size.size(); ++n) {
         if (stats.by_size[n]) sizes[std::to_string(n)] = stats.by_size[n];
@@ -143,7 +143,7 @@ run_report make_report(const std::filesystem::path& model, engine& shared,
                           loaded.model.layout().warnings.end());
     return {model.string(),         loaded.model.layout().description(),
             loaded.tuned,           std::move(video),
-            loaded.batches.stats(), shared.monitor.summary(),
+            loaded.batches.statistics(), shared.monitor.summary(),
             process_cpu_seconds(),  process_peak_memory()};
 }
 

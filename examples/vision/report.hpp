@@ -17,7 +17,7 @@ struct run_report {
     std::string layout;
     calibration tuned;
     video_summary video;
-    tidegate::batcher_stats batches;
+    tidegate::batcher_statistics batches;
     std::vector<tidegate::operation_summary> stages;
     double cpu_seconds = 0;             // of the process
     std::int64_t peak_memory_bytes = 0; // of the process

@@ -15,6 +15,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
+#include <type_traits>
+#include <variant>
 #include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -38,6 +41,23 @@ public:
         max_delay_ = delay;
         return *this;
     }
+    /// Items that may be queued, beside those in batches that run, 1 to 2^32; default 65536.
+    batcher_options& queue(std::size_t n) {
+        detail::check_option<std::size_t>("batcher queue", n, 1, std::size_t{1} << 32);
+        queue_ = n;
+        return *this;
+    }
+    /// What happens to an item when the queue is full: it waits in line (default), is rejected, or
+    /// the oldest item is dropped. Throws std::invalid_argument for `caller_runs`: there is no
+    /// batch for a caller to run.
+    batcher_options& full(when_full policy) {
+        if (policy == when_full::caller_runs) {
+            throw std::invalid_argument("tidegate: batcher full is caller_runs, allowed is wait, "
+                                        "reject or drop_oldest");
+        }
+        full_ = policy;
+        return *this;
+    }
     /// Batches that may run at once, 1 to 4096; default: the threads of the pool.
     batcher_options& max_in_flight(std::size_t n) {
         detail::check_option<std::size_t>("batcher max_in_flight", n, 1, 4096);
@@ -47,20 +67,32 @@ public:
 
     std::size_t max_size() const noexcept { return max_size_; }
     std::chrono::nanoseconds max_delay() const noexcept { return max_delay_; }
+    std::size_t queue() const noexcept { return queue_; }
+    when_full full() const noexcept { return full_; }
     std::size_t max_in_flight() const noexcept { return max_in_flight_; } ///< 0: as the pool
 
 private:
     std::size_t max_size_ = 16;
     std::chrono::nanoseconds max_delay_{0};
+    std::size_t queue_ = 65536;
+    when_full full_ = when_full::wait;
     std::size_t max_in_flight_ = 0;
 };
 
-/// What a batcher has done so far. The mean batch is `items / batches`.
-struct batcher_stats {
+/// What a batcher has done so far.
+struct batcher_statistics {
     std::uint64_t batches = 0;          ///< executed, failed ones too
     std::uint64_t items = 0;            ///< in those
     std::vector<std::uint64_t> by_size; ///< by_size[n]: batches of n items; n up to max_size
     std::array<std::uint64_t, core::batch_reasons> by_reason{}; ///< indexed by batch_reason
+    std::uint64_t rejected = 0;                                 ///< `error::queue_full`
+    std::uint64_t dropped = 0;                                  ///< to make room for newer ones
+    std::uint64_t cancelled = 0;                                ///< before or while their batch ran
+
+    /// Items a batch; 0 before the first.
+    double mean_size() const noexcept {
+        return batches ? static_cast<double>(items) / static_cast<double>(batches) : 0;
+    }
 
     std::uint64_t closed_for(batch_reason reason) const noexcept {
         return by_reason[static_cast<std::size_t>(reason)];
@@ -71,6 +103,10 @@ namespace detail {
 template <class In, class Out, class Clock, class Executor>
 class batcher_state;
 struct submit_item;
+
+template <class Function, class In>
+concept function_of_item =
+    std::is_same_v<Function, std::monostate> || std::is_invocable_v<Function&, In const&>;
 } // namespace detail
 
 /// Runs a batch function over items that many callers submit one by one.
@@ -85,16 +121,28 @@ struct submit_item;
 ///
 /// The batch function is `std::vector<Out> run(std::span<In>)`, called on the pool, by up to
 /// `max_in_flight` threads at once. It returns as many results as it was given items; anything else
-/// fails them all with `error::result_count_mismatch`. `In` must be nothrow move constructible,
-/// `Out` default constructible and nothrow move constructible.
+/// fails them all with `error::result_count_mismatch`. It may return std::vector<outcome<Out>>
+/// instead, where single items can fail. `In` must be nothrow move constructible, `Out` default
+/// constructible and nothrow move constructible.
+///
+/// Keys: with a function `key(In const&)`, whose result can be hashed and compared, a batch has
+/// items of one key only, such as tensors of one shape. Size, delay and flush count for each key on
+/// its own; keys that have a batch ready take turns. Only keys with items in the queue take memory.
+///
+/// Sources: with a function `source(In const&)`, whose result can be hashed, a batch takes the
+/// items of several sources (tenants, connections) in turns, each in its order, so that no source
+/// starves the others by flooding. Sources of equal hash count as one.
+///
+/// What `key` and `source` throw fails the submission; they are called on the submitting thread.
 ///
 /// Executors: handlers run on their associated executor, by default the pool's. Cancellation,
 /// thread safety and destruction are those of `basic_semaphore`. When the pool is closed first,
 /// what is queued fails with `error::closed`; when it drops a queued batch
 /// (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`.
 ///
-/// One allocation an item, from its handler's associated allocator, and two vectors a batch; at
-/// most one timer for all batches.
+/// One allocation an item, from its handler's associated allocator, and the batch function's own
+/// vector for a batch; at most one timer for all batches. Submitting is O(1), with sources O(1) for
+/// each that has items of the same key in the queue.
 template <class In, class Out, class Clock = std::chrono::steady_clock,
           class Executor = boost::asio::any_io_executor>
 class basic_batcher {
@@ -106,9 +154,12 @@ public:
     using options = batcher_options;
     using signature = void(std::exception_ptr, Out);
 
-    template <class Run>
-    basic_batcher(basic_worker_pool<Executor>& pool, options settings, Run run)
-        : state_(state::make(pool, settings, std::move(run))) {}
+    /// `key` and `source` are functions of an item; std::monostate() stands for none.
+    template <class Run, class Key = std::monostate, class Source = std::monostate>
+        requires detail::function_of_item<Key, In> && detail::function_of_item<Source, In>
+    basic_batcher(basic_worker_pool<Executor>& pool, options settings, Run run, Key key = {},
+                  Source source = {})
+        : state_(state::make(pool, settings, std::move(run), std::move(key), std::move(source))) {}
 
     /// The moved-from batcher may only be destroyed.
     basic_batcher(basic_batcher&&) noexcept = default;
@@ -121,7 +172,7 @@ public:
 
     /// Submits one item. Completion signature: `void(std::exception_ptr, Out)`. Failures: what the
     /// batch function threw, or a boost::system::system_error with `operation_aborted`,
-    /// `error::closed`, `error::dropped` or `error::result_count_mismatch`.
+    /// `error::closed`, `error::queue_full`, `error::dropped` or `error::result_count_mismatch`.
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_submit(In item, Token&& token = Token()) {
         return boost::asio::async_initiate<Token, signature>(
@@ -139,7 +190,9 @@ public:
 
     /// Items that wait for a batch to start.
     std::size_t queued() const noexcept { return state_->queued(); }
-    batcher_stats stats() const { return state_->stats(); }
+    /// Items that wait for room in the queue.
+    std::size_t waiting() const noexcept { return state_->waiting(); }
+    batcher_statistics statistics() const { return state_->statistics(); }
 
     /// Fails all waiting items, and all later ones, with `error::closed`. Batches that run end, and
     /// nobody gets their results.

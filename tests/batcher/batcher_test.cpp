@@ -3,6 +3,7 @@
 #include <tidegate/batcher.hpp>
 #include <tidegate/testing/manual_timer.hpp>
 
+#include "batcher/support.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -35,68 +36,16 @@ using tidegate::worker_pool;
 using options = tidegate::batcher_options;
 using clock_type = tidegate::testing::manual_clock;
 
+using test::call;
+using test::code_of;
+using test::doubled;
+using test::stepped;
+
 namespace {
 
 tidegate::worker_pool_options threads(std::size_t n) {
     return tidegate::worker_pool_options{}.threads(n);
 }
-
-std::vector<int> doubled(std::span<int> items) {
-    std::vector<int> results;
-    for (int item : items) results.push_back(2 * item);
-    return results;
-}
-
-error_code code_of(std::exception_ptr e) {
-    if (!e) return {};
-    try {
-        std::rethrow_exception(e);
-    } catch (boost::system::system_error const& s) {
-        return s.code();
-    } catch (...) {
-        return asio::error::fault;
-    }
-}
-
-struct call {
-    int completions = 0;
-    int result = -1;
-    std::exception_ptr failure = nullptr;
-    asio::cancellation_signal signal;
-
-    template <class Batcher>
-    void start(Batcher& b, int item) {
-        b.async_submit(
-            item, asio::bind_cancellation_slot(signal.slot(), [this](std::exception_ptr e, int r) {
-                ++completions;
-                failure = e;
-                result = r;
-            }));
-    }
-};
-
-// A batch function that stops inside until it is let go on, and notes its batches.
-struct stepped {
-    std::mutex mutex;
-    std::vector<std::vector<int>> batches;
-    std::latch entered{1};
-    std::promise<void> go;
-    bool first = true;
-
-    std::vector<int> operator()(std::span<int> items) {
-        bool wait = false;
-        {
-            std::lock_guard lock(mutex);
-            batches.emplace_back(items.begin(), items.end());
-            wait = std::exchange(first, false);
-        }
-        if (wait) {
-            entered.count_down();
-            go.get_future().wait();
-        }
-        return doubled(items);
-    }
-};
 
 void run_until(asio::io_context& io, auto done) {
     while (!done()) {
@@ -123,7 +72,7 @@ TEST_CASE("an idle worker takes what is there; a busy one lets batches grow") {
         CHECK(calls[static_cast<std::size_t>(i)].completions == 1);
         CHECK(calls[static_cast<std::size_t>(i)].result == 2 * i);
     }
-    auto const stats = b.stats();
+    auto const stats = b.statistics();
     CHECK(stats.batches == 3);
     CHECK(stats.items == 8);
     CHECK(stats.by_size[1] + stats.by_size[3] + stats.by_size[4] == 3);
@@ -141,15 +90,15 @@ TEST_CASE("an incomplete batch waits for its oldest item, whatever comes after i
     clock_type::advance(9ms);
     second.start(b, 2); // does not postpone it
     io.poll();
-    CHECK(b.stats().batches == 0);
+    CHECK(b.statistics().batches == 0);
     CHECK(clock_type::pending() == 1);
     clock_type::advance(1ms);
     io.restart();
     io.run();
     CHECK(first.result == 2);
     CHECK(second.result == 4);
-    CHECK(b.stats().batches == 1);
-    CHECK(b.stats().closed_for(batch_reason::delay) == 1);
+    CHECK(b.statistics().batches == 1);
+    CHECK(b.statistics().closed_for(batch_reason::delay) == 1);
     CHECK(clock_type::pending() == 0);
 }
 
@@ -165,8 +114,8 @@ TEST_CASE("a full batch does not wait, and flush closes one early") {
     b.flush();
     io.run(); // returns: no timer is left
     CHECK(c[2].result == 4);
-    CHECK(b.stats().closed_for(batch_reason::full) == 1);
-    CHECK(b.stats().closed_for(batch_reason::flush) == 1);
+    CHECK(b.statistics().closed_for(batch_reason::full) == 1);
+    CHECK(b.statistics().closed_for(batch_reason::flush) == 1);
     CHECK(clock_type::pending() == 0);
 }
 
@@ -190,7 +139,7 @@ TEST_CASE("forced sizes 4 and 8: a failing batch fails its own callers only") {
             CHECK((calls[i].failure != nullptr) == with_five);
             if (!with_five) CHECK(calls[i].result == static_cast<int>(2 * i));
         }
-        CHECK(b.stats().by_size[size] == 3);
+        CHECK(b.statistics().by_size[size] == 3);
     }
 }
 
@@ -226,7 +175,7 @@ TEST_CASE("when all leave a waiting batch, its timer goes too") {
     only.signal.emit(asio::cancellation_type::total);
     io.run();
     CHECK(clock_type::pending() == 0);
-    CHECK(b.stats().batches == 0);
+    CHECK(b.statistics().batches == 0);
 }
 
 TEST_CASE("another number of results fails the whole batch") {
@@ -347,7 +296,7 @@ TEST_CASE("random batches with leavers and failures: each caller hears once, and
                 REQUIRE(calls[i].completions == 1);
                 if (!calls[i].failure) REQUIRE(calls[i].result == static_cast<int>(2 * i));
             }
-            auto const stats = b.stats();
+            auto const stats = b.statistics();
             std::uint64_t items = 0, batches = 0;
             for (std::size_t n = 1; n < stats.by_size.size(); ++n) {
                 items += n * stats.by_size[n];

@@ -138,7 +138,7 @@ TEST_CASE("batches forced to 4 and 8 give the boxes of single frames, and the re
         asio::co_spawn(io, run_video(engine, video(assets / "shapes.mp4", out.path()), done),
                        [](std::exception_ptr e) { CHECK_FALSE(e); });
         io.run();
-        auto const stats = engine.model.try_get()->batches.stats();
+        auto const stats = engine.model.try_get()->batches.statistics();
         CHECK(stats.items == 300);
         CHECK(stats.by_size[batch] >= 300 / batch / 2);
         auto const found = all_boxes(done);

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <tidegate/batcher.hpp>
+#include <tidegate/call.hpp>
+#include <tidegate/detail/batch_queue.hpp>
 #include <tidegate/detail/one_run.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <list>
 #include <span>
@@ -16,14 +19,12 @@ struct submit_item {};
 
 /// A caller with its item; later, with its place in a running batch.
 template <class In, class Out, class TimePoint>
-class item_waiter : public waiter_of<void(std::exception_ptr, Out), result_waiter> {
-    using base = waiter_of<void(std::exception_ptr, Out), result_waiter>;
+class item_waiter : public waiter_of<void(std::exception_ptr, Out), batch_waiter<TimePoint>> {
+    using base = waiter_of<void(std::exception_ptr, Out), batch_waiter<TimePoint>>;
 
 public:
     In item;
-    TimePoint arrived{};
-    std::uint64_t number = 0; // in the order of arrival
-    std::size_t place = 0;    // in the running batch
+    std::size_t place = 0; // in the running batch
 
     void carry(std::exception_ptr failure, Out value) noexcept {
         outcome_.emplace(std::move(failure), std::move(value));
@@ -37,6 +38,30 @@ private:
     std::optional<typename base::results> outcome_;
 };
 
+/// What came of a batch: results, and which of them are none.
+template <class Out>
+struct batch_results {
+    std::vector<Out> values;
+    std::vector<std::exception_ptr> failures; // empty, or one a value
+
+    /// Fills them from what the batch function returned.
+    void take(std::vector<Out>&& returned) { values = std::move(returned); }
+    void take(std::vector<outcome<Out>>&& returned) {
+        values.reserve(returned.size());
+        failures.reserve(returned.size());
+        for (outcome<Out>& each : returned) {
+            bool const failed = !each;
+            failures.push_back(failed ? exception_of(each.why()) : nullptr);
+            values.push_back(failed ? Out{} : std::move(each.value()));
+        }
+    }
+
+private:
+    static std::exception_ptr exception_of(failure const& why) {
+        return why.exception() ? why.exception() : to_failure<std::exception_ptr>(why.code());
+    }
+};
+
 template <class In, class Out, class Clock, class Executor>
 class batcher_state final : public delivering_room<Clock, Executor> {
     static_assert(std::is_nothrow_move_constructible_v<In>, "items must move without throwing");
@@ -45,14 +70,31 @@ class batcher_state final : public delivering_room<Clock, Executor> {
 
     using room = delivering_room<Clock, Executor>;
     using waiter_type = item_waiter<In, Out, typename room::time_point>;
+    using bucket_type = batch_bucket<typename room::time_point>;
 
 public:
     using time_point = typename room::time_point;
 
-    template <class Run>
+    /// `key` and `source` may be std::monostate.
+    template <class Run, class Key, class Source>
     static std::shared_ptr<batcher_state> make(basic_worker_pool<Executor>& pool,
-                                               batcher_options const& settings, Run run) {
+                                               batcher_options const& settings, Run run, Key key,
+                                               Source source) {
+        constexpr bool by_source = !std::is_same_v<Source, std::monostate>;
         auto state = std::make_shared<batcher_state>(pool, settings, std::move(run));
+        if constexpr (by_source) {
+            state->source_of_ = [source = std::move(source)](In const& item) mutable {
+                auto const value = source(item);
+                return std::uint64_t{std::hash<std::decay_t<decltype(value)>>()(value)};
+            };
+        }
+        if constexpr (std::is_same_v<Key, std::monostate>) {
+            state->buckets_ = std::make_unique<one_bucket<In, time_point>>(by_source);
+        } else {
+            using key_type = std::decay_t<std::invoke_result_t<Key&, In const&>>;
+            state->buckets_ = std::make_unique<keyed_buckets<In, time_point, key_type, Key>>(
+                std::move(key), by_source);
+        }
         state->enroll();
         return state;
     }
@@ -61,13 +103,16 @@ public:
     batcher_state(basic_worker_pool<Executor>& pool, batcher_options const& settings, Run run)
         : room(pool.get_executor()),
           pool_(worker_pool_access::state_of(pool)),
-          run_([run = std::make_shared<Run>(std::move(run))](std::span<In> items) {
-              return (*run)(items);
+          run_([run = std::make_shared<Run>(std::move(run))](std::span<In> items,
+                                                             batch_results<Out>& results) {
+              results.take((*run)(items));
           }),
           rule_(settings.max_size(),
                 std::chrono::duration_cast<typename Clock::duration>(settings.max_delay())),
-          max_in_flight_(settings.max_in_flight() ? settings.max_in_flight() : pool.size()) {
-        stats_.by_size.resize(settings.max_size() + 1);
+          settings_(settings),
+          max_in_flight_(settings.max_in_flight() ? settings.max_in_flight() : pool.size()),
+          queue_(rule_) {
+        statistics_.by_size.resize(settings.max_size() + 1);
     }
 
     template <class Handler>
@@ -76,26 +121,28 @@ public:
         auto op = op_type::make(std::forward<Handler>(handler), this->executor(), std::move(item));
         op->at_home = op->completes_at_home();
         auto* const cancel = this->connect(*op);
-        op->arrived = now();
-        std::size_t begin = 0;
-        {
-            std::lock_guard lock(this->mutex_);
-            if (!this->closed_) {
-                time_point const arrived = op->arrived;
-                op->number = arrivals_++;
-                this->park(queue_, op, room::no_deadline, cancel);
-                begin = ask_for_executions(arrived);
-            }
+        admitted came;
+        std::exception_ptr thrown;
+        try {
+            if (source_of_) op->source = source_of_(op->item);
+            op->arrived = now();
+            auto const admit_here = [&](bucket_type& bucket) { came = admit(op, bucket, cancel); };
+            buckets_->with_bucket_of(op->item, this->mutex_, std::ref(admit_here));
+        } catch (...) {
+            thrown = std::current_exception(); // by the user's functions, or for want of memory
         }
-        if (op) op.release()->abort(error::closed);
-        begin_executions(begin);
+        if (came.dropped) came.dropped->abort(error::dropped);
+        if (thrown && op) op.release()->complete(std::move(thrown), Out{});
+        else if (op) op.release()->abort(came.refused);
+        begin_executions(came.begin);
     }
 
     void flush() {
         std::size_t begin = 0;
         {
             std::lock_guard lock(this->mutex_);
-            flush_below_ = arrivals_;
+            if (this->closed_) return;
+            queue_.flush(now());
             begin = ask_for_executions(now());
         }
         begin_executions(begin);
@@ -103,18 +150,33 @@ public:
 
     std::size_t queued() const noexcept {
         std::lock_guard lock(this->mutex_);
-        return queue_.size();
+        return this->closed_ ? 0 : queue_.size();
+    }
+    std::size_t waiting() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        return waiting_.size();
     }
 
-    batcher_stats stats() const {
+    batcher_statistics statistics() const {
         std::lock_guard lock(this->mutex_);
-        return stats_;
+        batcher_statistics all = statistics_;
+        all.cancelled = this->cancelled_;
+        return all;
     }
 
 private:
-    /// The callers of a batch that runs; those who leave early unlink themselves.
+    /// The callers of a batch that runs, those who leave early unlink themselves, and its items.
     struct running_batch {
         waiter_list members;
+        std::vector<In> items;
+    };
+    using batches = std::list<running_batch>;
+
+    /// What became of a new item, and what is to be done without the lock.
+    struct admitted {
+        std::size_t begin = 0; // executions
+        waiter* dropped = nullptr;
+        error_code refused; // if it was not taken
     };
 
     // With no delay the time does not matter, and reading the clock costs more than the rest.
@@ -122,31 +184,77 @@ private:
         return rule_.max_delay() > Clock::duration::zero() ? Clock::now() : time_point{};
     }
 
-    time_point oldest() const noexcept {
-        return queue_.empty() ? time_point{} : static_cast<waiter_type*>(queue_.front())->arrived;
+    // Puts an item where it has to wait, or says why not. Called under the lock.
+    template <class Op>
+    admitted admit(waiter_ptr<Op>& op, bucket_type& bucket, typename room::canceller* cancel) {
+        admitted came;
+        if (this->closed_) {
+            came.refused = error::closed;
+            return came;
+        }
+        bool const full = queue_.size() >= settings_.queue();
+        if (full && settings_.full() == when_full::reject) {
+            ++statistics_.rejected;
+            came.refused = error::queue_full;
+            return came;
+        }
+        waiter_type& w = *op;
+        w.bucket = &bucket;
+        w.number = arrivals_++;
+        if (full && settings_.full() == when_full::wait) {
+            this->park(waiting_, op, room::no_deadline, cancel);
+            ++bucket.waiting;
+            return came;
+        }
+        this->park(bucket.line_of(w.source), op, room::no_deadline, cancel);
+        queue_.added(w, w.arrived);
+        if (full) came.dropped = drop_oldest();
+        came.begin = ask_for_executions(w.arrived);
+        return came;
     }
 
-    // Was `flush` called since the item arrived that is behind the first `covered` ones? Exact for
-    // the first; where callers have left it may say yes too often, and `take_items` then takes
-    // none.
-    bool flushing(std::size_t covered) const noexcept {
-        auto const* const first = static_cast<waiter_type const*>(queue_.front());
-        return first && first->number + covered < flush_below_;
+    waiter* drop_oldest() noexcept {
+        auto& oldest = static_cast<waiter_type&>(queue_.oldest());
+        this->unpark(oldest);
+        leave_queue(oldest);
+        ++statistics_.dropped;
+        return &oldest;
+    }
+
+    // `w` was unlinked.
+    void leave_queue(waiter_type& w) noexcept {
+        bucket_type& bucket = *w.bucket;
+        if (w.queued) queue_.left(w, now());
+        else --bucket.waiting;
+        w.bucket = nullptr;
+        drop_if_unused(bucket);
+    }
+
+    void drop_if_unused(bucket_type& bucket) noexcept {
+        if (bucket.size() == 0 && bucket.waiting == 0) buckets_->drop(bucket);
+    }
+
+    // Lets those who wait for room into the queue. No memory for that leaves no way to keep the
+    // promise to run them: terminate.
+    void admit_waiting(time_point at) noexcept {
+        while (queue_.size() < settings_.queue()) {
+            auto* const w = static_cast<waiter_type*>(waiting_.pop_front());
+            if (!w) return;
+            --w->bucket->waiting;
+            w->bucket->line_of(w->source).push_back(*w);
+            queue_.added(*w, at);
+        }
     }
 
     // How many executions to ask the pool for, beside those that were asked for and have not
     // started: each of them will take as much as it can. Called under the lock.
-    std::size_t ask_for_executions(time_point at) {
-        std::size_t begin = 0;
-        std::size_t covered = asked_ * rule_.max_size();
-        while (asked_ + running_.size() < max_in_flight_ && queue_.size() > covered &&
-               rule_.close(queue_.size() - covered, oldest(), at, flushing(covered))) {
-            ++asked_;
-            ++begin;
-            covered += rule_.max_size();
-        }
-        bool const some_wait = queue_.size() > covered && asked_ + running_.size() < max_in_flight_;
-        this->set_alarm(some_wait ? rule_.due(oldest()) : room::no_deadline);
+    std::size_t ask_for_executions(time_point at) noexcept {
+        queue_.update(at);
+        std::size_t const may_run = max_in_flight_ - std::min(max_in_flight_, running_.size());
+        std::size_t const wanted = std::min(queue_.ready(), may_run);
+        std::size_t const begin = wanted - std::min(wanted, asked_);
+        asked_ += begin;
+        this->set_alarm(asked_ < may_run ? queue_.next_due() : room::no_deadline);
         return begin;
     }
 
@@ -170,12 +278,10 @@ private:
         {
             std::lock_guard lock(this->mutex_);
             --asked_;
-            while (!queue_.empty() && dropped.size() < rule_.max_size()) {
-                waiter& w = *queue_.front();
-                this->unpark(w);
-                dropped.push_back(w);
+            if (!this->closed_) {
+                static_cast<void>(take_batch(dropped, now()));
+                begin = ask_for_executions(now());
             }
-            if (!this->closed_) begin = ask_for_executions(now());
             if (!dropped.empty()) this->retire_timer_after(*dropped.front());
         }
         dropped.abort_all(error::dropped);
@@ -184,18 +290,20 @@ private:
 
     // On a thread of the pool.
     void execute() noexcept {
-        std::vector<In> items;
-        items.reserve(rule_.max_size());
-        typename std::list<running_batch>::iterator batch;
+        typename batches::iterator batch;
         {
             std::lock_guard lock(this->mutex_);
             --asked_;
-            batch = running_.emplace(running_.end());
-            take_items(items, batch->members);
+            if (this->closed_) return;
+            if (spare_batches_.empty()) spare_batches_.emplace_back();
+            batch = spare_batches_.begin();
+            running_.splice(running_.end(), spare_batches_, batch);
+            take_items(*batch);
         }
         std::exception_ptr failure;
-        std::vector<Out> results;
-        if (!items.empty()) results = run_on(items, failure);
+        batch_results<Out> results;
+        if (!batch->items.empty()) run_on(batch->items, results, failure);
+        batch->items.clear(); // the items are the user's
         waiter_list done;
         std::size_t begin = 0;
         {
@@ -204,7 +312,7 @@ private:
                 this->unpark(*w);
                 done.push_back(*w);
             }
-            running_.erase(batch);
+            spare_batches_.splice(spare_batches_.end(), running_, batch);
             if (!this->closed_) begin = ask_for_executions(now());
             if (!done.empty()) this->retire_timer_after(*done.front());
         }
@@ -212,41 +320,61 @@ private:
         begin_executions(begin);
     }
 
-    // Moves the first items and their callers into a batch, which closes it.
-    void take_items(std::vector<In>& items, waiter_list& members) noexcept {
-        auto const reason = rule_.close(queue_.size(), oldest(), now(), flushing(0));
-        if (!reason) return; // callers have left
-        while (items.size() < rule_.max_size()) {
-            auto* const w = static_cast<waiter_type*>(queue_.pop_front());
-            if (!w) break;
-            w->place = items.size();
-            items.push_back(std::move(w->item));
-            members.push_back(*w);
+    // Moves the items of the batch whose turn it is out of the queue, in the order of their turns.
+    std::optional<batch_reason> take_batch(waiter_list& members, time_point at) noexcept {
+        queue_.update(at);
+        auto const reason = queue_.close(at);
+        if (!reason) return reason; // callers have left
+        bucket_type& bucket = queue_.first();
+        for (std::size_t n = std::min(bucket.size(), rule_.max_size()); n > 0; --n) {
+            auto& w = static_cast<waiter_type&>(bucket.next());
+            bucket.line_of(w.source).erase(w);
+            queue_.taken(bucket, w);
+            w.bucket = nullptr;
+            members.push_back(w);
         }
-        ++stats_.batches;
-        stats_.items += items.size();
-        ++stats_.by_size[items.size()];
-        ++stats_.by_reason[static_cast<std::size_t>(*reason)];
+        queue_.batch_taken(bucket, at);
+        drop_if_unused(bucket);
+        admit_waiting(at);
+        return reason;
     }
 
-    std::vector<Out> run_on(std::vector<In>& items, std::exception_ptr& failure) noexcept {
+    void take_items(running_batch& batch) noexcept {
+        auto const reason = take_batch(batch.members, now());
+        if (!reason) return;
+        batch.items.reserve(rule_.max_size());
+        waiter_list in_order;
+        while (auto* const w = static_cast<waiter_type*>(batch.members.pop_front())) {
+            w->place = batch.items.size();
+            batch.items.push_back(std::move(w->item));
+            in_order.push_back(*w);
+        }
+        batch.members.append(in_order);
+        ++statistics_.batches;
+        statistics_.items += batch.items.size();
+        ++statistics_.by_size[batch.items.size()];
+        ++statistics_.by_reason[static_cast<std::size_t>(*reason)];
+    }
+
+    void run_on(std::vector<In>& items, batch_results<Out>& results,
+                std::exception_ptr& failure) noexcept {
         try {
             std::size_t const expected = items.size();
-            std::vector<Out> results = run_(std::span<In>(items));
-            if (results.size() == expected) return results;
+            run_(std::span<In>(items), results);
+            if (results.values.size() == expected) return;
             failure = to_failure<std::exception_ptr>(error::result_count_mismatch);
         } catch (...) {
             failure = std::current_exception();
         }
-        return {};
     }
 
     // Without the lock: results are the user's.
     void hand_out(waiter_list& done, std::exception_ptr failure,
-                  std::vector<Out>& results) noexcept {
+                  batch_results<Out>& results) noexcept {
         bool const failed = failure != nullptr;
         while (auto* const w = static_cast<waiter_type*>(done.pop_front())) {
-            w->carry(failure, failed ? Out{} : std::move(results[w->place]));
+            if (!failed && !results.failures.empty()) failure = results.failures[w->place];
+            w->carry(failure, failed ? Out{} : std::move(results.values[w->place]));
             // The last reference goes to the last caller: the exception ends where it is handled.
             if (done.empty()) failure = nullptr;
             this->deliver(*w);
@@ -266,14 +394,21 @@ private:
         begin_executions(begin);
     }
 
+    void on_departure(waiter& w) noexcept override {
+        auto& item = static_cast<waiter_type&>(w);
+        if (item.bucket) leave_queue(item);
+    }
+
     void after_departure(waiter_list&) noexcept override {
-        if (queue_.empty()) this->set_alarm(room::no_deadline);
+        admit_waiting(now());
+        begin_after_alarm_ += ask_for_executions(now());
     }
 
     void on_close() noexcept override { this->set_alarm(room::no_deadline); }
 
     void take_all(waiter_list& all) noexcept override {
-        all.append(queue_);
+        all.append(waiting_);
+        queue_.move_all_to(all);
         for (running_batch& batch : running_) all.append(batch.members);
     }
 
@@ -283,16 +418,20 @@ private:
     }
 
     std::shared_ptr<worker_pool_state<Executor>> pool_;
-    std::function<std::vector<Out>(std::span<In>)> run_;
+    std::function<void(std::span<In>, batch_results<Out>&)> run_;
+    std::function<std::uint64_t(In const&)> source_of_; // may be empty
     core::batch_rule<time_point> const rule_;
+    batcher_options const settings_;
     std::size_t const max_in_flight_;
-    waiter_list queue_;
-    std::list<running_batch> running_;
+    std::unique_ptr<batch_buckets<In, time_point>> buckets_;
+    batch_queue<time_point> queue_;
+    waiter_list waiting_; // for room in the queue
+    batches running_;
+    batches spare_batches_; // for their memory
     std::size_t asked_ = 0; // executions that the pool has not started
     std::uint64_t arrivals_ = 0;
-    std::uint64_t flush_below_ = 0; // items with smaller numbers are not to wait
     std::size_t begin_after_alarm_ = 0;
-    batcher_stats stats_;
+    batcher_statistics statistics_;
 };
 
 } // namespace detail
