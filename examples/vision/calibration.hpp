@@ -4,6 +4,8 @@
 
 #include "detector.hpp"
 
+#include <tidegate/batch_calibration.hpp>
+
 #include <chrono>
 #include <cstddef>
 #include <string>
@@ -13,17 +15,11 @@ namespace vision {
 
 // On a CPU, several inferences of one picture each mostly beat one inference of a large batch,
 // whose activations leave the caches; on a GPU it is the other way round.
-struct throughput_point {
-    std::size_t workers = 1;
-    std::size_t batch = 1;
-    double frames_per_second = 0;
-};
-
 struct calibration {
-    throughput_point chosen;
-    std::vector<throughput_point> measured; // empty where the user chose
+    tidegate::batch_measurement chosen;
+    std::vector<tidegate::batch_measurement> measured; // empty where the user chose
 
-    // One line a point, the chosen one marked.
+    // One line a measurement, the chosen one marked.
     [[nodiscard]] std::string table() const;
 };
 
@@ -33,9 +29,7 @@ struct calibration_limits {
     std::chrono::milliseconds budget{2000}; // soft: a run that has begun is finished
 };
 
-// Measures 1, 2, 4, ... pictures a batch on 1, 2, 4, ... workers, and stops where a larger batch
-// brings less than 5 %: it would only cost memory. Of what is within 5 % of the best it takes the
-// smallest batch, then the fewest workers. Blocks; throws run_stopped when `stop` says so.
+// Blocks; throws run_stopped when `stop` says so.
 [[nodiscard]] calibration calibrate(const detector& model, const calibration_limits& limits,
                                     run_control& stop);
 

@@ -91,10 +91,10 @@ std::string run_report::text() const {
 
 std::string run_report::json() const {
     json::array calibration_points;
-    for (const throughput_point& p : tuned.measured) {
+    for (const tidegate::batch_measurement& p : tuned.measured) {
         calibration_points.push_back(json::object{{"workers", p.workers},
                                                   {"batch", p.batch},
-                                                  {"frames_per_second", p.frames_per_second}});
+                                                  {"frames_per_second", p.items_per_second}});
     }
     json::array stage_rows;
     for (const auto& s : stages) {

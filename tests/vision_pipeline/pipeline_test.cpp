@@ -289,9 +289,9 @@ TEST_CASE("calibration chooses one of the points that it measured, within 5 % of
     CHECK(std::chrono::steady_clock::now() - start < 2s);
     double best = 0, chosen = 0;
     for (const auto& p : tuned.measured) {
-        best = std::max(best, p.frames_per_second);
+        best = std::max(best, p.items_per_second);
         if (p.workers == tuned.chosen.workers && p.batch == tuned.chosen.batch) {
-            chosen = p.frames_per_second;
+            chosen = p.items_per_second;
         }
     }
     CHECK(chosen * 1.05 >= best);

@@ -280,7 +280,7 @@ private:
     std::size_t size_ = 0;
 };
 
-/// Finds the bucket of an item.
+/// Finds the bucket of an item, where there are keys.
 template <class In, class TimePoint>
 class batch_buckets {
 public:
@@ -292,24 +292,7 @@ public:
     virtual void with_bucket_of(In const& item, std::mutex& mutex,
                                 std::function<void(bucket_type&)> const& use) = 0;
     /// Nothing is in it or waits for room in it: it may go. Called under the lock.
-    virtual void drop(bucket_type& bucket) noexcept { static_cast<void>(bucket); }
-};
-
-template <class In, class TimePoint>
-class one_bucket final : public batch_buckets<In, TimePoint> {
-    using bucket_type = batch_bucket<TimePoint>;
-
-public:
-    explicit one_bucket(bool by_source) : bucket_(by_source) {}
-
-    void with_bucket_of(In const&, std::mutex& mutex,
-                        std::function<void(bucket_type&)> const& use) override {
-        std::lock_guard lock(mutex);
-        use(bucket_);
-    }
-
-private:
-    bucket_type bucket_;
+    virtual void drop(bucket_type& bucket) noexcept = 0;
 };
 
 template <class In, class TimePoint, class Key, class KeyOf>

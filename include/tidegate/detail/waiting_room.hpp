@@ -4,6 +4,7 @@
 #pragma once
 
 #include <tidegate/detail/deadline_queue.hpp>
+#include <tidegate/detail/one_block_allocator.hpp>
 #include <tidegate/detail/shutdown.hpp>
 #include <tidegate/detail/wait_op.hpp>
 #include <tidegate/timer_for.hpp>
@@ -14,6 +15,7 @@
 #include <boost/asio/execution/context.hpp>
 #include <boost/asio/query.hpp>
 
+#include <array>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -272,7 +274,7 @@ private:
         timer_->expires_at(deadline);
         armed_ = false;
         timer_->async_wait(
-            asio::bind_allocator(asio::recycling_allocator<void>(),
+            asio::bind_allocator(one_block_allocator<void>(timer_memory_[(arming_ + 1) % 2]),
                                  [room = this->shared_from_this(), arming = ++arming_](error_code) {
                                      room->timer_fired(arming);
                                  }));
@@ -328,6 +330,9 @@ private:
     waiter_directory directory_;
     deadline_queue<time_point> deadlines_;
     std::optional<timer> timer_;
+    // For its waits, of which one may be on its way out. Set on one thread and fired on another,
+    // Asio would recycle nothing.
+    std::array<one_block, 2> timer_memory_;
     time_point alarm_ = no_deadline;
     bool armed_ = false;
     time_point armed_for_{};

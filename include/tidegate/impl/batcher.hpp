@@ -5,6 +5,7 @@
 #include <tidegate/batcher.hpp>
 #include <tidegate/call.hpp>
 #include <tidegate/detail/batch_queue.hpp>
+#include <tidegate/detail/lock_patiently.hpp>
 #include <tidegate/detail/one_run.hpp>
 
 #include <algorithm>
@@ -81,16 +82,14 @@ public:
                                                batcher_options const& settings, Run run, Key key,
                                                Source source) {
         constexpr bool by_source = !std::is_same_v<Source, std::monostate>;
-        auto state = std::make_shared<batcher_state>(pool, settings, std::move(run));
+        auto state = std::make_shared<batcher_state>(pool, settings, std::move(run), by_source);
         if constexpr (by_source) {
             state->source_of_ = [source = std::move(source)](In const& item) mutable {
                 auto const value = source(item);
                 return std::uint64_t{std::hash<std::decay_t<decltype(value)>>()(value)};
             };
         }
-        if constexpr (std::is_same_v<Key, std::monostate>) {
-            state->buckets_ = std::make_unique<one_bucket<In, time_point>>(by_source);
-        } else {
+        if constexpr (!std::is_same_v<Key, std::monostate>) {
             using key_type = std::decay_t<std::invoke_result_t<Key&, In const&>>;
             state->buckets_ = std::make_unique<keyed_buckets<In, time_point, key_type, Key>>(
                 std::move(key), by_source);
@@ -100,7 +99,8 @@ public:
     }
 
     template <class Run>
-    batcher_state(basic_worker_pool<Executor>& pool, batcher_options const& settings, Run run)
+    batcher_state(basic_worker_pool<Executor>& pool, batcher_options const& settings, Run run,
+                  bool by_source)
         : room(pool.get_executor()),
           pool_(worker_pool_access::state_of(pool)),
           run_([run = std::make_shared<Run>(std::move(run))](std::span<In> items,
@@ -111,6 +111,7 @@ public:
                 std::chrono::duration_cast<typename Clock::duration>(settings.max_delay())),
           settings_(settings),
           max_in_flight_(settings.max_in_flight() ? settings.max_in_flight() : pool.size()),
+          only_bucket_(by_source),
           queue_(rule_) {
         statistics_.by_size.resize(settings.max_size() + 1);
     }
@@ -126,8 +127,15 @@ public:
         try {
             if (source_of_) op->source = source_of_(op->item);
             op->arrived = now();
-            auto const admit_here = [&](bucket_type& bucket) { came = admit(op, bucket, cancel); };
-            buckets_->with_bucket_of(op->item, this->mutex_, std::ref(admit_here));
+            if (!buckets_) {
+                auto const lock = lock_patiently(this->mutex_);
+                came = admit(op, only_bucket_, cancel);
+            } else {
+                auto const admit_to = [&](bucket_type& bucket) {
+                    came = admit(op, bucket, cancel);
+                };
+                buckets_->with_bucket_of(op->item, this->mutex_, std::ref(admit_to));
+            }
         } catch (...) {
             thrown = std::current_exception(); // by the user's functions, or for want of memory
         }
@@ -231,7 +239,7 @@ private:
     }
 
     void drop_if_unused(bucket_type& bucket) noexcept {
-        if (bucket.size() == 0 && bucket.waiting == 0) buckets_->drop(bucket);
+        if (buckets_ && bucket.size() == 0 && bucket.waiting == 0) buckets_->drop(bucket);
     }
 
     // Lets those who wait for room into the queue. No memory for that leaves no way to keep the
@@ -292,7 +300,7 @@ private:
     void execute() noexcept {
         typename batches::iterator batch;
         {
-            std::lock_guard lock(this->mutex_);
+            auto const lock = lock_patiently(this->mutex_);
             --asked_;
             if (this->closed_) return;
             if (spare_batches_.empty()) spare_batches_.emplace_back();
@@ -307,7 +315,7 @@ private:
         waiter_list done;
         std::size_t begin = 0;
         {
-            std::lock_guard lock(this->mutex_);
+            auto const lock = lock_patiently(this->mutex_);
             while (waiter* const w = batch->members.front()) {
                 this->unpark(*w);
                 done.push_back(*w);
@@ -423,7 +431,8 @@ private:
     core::batch_rule<time_point> const rule_;
     batcher_options const settings_;
     std::size_t const max_in_flight_;
-    std::unique_ptr<batch_buckets<In, time_point>> buckets_;
+    bucket_type only_bucket_;                                // if there are no keys
+    std::unique_ptr<batch_buckets<In, time_point>> buckets_; // if there are
     batch_queue<time_point> queue_;
     waiter_list waiting_; // for room in the queue
     batches running_;
