@@ -273,11 +273,10 @@ private:
     void arm(time_point deadline) {
         timer_->expires_at(deadline);
         armed_ = false;
-        timer_->async_wait(
-            asio::bind_allocator(one_block_allocator<void>(timer_memory_[(arming_ + 1) % 2]),
-                                 [room = this->shared_from_this(), arming = ++arming_](error_code) {
-                                     room->timer_fired(arming);
-                                 }));
+        std::uint64_t const arming = ++arming_;
+        timer_->async_wait(asio::bind_allocator(
+            one_block_allocator<void>(timer_memory_[arming % 2]),
+            [room = this->shared_from_this(), arming](error_code) { room->timer_fired(arming); }));
         armed_ = true;
         armed_for_ = deadline;
     }

@@ -2,15 +2,11 @@
 // How attempts race each other.
 #pragma once
 
-#include <tidegate/detail/serial_executor.hpp>
+#include <tidegate/detail/side_task.hpp>
 #include <tidegate/hedge.hpp>
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <vector>
@@ -35,7 +31,7 @@ public:
 
     template <class Context, class Op, class Start>
     void start(Op& op, Context const& context, Start& start_attempt, time_point now) {
-        auto one = std::make_shared<attempt>(serial_executor(executor_), now);
+        auto one = std::make_shared<attempt>(executor_, now);
         attempts_.push_back(one);
         auto ended = [race = this->shared_from_this(), one, number = started(),
                       permit = std::move(permits_[started() - 1])](std::exception_ptr thrown,
@@ -43,8 +39,7 @@ public:
             if (thrown) came.fail(failure(thrown));
             race->end(*one, number, std::move(came));
         };
-        asio::co_spawn(one->executor, start_attempt(op, context),
-                       asio::bind_cancellation_slot(one->signal.slot(), std::move(ended)));
+        one->task->start(start_attempt(op, context), std::move(ended));
     }
 
     /// Completes when one more attempt has ended, or with `deadline_exceeded`.
@@ -60,11 +55,7 @@ public:
 
     /// Cancels what still runs, where it runs.
     void cancel_all() {
-        for (auto const& one : attempts_) {
-            asio::post(one->executor, [one] {
-                if (!one->over) one->signal.emit(asio::cancellation_type::all);
-            });
-        }
+        for (auto const& one : attempts_) one->task->cancel();
     }
 
     outcome<T> take_result() {
@@ -87,13 +78,13 @@ public:
 
 private:
     struct attempt {
-        attempt(asio::any_io_executor e, time_point now) : executor(std::move(e)), started(now) {}
+        attempt(asio::any_io_executor const& executor, time_point now)
+            : task(std::make_shared<side_task>(executor)), started(now) {}
 
-        asio::any_io_executor executor;
-        asio::cancellation_signal signal;
+        std::shared_ptr<side_task> task;
         time_point started;
         time_point ended{};
-        bool over = false; // changes where `executor` runs, under the lock
+        bool over = false; // changes under the lock
         bool succeeded = false;
     };
 

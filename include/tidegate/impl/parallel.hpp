@@ -2,20 +2,15 @@
 // The workers behind parallel_map and parallel_for_each.
 #pragma once
 
-#include <tidegate/detail/serial_executor.hpp>
+#include <tidegate/detail/side_task.hpp>
 #include <tidegate/parallel.hpp>
 #include <tidegate/semaphore.hpp>
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <algorithm>
-#include <deque>
 #include <exception>
 #include <iterator>
 #include <memory>
@@ -174,31 +169,22 @@ public:
     }
 
 private:
-    struct worker {
-        asio::any_io_executor executor;
-        asio::cancellation_signal signal;
-        bool over = false; // changes where `executor` runs
-    };
-
     std::unique_lock<std::mutex> locked() {
         return in_turn_ ? std::unique_lock<std::mutex>() : std::unique_lock(mutex_);
     }
 
     void start_worker(claim first) {
-        auto const one = std::make_shared<worker>();
-        one->executor = in_turn_ ? executor_ : serial_executor(executor_);
+        auto const worker = std::make_shared<side_task>(executor_);
         {
             auto const lock = locked();
-            workers_.push_back(one);
+            workers_.push_back(worker);
         }
-        auto ended = [self = this->shared_from_this(), one,
+        auto ended = [self = this->shared_from_this(),
                       permit = ended_.try_acquire()](std::exception_ptr thrown) mutable {
-            one->over = true;
             if (thrown) self->stop(thrown);
             permit.release();
         };
-        asio::co_spawn(one->executor, work(std::move(first)),
-                       asio::bind_cancellation_slot(one->signal.slot(), std::move(ended)));
+        worker->start(work(std::move(first)), std::move(ended));
     }
 
     asio::awaitable<void, executor_type> run(claim it) {
@@ -226,11 +212,7 @@ private:
     void stop_under_lock(std::exception_ptr why) {
         if (std::exchange(stopping_, true)) return;
         first_failure_ = std::move(why);
-        for (auto const& one : workers_) {
-            asio::post(one->executor, [one] {
-                if (!one->over) one->signal.emit(asio::cancellation_type::all);
-            });
-        }
+        for (auto const& worker : workers_) worker->cancel();
     }
 
     asio::any_io_executor executor_;
@@ -243,7 +225,7 @@ private:
     parallel_results<mode, value> results_;
     bool stopping_ = false;
     std::exception_ptr first_failure_;
-    std::vector<std::shared_ptr<worker>> workers_;
+    std::vector<std::shared_ptr<side_task>> workers_;
     semaphore ended_; // each worker has a permit until it has ended
 };
 

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSL-1.0
+// A coroutine that runs beside the one that may cancel it.
+#pragma once
+
+#include <tidegate/detail/serial_executor.hpp>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
+
+#include <exception>
+#include <memory>
+#include <utility>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+/// Asio wants a cancellation signal emitted where the coroutine runs, and never at the same time as
+/// it: so each has an executor that runs in turn, to which `cancel` posts. May be called from any
+/// thread, before, while and after the coroutine runs.
+class side_task : public std::enable_shared_from_this<side_task> {
+public:
+    explicit side_task(boost::asio::any_io_executor const& executor)
+        : executor_(serial_executor(executor)) {}
+    side_task(side_task const&) = delete;
+    side_task& operator=(side_task const&) = delete;
+
+    boost::asio::any_io_executor const& executor() const noexcept { return executor_; }
+
+    /// Starts `coroutine`, to be called once. `ended(std::exception_ptr, T)` is called when it has,
+    /// where it ran.
+    template <class T, class Executor, class Handler>
+    void start(boost::asio::awaitable<T, Executor> coroutine, Handler ended) {
+        boost::asio::co_spawn(
+            executor_, std::move(coroutine),
+            boost::asio::bind_cancellation_slot(
+                signal_.slot(),
+                [self = shared_from_this(), ended = std::move(ended)](auto&&... outcome) mutable {
+                    self->over_ = true;
+                    std::move(ended)(std::forward<decltype(outcome)>(outcome)...);
+                }));
+    }
+
+    void cancel() {
+        boost::asio::post(executor_, [self = shared_from_this()] {
+            if (!self->over_) self->signal_.emit(boost::asio::cancellation_type::all);
+        });
+    }
+
+private:
+    boost::asio::any_io_executor executor_;
+    boost::asio::cancellation_signal signal_;
+    bool over_ = false; // changes where `executor_` runs
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
