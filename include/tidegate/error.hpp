@@ -42,6 +42,8 @@ enum class error {
     overloaded = 9,
     /// A callback threw something that carries no error code, where only a code can be reported.
     exception_thrown = 10,
+    /// There is no task of that id, or it was forgotten.
+    not_found = 11,
 };
 
 /// What a failure means to the caller, whichever primitive reported it.

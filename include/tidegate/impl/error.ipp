@@ -29,6 +29,7 @@ public:
         case error::circuit_open: return "circuit open";
         case error::overloaded: return "overloaded";
         case error::exception_thrown: return "exception thrown";
+        case error::not_found: return "not found";
         }
         return "unknown tidegate error";
     }

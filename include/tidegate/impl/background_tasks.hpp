@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: BSL-1.0
+// The entries of a registry of tasks.
+#pragma once
+
+#include <tidegate/background_tasks.hpp>
+#include <tidegate/detail/side_task.hpp>
+
+#include <algorithm>
+#include <deque>
+#include <unordered_map>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+struct wait_for_task {};
+struct wait_for_all_tasks {};
+
+/// A task's entry is in the table while it lives and while it is remembered. The registry's mutex
+/// guards all of it but the progress.
+template <class Result, class Clock>
+class background_tasks_state final : public waiting_room<Clock, asio::any_io_executor, std::mutex> {
+    using room = waiting_room<Clock, asio::any_io_executor, std::mutex>;
+    using time_point = typename Clock::time_point;
+    using registry = basic_background_tasks<Result, Clock>;
+    using result_pointer = typename registry::result_pointer;
+    using status_type = typename registry::status_type;
+    using events = typename registry::events;
+    using events_state =
+        std::remove_cvref_t<decltype(*channel_access::state_of(std::declval<events&>()))>;
+
+    class result_waiter_type : public waiter_of<void(std::exception_ptr, result_pointer)> {
+    protected:
+        using waiter_of<void(std::exception_ptr, result_pointer)>::waiter_of;
+    };
+    class end_waiter_type : public waiter_of<void(error_code)> {
+    protected:
+        using waiter_of<void(error_code)>::waiter_of;
+    };
+
+    struct entry;
+    using entry_pointer = std::shared_ptr<entry>;
+
+    struct entry {
+        status_type status;
+        task_progress progress;
+        bool cancelled = false; // asked to end
+        std::function<void(background_tasks_state&, entry_pointer const&)> start;
+        std::shared_ptr<side_task> task;
+        result_pointer result;
+        waiter_list waiters;
+    };
+
+public:
+    static std::shared_ptr<background_tasks_state> make(asio::any_io_executor const& executor,
+                                                        background_tasks_options settings) {
+        auto state = std::make_shared<background_tasks_state>(executor, settings);
+        state->enroll();
+        return state;
+    }
+
+    background_tasks_state(asio::any_io_executor const& executor, background_tasks_options settings)
+        : room(executor), settings_(settings) {}
+
+    ~background_tasks_state() {
+        for (auto const& channel : subscribers_) {
+            if (auto const kept = channel.lock()) kept->close();
+        }
+    }
+
+    template <class Function>
+    task_id spawn(std::string name, Function task) {
+        auto const one = std::make_shared<entry>();
+        one->status.name = std::move(name);
+        auto const shared = std::make_shared<Function>(std::move(task)); // may be move-only
+        one->start = [shared](background_tasks_state& state, entry_pointer const& kept) {
+            auto ended = [self = state.self(), kept](std::exception_ptr thrown, auto... result) {
+                self->task_ended(kept, std::move(thrown), std::move(result)...);
+            };
+            kept->task->start(run(kept, std::move(*shared)), std::move(ended));
+        };
+        task_id id;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (this->closed_ || !takes_tasks_) throw boost::system::system_error(error::closed);
+            forget_old();
+            id.value = ++last_id_;
+            one->status.id = id;
+            one->status.queued_at = Clock::now();
+            entries_.emplace(id, one);
+            try {
+                note(id, task_state::queued);
+                queued_.push_back(one);
+            } catch (...) {
+                entries_.erase(id);
+                throw;
+            }
+            ++waiting_;
+        }
+        start_queued();
+        send_events();
+        return id;
+    }
+
+    std::optional<status_type> status(task_id id) {
+        std::lock_guard lock(this->mutex_);
+        forget_old();
+        auto const found = entries_.find(id);
+        if (found == entries_.end()) return std::nullopt;
+        return status_of(*found->second);
+    }
+
+    std::vector<status_type> list() {
+        std::vector<status_type> all;
+        {
+            std::lock_guard lock(this->mutex_);
+            forget_old();
+            all.reserve(entries_.size());
+            for (auto const& [id, one] : entries_) all.push_back(status_of(*one));
+        }
+        std::ranges::sort(all, {}, &status_type::id);
+        return all;
+    }
+
+    result_pointer result(task_id id) {
+        std::lock_guard lock(this->mutex_);
+        forget_old();
+        auto const found = entries_.find(id);
+        return found == entries_.end() ? result_pointer() : found->second->result;
+    }
+
+    std::size_t live() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        return running_ + waiting_;
+    }
+
+    bool cancel_task(task_id id) {
+        entry_pointer one;
+        {
+            std::lock_guard lock(this->mutex_);
+            auto const found = entries_.find(id);
+            if (found == entries_.end() || has_ended(found->second->status.state)) return false;
+            one = found->second;
+        }
+        cancel(one);
+        return true;
+    }
+
+    void cancel_all() {
+        std::vector<entry_pointer> all;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (this->closed_) return; // the context is gone, and the tasks with it
+            for (auto const& [id, one] : entries_) {
+                if (!has_ended(one->status.state)) all.push_back(one);
+            }
+        }
+        for (auto const& one : all) cancel(one);
+    }
+
+    void take_no_more() noexcept {
+        std::lock_guard lock(this->mutex_);
+        takes_tasks_ = false;
+    }
+
+    events subscribe(std::size_t capacity) {
+        events channel(this->executor(), channel_options<task_event>()
+                                             .capacity(std::max<std::size_t>(1, capacity))
+                                             .mode(channel_mode::drop_oldest));
+        std::lock_guard lock(this->mutex_);
+        subscribers_.push_back(channel_access::state_of(channel));
+        return channel;
+    }
+
+    template <class Handler>
+    void start(wait_for_task, Handler&& handler, task_id id) {
+        using op_type = wait_op<result_waiter_type, std::decay_t<Handler>, asio::any_io_executor>;
+        auto op = op_type::make(std::forward<Handler>(handler), this->executor());
+        auto* const cancel = this->connect(*op);
+        error_code ec;
+        std::exception_ptr failure;
+        result_pointer result;
+        {
+            std::lock_guard lock(this->mutex_);
+            auto const found = entries_.find(id);
+            if (this->closed_) {
+                ec = error::closed;
+            } else if (found == entries_.end()) {
+                ec = error::not_found;
+            } else if (!has_ended(found->second->status.state)) {
+                this->park(found->second->waiters, op, room::no_deadline, cancel);
+            } else {
+                failure = failure_of_wait(*found->second);
+                result = found->second->result;
+            }
+        }
+        if (!op) return;
+        if (ec) op.release()->abort(ec);
+        else op.release()->complete(std::move(failure), std::move(result));
+    }
+
+    template <class Handler>
+    void start(wait_for_all_tasks, Handler&& handler) {
+        using op_type = wait_op<end_waiter_type, std::decay_t<Handler>, asio::any_io_executor>;
+        auto op = op_type::make(std::forward<Handler>(handler), this->executor());
+        auto* const cancel = this->connect(*op);
+        error_code ec;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (this->closed_) ec = error::closed;
+            else if (running_ + waiting_ > 0) {
+                this->park(end_waiters_, op, room::no_deadline, cancel);
+            }
+        }
+        if (op && ec) op.release()->abort(ec);
+        else if (op) op.release()->complete({});
+    }
+
+private:
+    std::shared_ptr<background_tasks_state> self() {
+        return std::static_pointer_cast<background_tasks_state>(this->shared_from_this());
+    }
+
+    // The callable and the context live in the coroutine's frame.
+    template <class Function>
+    static asio::awaitable<Result> run(entry_pointer one, Function task) {
+        task_context context(one->status.id, one->progress);
+        co_return co_await task(context);
+    }
+
+    static status_type status_of(entry const& one) {
+        status_type status = one.status;
+        status.progress = one.progress.done.load(std::memory_order_relaxed);
+        status.progress_of = one.progress.of.load(std::memory_order_relaxed);
+        return status;
+    }
+
+    static std::exception_ptr failure_of_wait(entry const& one) {
+        if (one.status.state != task_state::cancelled) return one.status.failure;
+        return to_failure<std::exception_ptr>(asio::error::operation_aborted);
+    }
+
+    // Starts queued tasks while there is room for them to run.
+    void start_queued() {
+        for (;;) {
+            entry_pointer next;
+            {
+                std::lock_guard lock(this->mutex_);
+                if (this->closed_ || queued_.empty() || running_ >= settings_.max_running()) return;
+                next = queued_.front();
+                if (has_ended(next->status.state)) { // was cancelled
+                    queued_.pop_front();
+                    continue;
+                }
+                next->task = std::make_shared<side_task>(this->executor());
+                queued_.pop_front();
+                --waiting_;
+                ++running_;
+                next->status.state = task_state::running;
+                next->status.started_at = Clock::now();
+                note(next->status.id, task_state::running);
+            }
+            auto const start = std::exchange(next->start, nullptr);
+            try {
+                start(*this, next);
+            } catch (...) {
+                end(next, task_state::failed, std::current_exception(), nullptr);
+            }
+        }
+    }
+
+    template <class... Value>
+    void task_ended(entry_pointer const& one, std::exception_ptr thrown, Value... value) {
+        result_pointer result;
+        if (!thrown) {
+            if constexpr (sizeof...(Value) > 0) {
+                result = std::make_shared<Result const>(std::move(value)...);
+            }
+            end(one, task_state::done, nullptr, std::move(result));
+        } else {
+            bool asked = false;
+            {
+                std::lock_guard lock(this->mutex_);
+                asked = one->cancelled;
+            }
+            bool const cancelled = asked && is_cancellation(thrown);
+            end(one, cancelled ? task_state::cancelled : task_state::failed,
+                cancelled ? nullptr : std::move(thrown), nullptr);
+        }
+    }
+
+    static bool is_cancellation(std::exception_ptr const& thrown) noexcept {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (boost::system::system_error const& e) {
+            return e.code() == asio::error::operation_aborted;
+        } catch (...) { // some other failure
+            return false;
+        }
+    }
+
+    void cancel(entry_pointer const& one) {
+        std::shared_ptr<side_task> running;
+        bool was_queued = false;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (has_ended(one->status.state)) return;
+            one->cancelled = true;
+            was_queued = one->status.state == task_state::queued;
+            if (was_queued) {
+                --waiting_;
+                ++running_;                                // `end` takes it back
+                one->status.state = task_state::cancelled; // so that nobody starts it
+            }
+            running = one->task;
+        }
+        if (was_queued) {
+            one->start = nullptr;
+            end(one, task_state::cancelled, nullptr, nullptr);
+        } else if (running) {
+            running->cancel();
+        }
+    }
+
+    void end(entry_pointer const& one, task_state how, std::exception_ptr failure,
+             result_pointer result) {
+        waiter_list waiters, all_ended;
+        {
+            std::lock_guard lock(this->mutex_);
+            --running_;
+            one->status.state = how;
+            one->status.failure = failure;
+            one->status.ended_at = Clock::now();
+            one->result = result;
+            one->task.reset();
+            unpark_all(one->waiters, waiters);
+            if (running_ + waiting_ == 0) unpark_all(end_waiters_, all_ended);
+            note(one->status.id, how);
+            history_.push_back(one);
+            forget_old();
+        }
+        std::exception_ptr const told = failure_of_wait(*one); // nobody changes it any more
+        while (auto* const w = static_cast<result_waiter_type*>(waiters.pop_front())) {
+            w->complete(told, result);
+        }
+        while (auto* const w = static_cast<end_waiter_type*>(all_ended.pop_front())) {
+            w->complete({});
+        }
+        start_queued();
+        send_events();
+    }
+
+    void unpark_all(waiter_list& from, waiter_list& to) noexcept {
+        while (waiter* const w = from.front()) {
+            this->unpark(*w);
+            to.push_back(*w);
+        }
+    }
+
+    // Called under the lock.
+    void forget_old() {
+        auto const oldest = Clock::now() - std::chrono::duration_cast<typename Clock::duration>(
+                                               settings_.history_age());
+        while (!history_.empty() && (history_.size() > settings_.history() ||
+                                     *history_.front()->status.ended_at < oldest)) {
+            entries_.erase(history_.front()->status.id);
+            history_.pop_front();
+        }
+    }
+
+    // Events --------------------------------------------------------------------------------------
+
+    // Called under the lock.
+    void note(task_id id, task_state now) {
+        if (!subscribers_.empty()) unsent_.push_back({id, now});
+    }
+
+    // One thread at a time sends, in order and without the lock; the others leave theirs to it.
+    void send_events() {
+        std::unique_lock lock(this->mutex_);
+        if (sending_) return;
+        sending_ = true;
+        while (!unsent_.empty()) {
+            task_event const event = unsent_.front();
+            unsent_.pop_front();
+            std::erase_if(subscribers_, [](auto const& s) { return s.expired(); });
+            auto const to = subscribers_;
+            lock.unlock();
+            for (auto const& channel : to) {
+                if (auto const kept = channel.lock()) kept->try_send(task_event(event));
+            }
+            lock.lock();
+        }
+        sending_ = false;
+    }
+
+    void take_all(waiter_list& all) noexcept override {
+        all.append(end_waiters_);
+        for (auto const& [id, one] : entries_) all.append(one->waiters);
+    }
+
+    // Strands must not outlive their context.
+    void shutdown() noexcept override {
+        room::shutdown();
+        std::unordered_map<task_id, entry_pointer> gone;
+        std::deque<entry_pointer> queued_gone, history_gone;
+        std::lock_guard lock(this->mutex_);
+        gone.swap(entries_);
+        queued_gone.swap(queued_);
+        history_gone.swap(history_);
+        running_ = waiting_ = 0;
+    }
+
+    background_tasks_options const settings_;
+    bool takes_tasks_ = true;
+    std::uint64_t last_id_ = 0;
+    std::unordered_map<task_id, entry_pointer> entries_;
+    std::deque<entry_pointer> queued_; // and those that were cancelled there
+    std::size_t waiting_ = 0;          // of them, the ones to be started
+    std::size_t running_ = 0;
+    std::deque<entry_pointer> history_; // in the order in which they ended
+    waiter_list end_waiters_;
+    std::vector<std::weak_ptr<events_state>> subscribers_;
+    std::deque<task_event> unsent_;
+    bool sending_ = false;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
