@@ -7,3 +7,4 @@
 #endif
 
 #include <tidegate/impl/error.ipp>
+#include <tidegate/impl/file_handle.ipp>

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: BSL-1.0
+// Files by the system's own calls.
+#pragma once
+
+#include <tidegate/detail/file_handle.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <random>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#if defined(_WIN32)
+#include <io.h>
+#else
+#include <unistd.h>
+#endif
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+inline error_code last_system_error() { return {errno, boost::system::generic_category()}; }
+
+// The same calls under Windows' names; what it lacks does nothing.
+#if defined(_WIN32)
+inline int open_file(std::filesystem::path const& path, bool create) {
+    return ::_wopen(path.c_str(),
+                    create ? _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT
+                           : _O_RDONLY | _O_BINARY | _O_NOINHERIT,
+                    _S_IREAD | _S_IWRITE);
+}
+inline auto read_bytes(int file, char* to, std::size_t n) {
+    return ::_read(file, to, static_cast<unsigned>(n));
+}
+inline auto write_bytes(int file, char const* from, std::size_t n) {
+    return ::_write(file, from, static_cast<unsigned>(n));
+}
+inline int sync_file(int file) { return ::_commit(file); }
+inline int close_file(int file) { return ::_close(file); }
+inline void sync_folder(std::filesystem::path const&) {}
+#else
+inline int open_file(std::filesystem::path const& path, bool create) {
+    return ::open(path.c_str(),
+                  create ? O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC : O_RDONLY | O_CLOEXEC, 0666);
+}
+inline auto read_bytes(int file, char* to, std::size_t n) { return ::read(file, to, n); }
+inline auto write_bytes(int file, char const* from, std::size_t n) {
+    return ::write(file, from, n);
+}
+inline int sync_file(int file) { return ::fsync(file); }
+inline int close_file(int file) { return ::close(file); }
+inline void sync_folder(std::filesystem::path const& folder) {
+    int const descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) throw file_error(last_system_error(), folder, "open");
+    int const failed = ::fsync(descriptor);
+    error_code const why = last_system_error();
+    ::close(descriptor);
+    // Some file systems cannot: then there is nothing more to be had.
+    if (failed && why != boost::system::errc::invalid_argument) {
+        throw file_error(why, folder, "sync");
+    }
+}
+#endif
+
+inline constexpr std::size_t most_bytes_at_once = std::size_t{1} << 30; // what all systems take
+
+TIDEGATE_DECL file_handle::~file_handle() {
+    if (descriptor_ >= 0) close_file(descriptor_);
+}
+
+TIDEGATE_DECL file_handle file_handle::open(std::filesystem::path const& path) {
+    if (std::filesystem::is_directory(path)) {
+        throw file_error(make_error_code(boost::system::errc::is_a_directory), path, "open");
+    }
+    int const descriptor = open_file(path, false);
+    if (descriptor < 0) throw file_error(last_system_error(), path, "open");
+    return {descriptor, path};
+}
+
+TIDEGATE_DECL std::uintmax_t file_handle::size() const {
+    std::error_code ec; // whatever it is, reading will tell
+    auto const size = std::filesystem::file_size(path_, ec);
+    return ec ? 0 : size;
+}
+
+TIDEGATE_DECL std::size_t file_handle::read_some(std::span<char> into) {
+    for (;;) {
+        auto const n =
+            read_bytes(descriptor_, into.data(), std::min(into.size(), most_bytes_at_once));
+        if (n >= 0) return static_cast<std::size_t>(n);
+        if (errno != EINTR) throw file_error(last_system_error(), path_, "read");
+    }
+}
+
+TIDEGATE_DECL void file_handle::write_all(std::span<char const> bytes) {
+    while (!bytes.empty()) {
+        auto const n =
+            write_bytes(descriptor_, bytes.data(), std::min(bytes.size(), most_bytes_at_once));
+        if (n >= 0) bytes = bytes.subspan(static_cast<std::size_t>(n));
+        else if (errno != EINTR) throw file_error(last_system_error(), path_, "write");
+    }
+}
+
+TIDEGATE_DECL void file_handle::sync() {
+    if (sync_file(descriptor_) != 0) throw file_error(last_system_error(), path_, "sync");
+}
+
+TIDEGATE_DECL void file_handle::close() {
+    int const descriptor = release();
+    if (descriptor >= 0 && close_file(descriptor) != 0 && errno != EINTR) {
+        throw file_error(last_system_error(), path_, "close");
+    }
+}
+
+TIDEGATE_DECL replacement_file::~replacement_file() {
+    if (temporary_.empty()) return;
+    file_ = file_handle();   // Windows does not remove what is open
+    std::error_code ignored; // there is nobody left to tell
+    std::filesystem::remove(temporary_, ignored);
+}
+
+TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target) {
+    std::error_code ec;
+    bool const is_link = std::filesystem::is_symlink(target, ec);
+    target_ = is_link ? std::filesystem::weakly_canonical(target) : target;
+    auto const there = std::filesystem::status(target_, ec);
+    if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+        throw file_error(make_error_code(std::filesystem::is_directory(there)
+                                             ? boost::system::errc::is_a_directory
+                                             : boost::system::errc::operation_not_supported),
+                         target_, "replace");
+    }
+    std::random_device random;
+    int descriptor = -1;
+    for (int i = 0; i < 16 && descriptor < 0; ++i) {
+        char unique[32];
+        std::snprintf(unique, sizeof unique, ".%08x%08x.tmp", random(), random());
+        temporary_ = target_;
+        temporary_.replace_filename("." + target_.filename().string() + unique);
+        descriptor = open_file(temporary_, true);
+        if (descriptor < 0 && errno != EEXIST) break;
+    }
+    if (descriptor < 0) {
+        file_error const failed(last_system_error(), target_, "create a file beside");
+        temporary_.clear();
+        throw failed;
+    }
+    file_ = file_handle(descriptor, target_);
+    if (std::filesystem::exists(there)) {
+        std::filesystem::permissions(temporary_, there.permissions(), ec);
+        if (ec) throw file_error(error_code(ec), target_, "keep the permissions of");
+    }
+}
+
+TIDEGATE_DECL void replacement_file::replace(bool durable) {
+    if (durable) file_.sync();
+    file_.close();
+    std::error_code ec;
+    std::filesystem::rename(temporary_, target_, ec);
+    if (ec) throw file_error(error_code(ec), target_, "replace");
+    temporary_.clear();
+    auto const folder = target_.parent_path();
+    if (durable) sync_folder(folder.empty() ? "." : folder);
+}
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
