@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <iostream>
 #include <stdexcept>
+#include <stop_token>
 #include <thread>
 
 namespace asio = boost::asio;
@@ -32,12 +33,28 @@ asio::awaitable<void> ask(tidegate::worker_pool& pool, std::uint64_t n) {
     }
 }
 
+// Stops early when the pool does, or when whoever waits for it cancels.
+void count_primes(std::stop_token const& stop) {
+    std::uint64_t found = 0;
+    for (std::uint64_t n = 2; n < 50'000 && !stop.stop_requested(); ++n) {
+        std::uint64_t d = 2;
+        while (d * d <= n && n % d != 0) ++d;
+        found += d * d > n;
+    }
+    std::cout << found << " primes\n";
+}
+
 int main() {
     asio::io_context io;
     tidegate::worker_pool pool(io,
                                tidegate::worker_pool_options{}.threads(2).queue(4).name("math"));
+    if (!pool.post(tidegate::job_priority::background, &count_primes)) return 1;
     for (std::uint64_t n : {27u, 0u, 837799u, 63728127u}) {
         asio::co_spawn(io, ask(pool, n), asio::detached);
     }
     io.run();
+    pool.drain();
+    pool.join();
+    auto const seen = pool.statistics();
+    std::cout << seen.started << " jobs\n";
 }

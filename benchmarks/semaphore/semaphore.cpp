@@ -154,6 +154,33 @@ group const contended{[] {
     row("contended_64/asio_concurrent_channel", cpu_time, contended_channel<concurrent_channel>);
 }};
 
+// One release that lets so many go on; the time is that of one of them.
+
+template <int waiters>
+void wake_many(run& r) {
+    asio::io_context context{1};
+    tidegate::semaphore semaphore(context, waiters);
+    while (r.more(waiters)) {
+        auto all = semaphore.try_acquire(waiters);
+        int woken = 0;
+        for (int i = 0; i < waiters; ++i) {
+            semaphore.async_acquire([&](error_code, tidegate::semaphore::permit) { ++woken; });
+        }
+        all.release();
+        context.restart();
+        context.run();
+        benchmark::DoNotOptimize(woken);
+    }
+}
+
+group const waking{[] {
+    row("wake_100/tidegate", cpu_time, wake_many<100>);
+    row("wake_10000/tidegate", cpu_time, wake_many<10'000>);
+    // Linear, but for what the caches of 10,000 operations cost.
+    claim("wake_10000_against_100", ratio_of("wake_10000/tidegate", "wake_100/tidegate"),
+          at_most(3));
+}};
+
 // Ready acquires must not grow the stack.
 
 constexpr int million = 1'000'000;

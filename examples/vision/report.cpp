@@ -92,9 +92,8 @@ std::string run_report::text() const {
 std::string run_report::json() const {
     json::array calibration_points;
     for (const tidegate::batch_measurement& p : tuned.measured) {
-        calibration_points.push_back(json::object{{"workers", p.workers},
-                                                  {"batch", p.batch},
-                                                  {"frames_per_second", p.items_per_second}});
+        calibration_points.push_back(json::object{
+            {"workers", p.workers}, {"batch", p.batch}, {"frames_per_second", p.items_per_second}});
     }
     json::array stage_rows;
     for (const auto& s : stages) {
@@ -141,10 +140,14 @@ run_report make_report(const std::filesystem::path& model, engine& shared,
                        const loaded_model& loaded, video_summary video) {
     video.warnings.insert(video.warnings.begin(), loaded.model.layout().warnings.begin(),
                           loaded.model.layout().warnings.end());
-    return {model.string(),         loaded.model.layout().description(),
-            loaded.tuned,           std::move(video),
-            loaded.batches.statistics(), shared.monitor.summary(),
-            process_cpu_seconds(),  process_peak_memory()};
+    return {model.string(),
+            loaded.model.layout().description(),
+            loaded.tuned,
+            std::move(video),
+            loaded.batches.statistics(),
+            shared.monitor.summary(),
+            process_cpu_seconds(),
+            process_peak_memory()};
 }
 
 double process_cpu_seconds() {

@@ -154,7 +154,7 @@ TEST_CASE("random cancels of jobs that can stop: each ends once, and none runs o
     for (std::uint64_t const seed : test::seeds()) {
         INFO("TIDEGATE_STRESS_SEED=" << seed);
         test::random random(seed);
-        std::size_t const rounds = std::max<std::size_t>(1, test::schedules() / 400);
+        std::size_t const rounds = std::max<std::size_t>(1, test::schedules() / 40);
         for (std::size_t round = 0; round < rounds; ++round) {
             struct submitted {
                 std::atomic<int> runs{0};

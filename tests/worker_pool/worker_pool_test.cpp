@@ -430,7 +430,7 @@ TEST_CASE("random cancels: every submitter hears once, and no cancelled job runs
     for (std::uint64_t const seed : test::seeds()) {
         INFO("TIDEGATE_STRESS_SEED=" << seed);
         test::random random(seed);
-        std::size_t const rounds = std::max<std::size_t>(1, test::schedules() / 400);
+        std::size_t const rounds = std::max<std::size_t>(1, test::schedules() / 40);
         for (std::size_t round = 0; round < rounds; ++round) {
             asio::io_context io;
             worker_pool pool(io, options{}

@@ -56,7 +56,7 @@ asio::awaitable<void, Executor> attempt_or_abandon(Op& op, Context& context, out
     using clock = typename Context::clock_type;
     using state_type = abandoned_attempt<T, Op, Context>;
     auto const own = co_await asio::this_coro::executor;
-    auto const state = std::make_shared<state_type>(op, context, serial_executor(own));
+    auto const state = std::make_shared<state_type>(op, context, serial_executors(own).next());
     basic_semaphore<clock> ended(own, 1);
     auto finish = [state, running = ended.try_acquire()](std::exception_ptr thrown) {
         state->over = true;

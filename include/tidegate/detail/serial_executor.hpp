@@ -39,16 +39,29 @@ inline bool runs_in_turn(boost::asio::any_io_executor const& executor) {
     return io && has_one_thread(io->context());
 }
 
-/// `executor` if it runs in turn, else a new strand of it: for an operation that runs beside the
-/// coroutine that may cancel it.
-inline boost::asio::any_io_executor serial_executor(boost::asio::any_io_executor const& executor) {
-    namespace asio = boost::asio;
-    if (runs_in_turn(executor)) return executor;
-    if (auto const* io = executor.target<asio::io_context::executor_type>()) {
-        return asio::make_strand(*io);
+/// Executors for operations that run beside the coroutine that may cancel them: each runs in turn.
+class serial_executors {
+public:
+    explicit serial_executors(boost::asio::any_io_executor const& executor)
+        : executor_(executor), in_turn_(runs_in_turn(executor)) {}
+
+    /// They are all the same one, which is the executor itself.
+    bool in_turn() const noexcept { return in_turn_; }
+
+    /// The executor itself if that runs in turn, else a new strand of it.
+    boost::asio::any_io_executor next() const {
+        namespace asio = boost::asio;
+        if (in_turn_) return executor_;
+        if (auto const* io = executor_.target<asio::io_context::executor_type>()) {
+            return asio::make_strand(*io);
+        }
+        return asio::make_strand(executor_);
     }
-    return asio::make_strand(executor);
-}
+
+private:
+    boost::asio::any_io_executor executor_;
+    bool in_turn_;
+};
 
 } // namespace detail
 TIDEGATE_END_NAMESPACE

@@ -22,8 +22,9 @@ namespace detail {
 /// thread, before, while and after the coroutine runs.
 class side_task : public std::enable_shared_from_this<side_task> {
 public:
-    explicit side_task(boost::asio::any_io_executor const& executor)
-        : executor_(serial_executor(executor)) {}
+    /// `executor` has to run in turn: see `serial_executors`.
+    explicit side_task(boost::asio::any_io_executor executor) noexcept
+        : executor_(std::move(executor)) {}
     side_task(side_task const&) = delete;
     side_task& operator=(side_task const&) = delete;
 

@@ -5,9 +5,10 @@
 #include <tidegate/background_tasks.hpp>
 #include <tidegate/detail/side_task.hpp>
 
+#include <boost/unordered/unordered_flat_map.hpp>
+
 #include <algorithm>
 #include <deque>
-#include <unordered_map>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -40,12 +41,15 @@ class background_tasks_state final : public waiting_room<Clock, asio::any_io_exe
     struct entry;
     using entry_pointer = std::shared_ptr<entry>;
 
-    struct entry {
+    struct entry : side_task {
+        using side_task::side_task;
+
+        entry_pointer self() { return std::static_pointer_cast<entry>(this->shared_from_this()); }
+
         status_type status;
         task_progress progress;
         bool cancelled = false; // asked to end
-        std::function<void(background_tasks_state&, entry_pointer const&)> start;
-        std::shared_ptr<side_task> task;
+        std::function<void(background_tasks_state&, entry_pointer const&)> when_its_turn;
         result_pointer result;
         waiter_list waiters;
     };
@@ -59,7 +63,7 @@ public:
     }
 
     background_tasks_state(asio::any_io_executor const& executor, background_tasks_options settings)
-        : room(executor), settings_(settings) {}
+        : room(executor), executors_(executor), settings_(settings) {}
 
     ~background_tasks_state() {
         for (auto const& channel : subscribers_) {
@@ -69,51 +73,46 @@ public:
 
     template <class Function>
     task_id spawn(std::string name, Function task) {
-        auto const one = std::make_shared<entry>();
+        if (this->is_closed()) throw boost::system::system_error(error::closed);
+        auto const one = std::make_shared<entry>(executors_.next());
         one->status.name = std::move(name);
-        auto const shared = std::make_shared<Function>(std::move(task)); // may be move-only
-        one->start = [shared](background_tasks_state& state, entry_pointer const& kept) {
-            auto ended = [self = state.self(), kept](std::exception_ptr thrown, auto... result) {
-                self->task_ended(kept, std::move(thrown), std::move(result)...);
+        bool const may_have_to_wait = settings_.max_running() < unlimited;
+        if (may_have_to_wait) {
+            auto const shared = std::make_shared<Function>(std::move(task)); // may be move-only
+            one->when_its_turn = [shared](background_tasks_state& state, entry_pointer const& it) {
+                state.run(it, std::move(*shared));
             };
-            kept->task->start(run(kept, std::move(*shared)), std::move(ended));
-        };
-        task_id id;
+        }
+        auto const now = Clock::now();
+        bool to_send = false;
         {
             std::lock_guard lock(this->mutex_);
-            if (this->closed_ || !takes_tasks_) throw boost::system::system_error(error::closed);
-            forget_old();
-            id.value = ++last_id_;
-            one->status.id = id;
-            one->status.queued_at = Clock::now();
-            entries_.emplace(id, one);
-            try {
-                note(id, task_state::queued);
-                queued_.push_back(one);
-            } catch (...) {
-                entries_.erase(id);
-                throw;
-            }
-            ++waiting_;
+            if (!takes_tasks_) throw boost::system::system_error(error::closed);
+            forget_old(now);
+            one->status.id.value = last_id_ + 1;
+            one->status.queued_at = now;
+            enter(one, may_have_to_wait, now);
+            ++last_id_;
+            to_send = !unsent_.empty();
         }
-        start_queued();
-        send_events();
-        return id;
+        if (may_have_to_wait) start_queued();
+        else run(one, std::move(task));
+        if (to_send) send_events();
+        return one->status.id;
     }
 
     std::optional<status_type> status(task_id id) {
         std::lock_guard lock(this->mutex_);
-        forget_old();
-        auto const found = entries_.find(id);
-        if (found == entries_.end()) return std::nullopt;
-        return status_of(*found->second);
+        auto const one = remembered(id);
+        if (!one) return std::nullopt;
+        return status_of(*one);
     }
 
     std::vector<status_type> list() {
         std::vector<status_type> all;
         {
             std::lock_guard lock(this->mutex_);
-            forget_old();
+            forget_old(Clock::now());
             all.reserve(entries_.size());
             for (auto const& [id, one] : entries_) all.push_back(status_of(*one));
         }
@@ -123,9 +122,8 @@ public:
 
     result_pointer result(task_id id) {
         std::lock_guard lock(this->mutex_);
-        forget_old();
-        auto const found = entries_.find(id);
-        return found == entries_.end() ? result_pointer() : found->second->result;
+        auto const one = remembered(id);
+        return one ? one->result : result_pointer();
     }
 
     std::size_t live() const noexcept {
@@ -181,16 +179,16 @@ public:
         result_pointer result;
         {
             std::lock_guard lock(this->mutex_);
-            auto const found = entries_.find(id);
+            auto const one = remembered(id);
             if (this->closed_) {
                 ec = error::closed;
-            } else if (found == entries_.end()) {
+            } else if (!one) {
                 ec = error::not_found;
-            } else if (!has_ended(found->second->status.state)) {
-                this->park(found->second->waiters, op, room::no_deadline, cancel);
+            } else if (!has_ended(one->status.state)) {
+                this->park(one->waiters, op, room::no_deadline, cancel);
             } else {
-                failure = failure_of_wait(*found->second);
-                result = found->second->result;
+                failure = failure_of_wait(*one);
+                result = one->result;
             }
         }
         if (!op) return;
@@ -220,11 +218,59 @@ private:
         return std::static_pointer_cast<background_tasks_state>(this->shared_from_this());
     }
 
+    static constexpr std::size_t unlimited = std::size_t{1} << 32;
+
+    // Puts a task into the table, and into the queue or among those that run. Called under the
+    // lock.
+    void enter(entry_pointer const& one, bool into_queue, time_point now) {
+        auto const place = entries_.emplace(one->status.id, one).first;
+        try {
+            note(one->status.id, task_state::queued);
+            if (into_queue) queued_.push_back(one);
+            else note(one->status.id, task_state::running);
+        } catch (...) {
+            entries_.erase(place);
+            throw;
+        }
+        if (into_queue) {
+            ++waiting_;
+        } else {
+            ++running_;
+            one->status.state = task_state::running;
+            one->status.started_at = now;
+        }
+    }
+
     // The callable and the context live in the coroutine's frame.
     template <class Function>
-    static asio::awaitable<Result> run(entry_pointer one, Function task) {
+    static asio::awaitable<Result> task_of(entry_pointer one, Function task) {
         task_context context(one->status.id, one->progress);
         co_return co_await task(context);
+    }
+
+    template <class Function>
+    void run(entry_pointer const& one, Function task) {
+        auto ended = [self = self(), it = one.get()](std::exception_ptr thrown, auto... result) {
+            self->task_ended(it->self(), std::move(thrown), std::move(result)...);
+        };
+        try {
+            one->start(task_of(one, std::move(task)), std::move(ended));
+        } catch (...) {
+            end(one, task_state::failed, std::current_exception(), nullptr);
+        }
+    }
+
+    // Null if it is not known, or should have been forgotten. Called under the lock.
+    entry* remembered(task_id id) const {
+        auto const found = entries_.find(id);
+        if (found == entries_.end()) return nullptr;
+        entry& one = *found->second;
+        bool const too_old = one.status.ended_at && is_too_old(one, Clock::now());
+        return too_old ? nullptr : &one;
+    }
+
+    bool is_too_old(entry const& one, time_point now) const {
+        return now - *one.status.ended_at > settings_.history_age();
     }
 
     static status_type status_of(entry const& one) {
@@ -241,31 +287,26 @@ private:
 
     // Starts queued tasks while there is room for them to run.
     void start_queued() {
-        for (;;) {
-            entry_pointer next;
-            {
-                std::lock_guard lock(this->mutex_);
-                if (this->closed_ || queued_.empty() || running_ >= settings_.max_running()) return;
-                next = queued_.front();
-                if (has_ended(next->status.state)) { // was cancelled
-                    queued_.pop_front();
-                    continue;
-                }
-                next->task = std::make_shared<side_task>(this->executor());
-                queued_.pop_front();
-                --waiting_;
-                ++running_;
-                next->status.state = task_state::running;
-                next->status.started_at = Clock::now();
-                note(next->status.id, task_state::running);
-            }
-            auto const start = std::exchange(next->start, nullptr);
-            try {
-                start(*this, next);
-            } catch (...) {
-                end(next, task_state::failed, std::current_exception(), nullptr);
-            }
+        while (entry_pointer const next = next_to_run()) {
+            auto const start = std::exchange(next->when_its_turn, nullptr);
+            start(*this, next);
         }
+    }
+
+    entry_pointer next_to_run() {
+        std::lock_guard lock(this->mutex_);
+        while (!this->closed_ && !queued_.empty() && running_ < settings_.max_running()) {
+            entry_pointer const next = std::move(queued_.front());
+            queued_.pop_front();
+            if (has_ended(next->status.state)) continue; // was cancelled
+            --waiting_;
+            ++running_;
+            next->status.state = task_state::running;
+            next->status.started_at = Clock::now();
+            note(next->status.id, task_state::running);
+            return next;
+        }
+        return nullptr;
     }
 
     template <class... Value>
@@ -299,7 +340,6 @@ private:
     }
 
     void cancel(entry_pointer const& one) {
-        std::shared_ptr<side_task> running;
         bool was_queued = false;
         {
             std::lock_guard lock(this->mutex_);
@@ -311,42 +351,43 @@ private:
                 ++running_;                                // `end` takes it back
                 one->status.state = task_state::cancelled; // so that nobody starts it
             }
-            running = one->task;
         }
-        if (was_queued) {
-            one->start = nullptr;
-            end(one, task_state::cancelled, nullptr, nullptr);
-        } else if (running) {
-            running->cancel();
-        }
+        if (!was_queued) return one->side_task::cancel();
+        one->when_its_turn = nullptr;
+        end(one, task_state::cancelled, nullptr, nullptr);
     }
 
     void end(entry_pointer const& one, task_state how, std::exception_ptr failure,
              result_pointer result) {
         waiter_list waiters, all_ended;
+        bool others_wait = false, to_send = false;
+        auto const now = Clock::now();
         {
             std::lock_guard lock(this->mutex_);
             --running_;
             one->status.state = how;
             one->status.failure = failure;
-            one->status.ended_at = Clock::now();
+            one->status.ended_at = now;
             one->result = result;
-            one->task.reset();
             unpark_all(one->waiters, waiters);
             if (running_ + waiting_ == 0) unpark_all(end_waiters_, all_ended);
             note(one->status.id, how);
-            history_.push_back(one);
-            forget_old();
+            if (!this->closed_) history_.push_back(one);
+            forget_old(now);
+            others_wait = waiting_ > 0;
+            to_send = !unsent_.empty();
         }
-        std::exception_ptr const told = failure_of_wait(*one); // nobody changes it any more
-        while (auto* const w = static_cast<result_waiter_type*>(waiters.pop_front())) {
-            w->complete(told, result);
+        if (!waiters.empty()) {
+            std::exception_ptr const told = failure_of_wait(*one); // nobody changes it any more
+            while (auto* const w = static_cast<result_waiter_type*>(waiters.pop_front())) {
+                w->complete(told, result);
+            }
         }
         while (auto* const w = static_cast<end_waiter_type*>(all_ended.pop_front())) {
             w->complete({});
         }
-        start_queued();
-        send_events();
+        if (others_wait) start_queued();
+        if (to_send) send_events();
     }
 
     void unpark_all(waiter_list& from, waiter_list& to) noexcept {
@@ -357,11 +398,9 @@ private:
     }
 
     // Called under the lock.
-    void forget_old() {
-        auto const oldest = Clock::now() - std::chrono::duration_cast<typename Clock::duration>(
-                                               settings_.history_age());
-        while (!history_.empty() && (history_.size() > settings_.history() ||
-                                     *history_.front()->status.ended_at < oldest)) {
+    void forget_old(time_point now) {
+        while (!history_.empty() &&
+               (history_.size() > settings_.history() || is_too_old(*history_.front(), now))) {
             entries_.erase(history_.front()->status.id);
             history_.pop_front();
         }
@@ -401,7 +440,7 @@ private:
     // Strands must not outlive their context.
     void shutdown() noexcept override {
         room::shutdown();
-        std::unordered_map<task_id, entry_pointer> gone;
+        decltype(entries_) gone;
         std::deque<entry_pointer> queued_gone, history_gone;
         std::lock_guard lock(this->mutex_);
         gone.swap(entries_);
@@ -410,10 +449,11 @@ private:
         running_ = waiting_ = 0;
     }
 
+    serial_executors const executors_;
     background_tasks_options const settings_;
     bool takes_tasks_ = true;
     std::uint64_t last_id_ = 0;
-    std::unordered_map<task_id, entry_pointer> entries_;
+    boost::unordered_flat_map<task_id, entry_pointer, std::hash<task_id>> entries_;
     std::deque<entry_pointer> queued_; // and those that were cancelled there
     std::size_t waiting_ = 0;          // of them, the ones to be started
     std::size_t running_ = 0;

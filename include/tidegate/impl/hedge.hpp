@@ -23,7 +23,7 @@ class hedge_race : public std::enable_shared_from_this<hedge_race<Clock, T>> {
 
 public:
     hedge_race(asio::any_io_executor const& executor, std::size_t attempts)
-        : executor_(executor), ended_(executor, attempts) {
+        : executors_(executor), ended_(executor, attempts) {
         for (std::size_t i = 0; i < attempts; ++i) permits_.push_back(ended_.try_acquire());
     }
 
@@ -31,7 +31,7 @@ public:
 
     template <class Context, class Op, class Start>
     void start(Op& op, Context const& context, Start& start_attempt, time_point now) {
-        auto one = std::make_shared<attempt>(executor_, now);
+        auto one = std::make_shared<attempt>(executors_.next(), now);
         attempts_.push_back(one);
         auto ended = [race = this->shared_from_this(), one, number = started(),
                       permit = std::move(permits_[started() - 1])](std::exception_ptr thrown,
@@ -78,8 +78,8 @@ public:
 
 private:
     struct attempt {
-        attempt(asio::any_io_executor const& executor, time_point now)
-            : task(std::make_shared<side_task>(executor)), started(now) {}
+        attempt(asio::any_io_executor executor, time_point now)
+            : task(std::make_shared<side_task>(std::move(executor))), started(now) {}
 
         std::shared_ptr<side_task> task;
         time_point started;
@@ -99,7 +99,7 @@ private:
         result_ = std::move(came);
     }
 
-    asio::any_io_executor executor_;
+    serial_executors const executors_;
     semaphore_type ended_;
     std::vector<typename semaphore_type::permit> permits_;
     std::vector<std::shared_ptr<attempt>> attempts_;

@@ -113,8 +113,7 @@ public:
 
     parallel_run(asio::any_io_executor const& executor, View items, std::size_t limit,
                  Function function)
-        : executor_(executor),
-          in_turn_(runs_in_turn(executor)),
+        : executors_(executor),
           items_(std::move(items)),
           function_(std::move(function)),
           ended_(executor, limit) {}
@@ -170,11 +169,11 @@ public:
 
 private:
     std::unique_lock<std::mutex> locked() {
-        return in_turn_ ? std::unique_lock<std::mutex>() : std::unique_lock(mutex_);
+        return executors_.in_turn() ? std::unique_lock<std::mutex>() : std::unique_lock(mutex_);
     }
 
     void start_worker(claim first) {
-        auto const worker = std::make_shared<side_task>(executor_);
+        auto const worker = std::make_shared<side_task>(executors_.next());
         {
             auto const lock = locked();
             workers_.push_back(worker);
@@ -215,8 +214,7 @@ private:
         for (auto const& worker : workers_) worker->cancel();
     }
 
-    asio::any_io_executor executor_;
-    bool const in_turn_;
+    serial_executors const executors_;
     std::mutex mutex_;
     View items_;
     std::optional<std::ranges::iterator_t<View>> next_;

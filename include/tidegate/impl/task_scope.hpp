@@ -40,12 +40,12 @@ public:
     }
 
     task_scope_state(asio::any_io_executor const& executor, on_task_failure reaction)
-        : room(executor), reaction_(reaction) {}
+        : room(executor), executors_(executor), reaction_(reaction) {}
 
     template <class Function>
     bool spawn(Function task) {
         if (this->is_closed()) return false; // there is no context any more
-        auto const side = std::make_shared<side_task>(this->executor());
+        auto const side = std::make_shared<side_task>(executors_.next());
         tasks::iterator place;
         {
             std::lock_guard lock(this->mutex_);
@@ -180,7 +180,7 @@ private:
         }
         if (nothing_to_do) return end(nullptr);
         // Nobody has a slot to cancel it with.
-        asio::co_spawn(serial_executor(this->executor()), clean_up(),
+        asio::co_spawn(executors_.next(), clean_up(),
                        [self = self()](std::exception_ptr thrown) { self->end(thrown); });
     }
 
@@ -227,6 +227,7 @@ private:
         cleanups_gone.swap(cleanups_);
     }
 
+    serial_executors const executors_;
     on_task_failure const reaction_;
     stage stage_ = stage::tasks_run;
     bool takes_tasks_ = true;
