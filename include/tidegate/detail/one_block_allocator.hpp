@@ -27,7 +27,9 @@ public:
     }
 
 private:
-    alignas(std::max_align_t) std::byte memory_[128];
+    static constexpr std::size_t size = 192; // enough for Asio to wait for a timer, or to post
+
+    alignas(std::max_align_t) std::byte memory_[size];
     std::atomic<bool> lent_{false};
 };
 

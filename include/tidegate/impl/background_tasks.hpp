@@ -96,7 +96,7 @@ public:
             to_send = !unsent_.empty();
         }
         if (may_have_to_wait) start_queued();
-        else run(one, std::move(task));
+        else run(one, std::move(task)); // NOLINT(bugprone-use-after-move): moved only if it waits
         if (to_send) send_events();
         return one->status.id;
     }

@@ -322,7 +322,9 @@ private:
             }
             spare_batches_.splice(spare_batches_.end(), running_, batch);
             if (!this->closed_) begin = ask_for_executions(now());
-            if (!done.empty()) this->retire_timer_after(*done.front());
+            // While anything goes on, the timer is soon needed again.
+            bool const last = queue_.size() == 0 && running_.empty();
+            if (last && !done.empty()) this->retire_timer_after(*done.back());
         }
         hand_out(done, std::move(failure), results);
         begin_executions(begin);
