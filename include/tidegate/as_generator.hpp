@@ -4,6 +4,7 @@
 
 #include <tidegate/channel.hpp>
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/experimental/coro.hpp>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -17,14 +18,14 @@ generate([[maybe_unused]] Executor executor,
     for (;;) {
         std::optional<T> next = channel->try_receive();
         if (!next) {
-            error_code ec;
-            auto const token = boost::asio::redirect_error(boost::asio::deferred, ec);
-            auto received = boost::asio::async_initiate<decltype(token), void(error_code, T)>(
+            auto token = boost::asio::as_tuple(boost::asio::deferred);
+            auto receiving = boost::asio::async_initiate<decltype(token), void(error_code, T)>(
                 initiation<state, receive_value>(*channel), token, state::no_deadline);
-            T value = co_await std::move(received);
+            auto received = co_await std::move(receiving);
+            error_code const ec = std::get<0>(received);
             if (ec == error::closed) co_return;
             if (ec) throw boost::system::system_error(ec);
-            next.emplace(std::move(value));
+            next.emplace(std::move(std::get<1>(received)));
         }
         co_yield std::move(*next);
     }
