@@ -4,7 +4,6 @@
 
 #include <tidegate/detail/serial_executor.hpp>
 
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -30,10 +29,10 @@ public:
 
     boost::asio::any_io_executor const& executor() const noexcept { return executor_; }
 
-    /// Starts `coroutine`, to be called once. `ended(std::exception_ptr, T)` is called when it has,
-    /// where it ran.
-    template <class T, class Executor, class Handler>
-    void start(boost::asio::awaitable<T, Executor> coroutine, Handler ended) {
+    /// Starts `coroutine`, an awaitable or a function that returns one; to be called once.
+    /// `ended(std::exception_ptr, T)` is called when it has, where it ran.
+    template <class Coroutine, class Handler>
+    void start(Coroutine coroutine, Handler ended) {
         boost::asio::co_spawn(
             executor_, std::move(coroutine),
             boost::asio::bind_cancellation_slot(

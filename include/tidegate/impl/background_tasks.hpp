@@ -42,16 +42,39 @@ class background_tasks_state final : public waiting_room<Clock, asio::any_io_exe
     using entry_pointer = std::shared_ptr<entry>;
 
     struct entry : side_task {
-        using side_task::side_task;
+        explicit entry(asio::any_io_executor executor) noexcept
+            : side_task(std::move(executor)), context({}, progress) {}
+        virtual ~entry() = default;
+
+        /// Starts the task. The entry keeps the callable until the task has ended.
+        virtual void run(background_tasks_state& state) = 0;
+        virtual void forget_callable() noexcept = 0;
 
         entry_pointer self() { return std::static_pointer_cast<entry>(this->shared_from_this()); }
 
         status_type status;
         task_progress progress;
+        task_context context;
         bool cancelled = false; // asked to end
-        std::function<void(background_tasks_state&, entry_pointer const&)> when_its_turn;
         result_pointer result;
         waiter_list waiters;
+    };
+
+    template <class Function>
+    struct entry_with final : entry {
+        entry_with(asio::any_io_executor executor, Function task)
+            : entry(std::move(executor)), callable(std::move(task)) {}
+
+        void run(background_tasks_state& state) override {
+            auto begin = [this] { return (*callable)(this->context); };
+            auto ended = [all = state.self(), this](std::exception_ptr thrown, auto... value) {
+                all->task_ended(*this, std::move(thrown), std::move(value)...);
+            };
+            this->start(begin, std::move(ended));
+        }
+        void forget_callable() noexcept override { callable.reset(); }
+
+        std::optional<Function> callable;
     };
 
 public:
@@ -74,15 +97,9 @@ public:
     template <class Function>
     task_id spawn(std::string name, Function task) {
         if (this->is_closed()) throw boost::system::system_error(error::closed);
-        auto const one = std::make_shared<entry>(executors_.next());
+        auto const one = std::make_shared<entry_with<Function>>(executors_.next(), std::move(task));
         one->status.name = std::move(name);
         bool const may_have_to_wait = settings_.max_running() < unlimited;
-        if (may_have_to_wait) {
-            auto const shared = std::make_shared<Function>(std::move(task)); // may be move-only
-            one->when_its_turn = [shared](background_tasks_state& state, entry_pointer const& it) {
-                state.run(it, std::move(*shared));
-            };
-        }
         auto const now = Clock::now();
         bool to_send = false;
         {
@@ -90,13 +107,14 @@ public:
             if (!takes_tasks_) throw boost::system::system_error(error::closed);
             forget_old(now);
             one->status.id.value = last_id_ + 1;
+            one->context = task_context(one->status.id, one->progress);
             one->status.queued_at = now;
             enter(one, may_have_to_wait, now);
             ++last_id_;
             to_send = !unsent_.empty();
         }
         if (may_have_to_wait) start_queued();
-        else run(one, std::move(task)); // NOLINT(bugprone-use-after-move): moved only if it waits
+        else run(*one);
         if (to_send) send_events();
         return one->status.id;
     }
@@ -241,20 +259,9 @@ private:
         }
     }
 
-    // The callable and the context live in the coroutine's frame.
-    template <class Function>
-    static asio::awaitable<Result> task_of(entry_pointer one, Function task) {
-        task_context context(one->status.id, one->progress);
-        co_return co_await task(context);
-    }
-
-    template <class Function>
-    void run(entry_pointer const& one, Function task) {
-        auto ended = [self = self(), it = one.get()](std::exception_ptr thrown, auto... result) {
-            self->task_ended(it->self(), std::move(thrown), std::move(result)...);
-        };
+    void run(entry& one) {
         try {
-            one->start(task_of(one, std::move(task)), std::move(ended));
+            one.run(*this);
         } catch (...) {
             end(one, task_state::failed, std::current_exception(), nullptr);
         }
@@ -287,10 +294,7 @@ private:
 
     // Starts queued tasks while there is room for them to run.
     void start_queued() {
-        while (entry_pointer const next = next_to_run()) {
-            auto const start = std::exchange(next->when_its_turn, nullptr);
-            start(*this, next);
-        }
+        while (entry_pointer const next = next_to_run()) run(*next);
     }
 
     entry_pointer next_to_run() {
@@ -310,7 +314,7 @@ private:
     }
 
     template <class... Value>
-    void task_ended(entry_pointer const& one, std::exception_ptr thrown, Value... value) {
+    void task_ended(entry& one, std::exception_ptr thrown, Value... value) {
         result_pointer result;
         if (!thrown) {
             if constexpr (sizeof...(Value) > 0) {
@@ -321,7 +325,7 @@ private:
             bool asked = false;
             {
                 std::lock_guard lock(this->mutex_);
-                asked = one->cancelled;
+                asked = one.cancelled;
             }
             bool const cancelled = asked && is_cancellation(thrown);
             end(one, cancelled ? task_state::cancelled : task_state::failed,
@@ -352,33 +356,32 @@ private:
                 one->status.state = task_state::cancelled; // so that nobody starts it
             }
         }
-        if (!was_queued) return one->side_task::cancel();
-        one->when_its_turn = nullptr;
-        end(one, task_state::cancelled, nullptr, nullptr);
+        if (was_queued) end(*one, task_state::cancelled, nullptr, nullptr);
+        else one->side_task::cancel();
     }
 
-    void end(entry_pointer const& one, task_state how, std::exception_ptr failure,
-             result_pointer result) {
+    void end(entry& one, task_state how, std::exception_ptr failure, result_pointer result) {
         waiter_list waiters, all_ended;
         bool others_wait = false, to_send = false;
+        one.forget_callable(); // what it holds is the user's
         auto const now = Clock::now();
         {
             std::lock_guard lock(this->mutex_);
             --running_;
-            one->status.state = how;
-            one->status.failure = failure;
-            one->status.ended_at = now;
-            one->result = result;
-            unpark_all(one->waiters, waiters);
+            one.status.state = how;
+            one.status.failure = failure;
+            one.status.ended_at = now;
+            one.result = result;
+            unpark_all(one.waiters, waiters);
             if (running_ + waiting_ == 0) unpark_all(end_waiters_, all_ended);
-            note(one->status.id, how);
-            if (!this->closed_) history_.push_back(one);
+            note(one.status.id, how);
+            if (!this->closed_) history_.push_back(one.self());
             forget_old(now);
             others_wait = waiting_ > 0;
             to_send = !unsent_.empty();
         }
         if (!waiters.empty()) {
-            std::exception_ptr const told = failure_of_wait(*one); // nobody changes it any more
+            std::exception_ptr const told = failure_of_wait(one); // nobody changes it any more
             while (auto* const w = static_cast<result_waiter_type*>(waiters.pop_front())) {
                 w->complete(told, result);
             }
