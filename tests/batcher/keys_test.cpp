@@ -280,9 +280,9 @@ TEST_CASE("what key or source throw fails the submission, and nothing else") {
 
 TEST_CASE("a slow batch delays no other when several may run") {
     asio::io_context io;
-    worker_pool pool(io, pool_options().threads(2));
     std::latch slow_runs(1);
     std::promise<void> go_on;
+    worker_pool pool(io, pool_options().threads(2));
     auto run = [&](std::span<int> items) {
         if (items[0] == 0) {
             slow_runs.count_down();

@@ -37,9 +37,9 @@ std::string until_stopped(std::stop_token const& token, std::latch& running) {
 
 TEST_CASE("cancelling a job that runs asks it to stop, and its result is delivered") {
     asio::io_context io;
-    worker_pool pool(io, options{}.threads(1));
     asio::cancellation_signal signal;
     std::latch running(1);
+    worker_pool pool(io, options{}.threads(1));
     std::string result;
     auto job = [&](std::stop_token token) { return until_stopped(token, running); };
     pool.async_submit(
@@ -74,8 +74,8 @@ TEST_CASE("cancelling a job that waits takes it out, stop token or not") {
 
 TEST_CASE("stop asks all that run, detached or awaited, small or large") {
     asio::io_context io;
-    worker_pool pool(io, options{}.threads(3));
     std::latch running(3);
+    worker_pool pool(io, options{}.threads(3));
     std::atomic<int> ended{0};
     bool delivered = false;
     auto small = [&](std::stop_token token) {
@@ -119,8 +119,8 @@ TEST_CASE("the end of the pool, or of its context, asks what runs to stop") {
 
 TEST_CASE("close leaves what runs undisturbed") {
     asio::io_context io;
-    worker_pool pool(io, options{}.threads(1));
     std::latch running(1);
+    worker_pool pool(io, options{}.threads(1));
     std::promise<void> go_on;
     std::atomic<bool> asked{true};
     REQUIRE(pool.post([&, wait = go_on.get_future().share()](std::stop_token token) {
@@ -137,8 +137,8 @@ TEST_CASE("close leaves what runs undisturbed") {
 
 TEST_CASE("stop callbacks may use the pool") {
     asio::io_context io;
-    worker_pool pool(io, options{}.threads(1));
     std::latch running(1);
+    worker_pool pool(io, options{}.threads(1));
     std::size_t queued_then = 99;
     REQUIRE(pool.post([&](std::stop_token token) {
         std::stop_callback const callback(token, [&] { queued_then = pool.queued(); });

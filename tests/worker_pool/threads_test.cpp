@@ -37,8 +37,8 @@ void wait_for_threads(worker_pool& pool, std::size_t n) {
 
 TEST_CASE("a pool grows at once, and shrinks after the jobs that run") {
     asio::io_context io;
+    std::latch all_run(8), three_run(3);
     worker_pool pool(io, options{}.threads(1));
-    std::latch all_run(8);
     pool.resize(8);
     CHECK(pool.size() == 8);
     CHECK(pool.statistics().threads == 8);
@@ -50,7 +50,6 @@ TEST_CASE("a pool grows at once, and shrinks after the jobs that run") {
     wait_for_threads(pool, 2);
     pool.resize(3);
     CHECK(pool.statistics().threads == 3);
-    std::latch three_run(3);
     for (int i = 0; i < 3; ++i) REQUIRE(pool.post([&] { three_run.arrive_and_wait(); }));
     three_run.wait();
     CHECK_THROWS_WITH(pool.resize(0), ContainsSubstring("worker_pool threads is 0, allowed is 1"));
@@ -82,8 +81,8 @@ TEST_CASE("resizing under load loses no job", "[stress]") {
 
 TEST_CASE("a pool can be resized by its own jobs and hooks, and not once closed") {
     asio::io_context io;
-    worker_pool pool(io, options{}.threads(2));
     std::latch done(1);
+    worker_pool pool(io, options{}.threads(2));
     REQUIRE(pool.post([&] {
         pool.resize(4);
         pool.resize(1);
