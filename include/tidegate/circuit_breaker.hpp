@@ -235,7 +235,8 @@ public:
     permit try_acquire(time_point now) { return acquire(now); }
 
     /// How long calls go on being refused, as far as is known: zero if one may be admitted now, the
-    /// largest duration if nobody but the operator knows.
+    /// largest duration if nobody but the operator knows. While all probes are out, that is for as
+    /// long again as the breaker was open, or until the next lease runs out, if that is sooner.
     duration retry_after(time_point now) const;
     duration retry_after() const { return retry_after(Clock::now()); }
 

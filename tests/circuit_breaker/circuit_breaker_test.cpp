@@ -168,7 +168,7 @@ TEST_CASE("a probe that hangs is forgotten in time, and ignored when it comes ba
     auto hung = b.try_acquire();
     REQUIRE(hung);
     CHECK_FALSE(b.try_acquire());
-    CHECK(b.retry_after() == 5s);
+    CHECK(b.retry_after() == 1s); // most probes do not hang: ask again after the time it was open
     test_clock::advance(5s);
     auto next = b.try_acquire();
     CHECK(next);
@@ -269,6 +269,21 @@ TEST_CASE("an operator can force, disable and watch it") {
     b.trip();
     CHECK(b.retry_after() == 1s);
     CHECK(tidegate::to_string(b.state()) == "open");
+}
+
+TEST_CASE("while all probes are out, callers are not told to wait for the end of the leases") {
+    breaker b(quick().permitted_probes(1).probe_timeout(60s));
+    fail(b, 10);
+    REQUIRE(b.state() == breaker_state::open);
+    test_clock::advance(1s);
+    auto probe = b.try_acquire();
+    REQUIRE(probe);
+    CHECK_FALSE(b.try_acquire());
+    CHECK(b.retry_after() == 1s); // as long as it was open
+    test_clock::advance(59500ms);
+    CHECK(b.retry_after() == 500ms); // the lease ends sooner
+    probe.success();
+    CHECK(b.retry_after() == 0s);
 }
 
 TEST_CASE("changing the settings keeps the state and, where the shape allows, the window") {

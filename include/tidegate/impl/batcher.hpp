@@ -382,11 +382,13 @@ private:
     void hand_out(waiter_list& done, std::exception_ptr failure,
                   batch_results<Out>& results) noexcept {
         bool const failed = failure != nullptr;
+        bool const one_by_one = !failed && !results.failures.empty();
         while (auto* const w = static_cast<waiter_type*>(done.pop_front())) {
-            if (!failed && !results.failures.empty()) failure = results.failures[w->place];
-            w->carry(failure, failed ? Out{} : std::move(results.values[w->place]));
-            // The last reference goes to the last caller: the exception ends where it is handled.
-            if (done.empty()) failure = nullptr;
+            // The last reference goes to the last caller: an exception ends where it is handled.
+            auto& mine = one_by_one ? results.failures[w->place] : failure;
+            bool const last = one_by_one || done.empty();
+            auto told = last ? std::move(mine) : mine;
+            w->carry(std::move(told), failed ? Out{} : std::move(results.values[w->place]));
             this->deliver(*w);
         }
     }

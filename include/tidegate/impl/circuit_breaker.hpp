@@ -451,7 +451,11 @@ auto basic_circuit_breaker<Clock>::retry_after(time_point now) const -> duration
 template <class Clock>
 auto basic_circuit_breaker<Clock>::next_probe(nanoseconds now) const -> nanoseconds {
     std::lock_guard lock(mutex_);
-    return !probes_ || probes_->has_place(now) ? now : probes_->next_expiry(now);
+    if (!probes_ || probes_->has_place(now)) return now;
+    // Probes mostly report long before their leases are over: ask again after the time for which
+    // the breaker was open.
+    nanoseconds const expiry = probes_->next_expiry(now);
+    return last_open_time_ > 0 ? std::min(expiry, now + last_open_time_) : expiry;
 }
 
 template <class Clock>
