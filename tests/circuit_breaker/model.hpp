@@ -154,7 +154,7 @@ public:
         if (state_ == state::open) return std::max<std::int64_t>(0, open_until_ - now);
         if (state_ != state::half_open) return 0;
         if (in_flight(now) + results_.size() < rules_.permitted) return 0;
-        std::int64_t first = std::numeric_limits<std::int64_t>::max();
+        std::int64_t first = last_open_time_; // or sooner, when a lease runs out
         for (auto const& lease : leases_) {
             if (lease.second > now) first = std::min(first, lease.second - now);
         }
