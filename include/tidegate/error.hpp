@@ -44,6 +44,8 @@ enum class error {
     exception_thrown = 10,
     /// There is no task of that id, or it was forgotten.
     not_found = 11,
+    /// A load asked for what it is loading itself, be it by way of other loads.
+    recursive_load = 12,
 };
 
 /// What a failure means to the caller, whichever primitive reported it.

@@ -30,6 +30,7 @@ public:
         case error::overloaded: return "overloaded";
         case error::exception_thrown: return "exception thrown";
         case error::not_found: return "not found";
+        case error::recursive_load: return "a load asked for what it is loading itself";
         }
         return "unknown tidegate error";
     }

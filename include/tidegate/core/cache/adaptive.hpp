@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSL-1.0
+// The default way to choose what a cache gives up: resists scans, loops and bursts.
+#pragma once
+
+#include <tidegate/core/cache/entry_list.hpp>
+#include <tidegate/core/cache/ghosts.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace core {
+
+/// Eviction by two first-in, first-out queues and what became of those that left them.
+///
+/// After S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO queues are all you need for cache eviction",
+/// SOSP 2023): new entries go through a small queue; those that were used meanwhile move on to the
+/// main one, whose entries come round again as often as they were used, three times at most. A hit
+/// only counts up to three, so a hit on what is hot writes nothing.
+///
+/// The small queue's share adapts by ghosts, as in ARC (Megiddo, Modha, FAST 2003). A miss on what
+/// the small queue gave up says that it is too short to tell good from bad; one on what the main
+/// queue gave up says that there is too little room for what is proven. The first kind counts only
+/// while the small queue earns its room: else a loop longer than the cache, all of whose misses are
+/// such ghosts, would drive everything proven out.
+///
+/// Choosing is O(1) amortised: an entry comes round at most three times after its last use.
+class adaptive_eviction {
+public:
+    struct node {
+        entry_links links;
+    };
+
+    /// `capacity`: the weight of all that fits.
+    explicit adaptive_eviction(std::uint64_t capacity) noexcept
+        : capacity_(static_cast<double>(capacity)), target_(capacity_ * 0.1) {}
+
+    /// What the policy keeps in an entry's mark, which is next to its value.
+    static constexpr std::uint8_t uses = 3;
+    static constexpr std::uint8_t in_main = 4;
+
+    template <class Entries>
+    void hit(Entries& entries, entry_id id) noexcept {
+        std::uint8_t& mark = entries.mark(id);
+        hits_[mark & in_main ? 1 : 0] += 1;
+        if ((mark & uses) != uses) ++mark;
+    }
+
+    template <class Entries>
+    void insert(Entries& entries, entry_id id) noexcept {
+        auto const ghost = ghosts_.take(entries.hash(id));
+        bool to_main = false;
+        if (!ghost.any) {
+            to_main = !was_full_ && held_[1] < capacity_ - target_;
+        } else if (ghost.from == ghost_memory::queue::small) {
+            to_main = true;
+            if (small_earns_its_room()) move_target(step(0, 1) * weight(entries, id));
+        } else {
+            move_target(-step(1, 0) * weight(entries, id));
+        }
+        enter(entries, id, to_main);
+        age();
+    }
+
+    template <class Entries>
+    void erase(Entries& entries, entry_id id) noexcept {
+        std::size_t const q = queue_of(entries, id);
+        queues_[q].erase(id, links_in(entries));
+        held_[q] -= weight(entries, id);
+    }
+
+    /// The weight of an entry, which was `before`, has changed.
+    template <class Entries>
+    void reweigh(Entries& entries, entry_id id, std::uint64_t before) noexcept {
+        held_[queue_of(entries, id)] += weight(entries, id) - static_cast<double>(before);
+    }
+    template <class Entries>
+    void deadline_changed(Entries&, entry_id) noexcept {}
+
+    /// Takes out the entry to be given up; there has to be one.
+    template <class Entries>
+    entry_id evict(Entries& entries) {
+        was_full_ = true;
+        fit_ghosts(entries.size());
+        for (;;) {
+            bool const from_small =
+                !queues_[0].empty() && (held_[0] > target_ || queues_[1].empty());
+            entry_id const id = queues_[from_small ? 0 : 1].front();
+            erase(entries, id);
+            std::uint8_t& mark = entries.mark(id);
+            if ((mark & uses) == 0) {
+                ghosts_.remember(entries.hash(id), from_small ? ghost_memory::queue::small
+                                                              : ghost_memory::queue::main);
+                return id;
+            }
+            std::uint8_t const left = from_small ? 0 : (mark & uses) - 1;
+            mark = 0;
+            enter(entries, id, true);
+            mark = in_main | left;
+        }
+    }
+
+    /// All entries but no ghosts are gone.
+    void clear() noexcept {
+        queues_ = {};
+        held_ = {};
+    }
+
+    /// Calls `visit(id)` for each entry, those first that would be given up last.
+    template <class Entries, class Visit>
+    void visit_hottest_first(Entries& entries, Visit&& visit) const {
+        for (std::size_t const q : {1, 0}) {
+            for (entry_id id = queues_[q].back(); id != no_entry;
+                 id = entries.node(id).links.previous) {
+                visit(id);
+            }
+        }
+    }
+
+    std::size_t bytes() const noexcept { return ghosts_.bytes(); }
+
+private:
+    template <class Entries>
+    static auto links_in(Entries& entries) {
+        return [&entries](entry_id id) -> entry_links& { return entries.node(id).links; };
+    }
+    template <class Entries>
+    static double weight(Entries& entries, entry_id id) noexcept {
+        return static_cast<double>(entries.weight(id));
+    }
+    template <class Entries>
+    static std::size_t queue_of(Entries& entries, entry_id id) noexcept {
+        return entries.mark(id) & in_main ? 1 : 0;
+    }
+
+    template <class Entries>
+    void enter(Entries& entries, entry_id id, bool main) noexcept {
+        entries.mark(id) = main ? in_main : 0;
+        queues_[main].push_back(id, links_in(entries));
+        held_[main] += weight(entries, id);
+    }
+
+    // A ghost of the queue that remembers less says more.
+    double step(std::size_t of, std::size_t other) const noexcept {
+        return std::max(1.0, ghosts(other) / std::max(1.0, ghosts(of)));
+    }
+    double ghosts(std::size_t q) const noexcept {
+        return ghosts_.size(static_cast<ghost_memory::queue>(q));
+    }
+
+    void move_target(double by) noexcept {
+        target_ = std::clamp(target_ + by, capacity_ * 0.01, capacity_ * 0.95);
+    }
+
+    // Hits for its room, compared with those of the main queue.
+    bool small_earns_its_room() const noexcept {
+        return hits_[0] * held_[1] * 4 >= hits_[1] * held_[0];
+    }
+
+    // Half as much every `capacity` look-ups.
+    void age() noexcept {
+        if (hits_[0] + hits_[1] + ++misses_ < 2 * capacity_) return;
+        for (double& h : hits_) h /= 2;
+        misses_ /= 2;
+    }
+
+    void fit_ghosts(std::size_t entries) {
+        std::size_t const small = entries * 9 / 10 + 1, main = entries / 4 + 1;
+        std::size_t const now = ghosts_.limit(ghost_memory::queue::small);
+        if (small > now + now / 2 || small * 4 < now) ghosts_.resize(small, main);
+    }
+
+    double capacity_;
+    double target_;                   // what the small queue may hold
+    std::array<double, 2> held_{};    // the weight of each queue: small, main
+    std::array<double, 2> hits_{};
+    double misses_ = 0;
+    bool was_full_ = false;
+    std::array<entry_list, 2> queues_;
+    ghost_memory ghosts_;
+};
+
+} // namespace core
+TIDEGATE_END_NAMESPACE

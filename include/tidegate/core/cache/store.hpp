@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: BSL-1.0
+// The entries of a cache: where they are, what they weigh, when they expire.
+#pragma once
+
+#include <tidegate/core/cache/expiry_wheel.hpp>
+#include <tidegate/core/cache/index.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+TIDEGATE_BEGIN_NAMESPACE
+
+/// Why an entry left a cache.
+enum class removal_cause {
+    expired,   ///< its time was over
+    size,      ///< it made room for another
+    replaced,  ///< a newer value took its place
+    explicit_, ///< it was invalidated
+};
+
+namespace core {
+
+/// What a store is to keep of each entry beyond key, value and one deadline.
+struct store_features {
+    std::size_t max_entries = 0; ///< 0 if it is the weight that is bounded
+    bool weighs = false;         ///< entries weigh something other than one
+    bool expires = false;        ///< entries have deadlines
+    bool keeps_times = false;    ///< when it was written, and its deadline whatever happens
+};
+
+/// A bounded store of entries, without locks or clock. Entries have a number, which stays, and live
+/// in chunks that do not move: growing never copies entries, and an empty chunk's memory can be
+/// given back. `Policy` chooses what is given up.
+///
+/// Times are nanoseconds. What leaves is handed to a function `removed(Key&&, Value&&,
+/// removal_cause)` so that it can be destroyed elsewhere.
+template <class Key, class Value, class Policy>
+class cache_store {
+    static_assert(std::is_nothrow_move_constructible_v<Key> &&
+                      std::is_nothrow_move_constructible_v<Value>,
+                  "moving keys and values must not throw: a cache could lose them otherwise");
+
+public:
+    static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
+
+    struct times {
+        std::int64_t written = 0;
+        std::int64_t hard_deadline = never;
+    };
+
+    /// `stale_for`: how long entries are kept after they have expired.
+    cache_store(std::uint64_t capacity, store_features features, std::int64_t now,
+                std::int64_t stale_for = 0)
+        : features_(features), capacity_(capacity), stale_for_(stale_for), policy_(capacity),
+          index_(features.max_entries), wheel_(features.expires ? new expiry_wheel(now) : nullptr) {
+        std::size_t const wanted = std::bit_floor(std::max<std::size_t>(1, 65536 / sizeof(entry)));
+        std::size_t const most = features.max_entries ? std::bit_ceil(features.max_entries) : wanted;
+        chunk_bits_ = static_cast<unsigned>(std::bit_width(std::min(wanted, most)) - 1);
+    }
+
+    cache_store(cache_store const&) = delete;
+    cache_store& operator=(cache_store const&) = delete;
+
+    ~cache_store() {
+        for_each([this](entry_id id) { std::destroy_at(&slot_at(id).e); });
+    }
+
+    std::size_t size() const noexcept { return index_.size(); }
+    std::uint64_t total_weight() const noexcept { return weight_; }
+    std::uint64_t capacity() const noexcept { return capacity_; }
+
+    /// About how many bytes it takes, without what keys and values have elsewhere.
+    std::size_t bytes() const noexcept {
+        std::size_t sum = sizeof(*this) + index_.places() * 8 + policy_.bytes() +
+                          (wheel_ ? sizeof(expiry_wheel) : 0);
+        for (chunk const& c : chunks_) {
+            sum += sizeof(chunk);
+            if (c.slots) sum += chunk_size() * bytes_an_entry();
+        }
+        return sum;
+    }
+
+    // Finding ---------------------------------------------------------------------------------
+
+    template <class LooksLike, class Equal>
+    entry_id find(std::uint32_t hash, LooksLike const& key, Equal const& equal) const {
+        return index_.find(hash, [&](entry_id id) { return equal(at(id).key, key); });
+    }
+
+    Key const& key(entry_id id) const noexcept { return at(id).key; }
+    Value const& value(entry_id id) const noexcept { return at(id).value; }
+    /// Until then it may be used.
+    std::int64_t fresh_until(entry_id id) const noexcept { return at(id).fresh_until; }
+    std::int64_t written(entry_id id) const noexcept { return times_of(id).written; }
+    std::int64_t hard_deadline(entry_id id) const noexcept { return times_of(id).hard_deadline; }
+    /// A mark for the owner's use.
+    bool flag(entry_id id) const noexcept { return at(id).flag; }
+
+    /// It was used.
+    void touch(entry_id id) { policy_.hit(*this, id); }
+
+    // Changing --------------------------------------------------------------------------------
+
+    struct fresh_entry {
+        std::uint32_t hash;
+        Key key;
+        Value value;
+        bool flag = false;
+        std::uint64_t weight = 1;
+        std::int64_t fresh_until = never;
+        times when = {};
+    };
+
+    /// Adds an entry that is not there yet, making room for it: what has expired goes first. Its
+    /// weight must not exceed the capacity. If this throws, nothing was added.
+    template <class Removed>
+    entry_id insert(fresh_entry&& fresh, std::int64_t now, Removed&& removed) {
+        make_room(fresh.weight, now, removed);
+        entry_id const id = allocate();
+        try {
+            index_.insert(fresh.hash, id);
+        } catch (...) {
+            free_slot(id);
+            throw;
+        }
+        slot& s = slot_at(id);
+        ::new (static_cast<void*>(&s.e)) entry{std::move(fresh.key),
+                                               std::move(fresh.value),
+                                               fresh.fresh_until,
+                                               fresh.hash,
+                                               expiry_wheel::nowhere,
+                                               0,
+                                               fresh.flag};
+        if (features_.weighs) chunk_of(id).weights[offset(id)] = fresh.weight;
+        if (features_.keeps_times) chunk_of(id).when[offset(id)] = fresh.when;
+        weight_ += fresh.weight;
+        try {
+            policy_.insert(*this, id);
+        } catch (...) {
+            weight_ -= fresh.weight;
+            index_.erase(fresh.hash, id);
+            std::destroy_at(&s.e);
+            free_slot(id);
+            throw;
+        }
+        file(id);
+        return id;
+    }
+
+    /// Gives an entry another value.
+    template <class Removed>
+    void replace(entry_id id, fresh_entry&& fresh, std::int64_t now, Removed&& removed) {
+        entry& e = at(id);
+        std::uint64_t const before = weight(id);
+        std::swap(e.value, fresh.value);
+        removed(std::move(fresh.key), std::move(fresh.value), removal_cause::replaced);
+        e.flag = fresh.flag;
+        policy_.hit(*this, id);
+        if (features_.keeps_times) chunk_of(id).when[offset(id)] = fresh.when;
+        if (features_.weighs && fresh.weight != before) {
+            chunk_of(id).weights[offset(id)] = fresh.weight;
+            weight_ += fresh.weight - before;
+            policy_.reweigh(*this, id, before);
+        }
+        set_fresh_until(id, fresh.fresh_until);
+        make_room(0, now, removed);
+    }
+
+    /// Moves an entry's time, as when it was used.
+    void set_fresh_until(entry_id id, std::int64_t until) noexcept {
+        entry& e = at(id);
+        if (!wheel_ || e.fresh_until == until) return;
+        wheel_->remove(*this, id);
+        e.fresh_until = until;
+        policy_.deadline_changed(*this, id);
+        file(id);
+    }
+
+    template <class Removed>
+    void erase(entry_id id, removal_cause cause, Removed&& removed) noexcept {
+        policy_.erase(*this, id);
+        take_out(id, cause, removed);
+    }
+
+    /// Removes what has expired, `budget` steps at most, and takes from it what it used.
+    template <class Removed>
+    void expire(std::int64_t now, std::size_t& budget, Removed&& removed) {
+        if (!wheel_) return;
+        wheel_->advance(*this, now, budget,
+                        [&](entry_id id) { erase(id, removal_cause::expired, removed); });
+    }
+
+    template <class Removed>
+    void clear(Removed&& removed) noexcept {
+        for_each([&](entry_id id) { erase(id, removal_cause::explicit_, removed); });
+        policy_.clear();
+    }
+
+    /// Gives back memory that nothing is in.
+    void release_memory() {
+        for (chunk& c : chunks_) {
+            if (c.used == 0) c = chunk{};
+        }
+        while (!chunks_.empty() && !chunks_.back().slots) chunks_.pop_back();
+        slots_.resize(chunks_.size());
+        first_free_ = 0;
+        index_.shrink();
+    }
+
+    /// Calls `visit(id)` for every entry, which may erase that entry.
+    template <class Visit>
+    void for_each(Visit&& visit) {
+        for (std::size_t c = 0; c < chunks_.size(); ++c) {
+            if (chunks_[c].used == 0) continue;
+            for (std::size_t i = 0; i < chunk_size(); ++i) {
+                if (chunks_[c].live[i]) visit(static_cast<entry_id>((c << chunk_bits_) + i));
+            }
+        }
+    }
+
+    template <class Visit>
+    void visit_hottest_first(Visit&& visit) {
+        policy_.visit_hottest_first(*this, visit);
+    }
+
+    // What the policy and the wheel use ---------------------------------------------------------
+
+    std::uint8_t& mark(entry_id id) noexcept { return at(id).mark; }
+    std::uint32_t hash(entry_id id) const noexcept { return at(id).hash; }
+    std::uint64_t weight(entry_id id) const noexcept {
+        return features_.weighs ? chunk_of(id).weights[offset(id)] : 1;
+    }
+    typename Policy::node& node(entry_id id) noexcept { return chunk_of(id).sides[offset(id)].node; }
+    entry_links& due_links(entry_id id) noexcept { return chunk_of(id).sides[offset(id)].due; }
+    expiry_wheel::bucket_number& bucket(entry_id id) noexcept { return at(id).bucket; }
+    /// When it goes.
+    std::int64_t deadline(entry_id id) const noexcept {
+        std::int64_t const fresh = at(id).fresh_until;
+        return fresh > never - stale_for_ ? never : fresh + stale_for_;
+    }
+
+private:
+    // What a hit reads, 32 bytes for two words.
+    struct entry {
+        Key key;
+        Value value;
+        std::int64_t fresh_until;
+        std::uint32_t hash;
+        expiry_wheel::bucket_number bucket;
+        std::uint8_t mark;
+        bool flag;
+    };
+
+    union slot {
+        slot() noexcept {}
+        ~slot() {}
+        entry e;
+    };
+
+    // What only changes read. In an empty slot, `due.next` is the next empty one of the chunk.
+    struct side_entry {
+        [[no_unique_address]] typename Policy::node node;
+        entry_links due;
+    };
+
+    struct chunk {
+        std::unique_ptr<slot[]> slots;
+        std::unique_ptr<side_entry[]> sides;
+        std::unique_ptr<std::uint64_t[]> weights;
+        std::unique_ptr<times[]> when;
+        std::vector<bool> live;
+        std::uint32_t used = 0;
+        entry_id free = no_entry; // the first empty slot
+    };
+
+    std::size_t chunk_size() const noexcept { return std::size_t{1} << chunk_bits_; }
+    std::size_t offset(entry_id id) const noexcept { return id & (chunk_size() - 1); }
+    chunk& chunk_of(entry_id id) noexcept { return chunks_[id >> chunk_bits_]; }
+    chunk const& chunk_of(entry_id id) const noexcept { return chunks_[id >> chunk_bits_]; }
+    slot& slot_at(entry_id id) noexcept { return slots_[id >> chunk_bits_][offset(id)]; }
+    entry& at(entry_id id) noexcept { return slot_at(id).e; }
+    entry const& at(entry_id id) const noexcept {
+        return slots_[id >> chunk_bits_][offset(id)].e;
+    }
+    times const& times_of(entry_id id) const noexcept { return chunk_of(id).when[offset(id)]; }
+
+    std::size_t bytes_an_entry() const noexcept {
+        return sizeof(slot) + sizeof(side_entry) + (features_.weighs ? 8 : 0) +
+               (features_.keeps_times ? sizeof(times) : 0);
+    }
+
+    // What has expired goes first.
+    template <class Removed>
+    void make_room(std::uint64_t weight, std::int64_t now, Removed& removed) {
+        while (size() > 0 && weight_ + weight > capacity_) {
+            std::size_t one = 1;
+            std::size_t const before = size();
+            expire(now, one, removed);
+            if (size() == before && one == 1) take_out(policy_.evict(*this), removal_cause::size, removed);
+        }
+    }
+
+    void file(entry_id id) noexcept {
+        if (!wheel_) return;
+        std::int64_t const due = deadline(id);
+        if (due != never) wheel_->add(*this, id, due);
+    }
+
+    // The policy has let go of it already.
+    template <class Removed>
+    void take_out(entry_id id, removal_cause cause, Removed& removed) noexcept {
+        entry& e = at(id);
+        if (wheel_) wheel_->remove(*this, id);
+        weight_ -= weight(id);
+        index_.erase(e.hash, id);
+        removed(std::move(e.key), std::move(e.value), cause);
+        std::destroy_at(&e);
+        free_slot(id);
+    }
+
+    // Slots -----------------------------------------------------------------------------------
+
+    entry_id allocate() {
+        while (first_free_ < chunks_.size() && chunks_[first_free_].free == no_entry &&
+               chunks_[first_free_].slots) {
+            ++first_free_;
+        }
+        if (first_free_ == chunks_.size()) {
+            slots_.reserve(chunks_.size() + 1);
+            chunks_.emplace_back();
+            slots_.push_back(nullptr);
+        }
+        chunk& c = chunks_[first_free_];
+        if (!c.slots) {
+            c = fresh_chunk(first_free_);
+            slots_[first_free_] = c.slots.get();
+        }
+        entry_id const id = c.free;
+        c.free = c.sides[offset(id)].due.next;
+        c.live[offset(id)] = true;
+        ++c.used;
+        return id;
+    }
+
+    void free_slot(entry_id id) noexcept {
+        chunk& c = chunk_of(id);
+        c.sides[offset(id)].due.next = c.free;
+        c.free = id;
+        c.live[offset(id)] = false;
+        --c.used;
+        first_free_ = std::min<std::size_t>(first_free_, id >> chunk_bits_);
+    }
+
+    chunk fresh_chunk(std::size_t number) {
+        chunk c;
+        std::size_t const n = chunk_size();
+        c.slots.reset(new slot[n]);
+        c.sides.reset(new side_entry[n]);
+        if (features_.weighs) c.weights.reset(new std::uint64_t[n]);
+        if (features_.keeps_times) c.when.reset(new times[n]);
+        c.live.resize(n);
+        auto const first = static_cast<entry_id>(number << chunk_bits_);
+        for (std::size_t i = 0; i < n; ++i) {
+            c.sides[i].due.next = i + 1 < n ? static_cast<entry_id>(first + i + 1) : no_entry;
+        }
+        c.free = first;
+        return c;
+    }
+
+    store_features features_;
+    std::uint64_t capacity_;
+    std::uint64_t weight_ = 0;
+    std::int64_t stale_for_;
+    unsigned chunk_bits_ = 0;
+    Policy policy_;
+    cache_index index_;
+    std::unique_ptr<expiry_wheel> wheel_;
+    std::vector<chunk> chunks_;
+    std::vector<slot*> slots_; // those of the chunks: what a hit goes by
+    std::size_t first_free_ = 0; // no chunk before this one has an empty slot
+};
+
+} // namespace core
+TIDEGATE_END_NAMESPACE

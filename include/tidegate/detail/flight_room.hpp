@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: BSL-1.0
+// Loads in progress, and those who wait for them: what caches, lazy values and single_flight share.
+#pragma once
+
+#include <tidegate/detail/deadline.hpp>
+#include <tidegate/detail/load_graph.hpp>
+#include <tidegate/detail/operation_traits.hpp>
+#include <tidegate/detail/side_task.hpp>
+#include <tidegate/detail/waiting_room.hpp>
+
+#include <boost/asio/awaitable.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <unordered_set>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+struct join_flight {};
+
+/// One load of one key.
+template <class Key>
+struct flight : load_node {
+    explicit flight(Key k) : key(std::move(k)) {}
+
+    Key const key;
+    waiter_list waiting;
+    std::shared_ptr<side_task> task; // once it has begun
+    bool findable = true;            // whoever asks for the key joins
+    bool kept = false;               // goes on though nobody waits
+    bool over = false;               // nobody wants its result any more, or has it
+
+    typename std::list<std::shared_ptr<flight>>::iterator place;
+    std::shared_ptr<flight> next_doomed;
+};
+
+/// How a caller waits for a load.
+template <class TimePoint>
+struct flight_terms {
+    /// When it stops waiting, which leaves the load running.
+    TimePoint patience = TimePoint::max();
+    /// The load goes on though nobody waits.
+    bool kept = false;
+};
+
+template <class Key, class Value, class TimePoint>
+class flight_waiter : public waiter_of<void(std::exception_ptr, Value)> {
+public:
+    flight<Key>* record = nullptr;
+    TimePoint patience = TimePoint::max();
+    load_wait edge;
+
+protected:
+    using waiter_of<void(std::exception_ptr, Value)>::waiter_of;
+};
+
+/// The rules:
+/// - A load belongs to its record, never to a caller. Callers wait, and leave alone.
+/// - When the last one leaves, the load is cancelled, unless it is `kept`. From then on nobody can
+///   join it, and its result is dropped.
+/// - A load that takes longer than its time limit fails those who wait, frees its key, and is
+///   cancelled; should it not listen, its result is dropped.
+/// - A record is removed before anybody is woken, so that whoever asks again at once loads again.
+/// - `fence` keeps the loads of a key from being joined and stored; those who wait get the result.
+///
+/// A load results in a `Loaded`, a caller gets a `Value`. `Derived` has, called under the lock:
+/// `bool look_again(key, Value&)`, whether there is a value after all;
+/// `Value landed(flight&, exception_ptr&, Loaded*, leftovers&)`, which stores what was loaded, if
+/// the flight is still findable. What `leftovers` holds is destroyed after the lock.
+template <class Derived, class Key, class Value, class Loaded, class Hash, class Equal,
+          class Clock, class Executor>
+class flight_room : public waiting_room<Clock, Executor, std::mutex> {
+    using room = waiting_room<Clock, Executor, std::mutex>;
+
+protected:
+    using flight_type = flight<Key>;
+    using waiter_type = flight_waiter<Key, Value, typename Clock::time_point>;
+
+public:
+    using time_point = typename Clock::time_point;
+    using terms = flight_terms<time_point>;
+
+    flight_room(Executor const& executor, boost::asio::any_io_executor load_on,
+                typename Clock::duration time_limit)
+        : room(executor), load_on_(std::move(load_on)), time_limit_(time_limit) {}
+
+    /// Waits for the load of `key`, and begins it if there is none.
+    template <class Handler, class Load>
+    void start(join_flight, Handler&& handler, Key key, Load&& load, terms how) {
+        using op_type = wait_op<waiter_type, std::decay_t<Handler>, Executor>;
+        // The load that the caller is part of, if any.
+        auto caller = load_of(asio::get_associated_executor(handler, this->executor()));
+        auto op = op_type::make(std::forward<Handler>(handler), this->executor());
+        auto* const cancel = this->connect(*op);
+        std::shared_ptr<flight_type> fresh;
+        Value found{};
+        error_code refused;
+        {
+            std::lock_guard lock(this->mutex_);
+            auto const [record, is_new] = find_or_make(key, found);
+            if (record) {
+                refused = join(op, record, is_new, std::move(caller), how, cancel);
+                if (!refused && !is_new) return;
+                if (!refused) fresh = record;
+            } else if (this->closed_) {
+                refused = error::closed;
+            }
+        }
+        if (fresh) begin(std::move(fresh), std::forward<Load>(load));
+        else if (refused) op.release()->abort(refused);
+        else op.release()->complete(nullptr, std::move(found));
+    }
+
+    /// Begins the load of `key` for nobody in particular, unless there is one, or a value.
+    template <class Load>
+    void begin_in_background(Key key, Load&& load) {
+        std::shared_ptr<flight_type> fresh;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (this->closed_ || by_key_.find(key) != by_key_.end()) return;
+            fresh = make(std::move(key));
+            fresh->kept = true;
+        }
+        begin(std::move(fresh), std::forward<Load>(load));
+    }
+
+    /// Loads of `key` in progress are not stored, and not joined any more.
+    template <class Q>
+    void fence(Q const& key) {
+        if (in_flight() == 0) return;
+        std::lock_guard lock(this->mutex_);
+        if (auto const it = by_key_.find(key); it != by_key_.end()) unlist(**it);
+    }
+    void fence_all() noexcept {
+        if (in_flight() == 0) return;
+        std::lock_guard lock(this->mutex_);
+        for (auto const& one : all_) unlist(*one);
+    }
+
+    /// Those who wait get `operation_aborted`, or `error::closed`; their loads are cancelled.
+    void cancel() noexcept {
+        room::cancel();
+        cancel_doomed();
+    }
+    void close() noexcept {
+        room::close();
+        cancel_doomed();
+    }
+
+    /// How many loads are in progress that somebody may still get the result of.
+    std::size_t in_flight() const noexcept { return in_flight_.load(); }
+    std::size_t waiting() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        std::size_t sum = 0;
+        for (auto const& one : all_) sum += one->waiting.size();
+        return sum;
+    }
+    /// How many loads ended after nobody wanted their result any more.
+    std::uint64_t late_loads() const noexcept { return late_.load(std::memory_order_relaxed); }
+
+protected:
+    Derived& derived() noexcept { return static_cast<Derived&>(*this); }
+
+    std::shared_ptr<flight_type> find_flight(Key const& key) const noexcept {
+        auto const it = by_key_.find(key);
+        return it == by_key_.end() ? nullptr : *(*it)->place;
+    }
+
+    void take_all(waiter_list& all) noexcept override {
+        while (!all_.empty()) {
+            flight_type& one = *all_.front();
+            all.append(one.waiting);
+            doom(one);
+        }
+        settle_alarm();
+    }
+
+private:
+    static Key const& key_of(flight_type* f) noexcept { return f->key; }
+    template <class Q>
+    static Q const& key_of(Q const& key) noexcept {
+        return key;
+    }
+    struct by_key_hash {
+        using is_transparent = void;
+        template <class Q>
+        std::size_t operator()(Q const& a) const {
+            return static_cast<std::size_t>(Hash{}(key_of(a)));
+        }
+    };
+    struct by_key_equal {
+        using is_transparent = void;
+        template <class A, class B>
+        bool operator()(A const& a, B const& b) const {
+            return Equal{}(key_of(a), key_of(b));
+        }
+    };
+
+    struct found_flight {
+        std::shared_ptr<flight_type> record;
+        bool is_new = false;
+    };
+
+    // Nothing if there is a value after all, or if it is closed.
+    found_flight find_or_make(Key& key, Value& found) {
+        if (this->closed_) return {};
+        if (auto there = find_flight(key)) return {std::move(there), false};
+        if (derived().look_again(key, found)) return {};
+        return {make(std::move(key)), true};
+    }
+
+    // Why it may not wait, if so.
+    template <class Op>
+    error_code join(waiter_ptr<Op>& op, std::shared_ptr<flight_type> const& record, bool is_new,
+                    std::shared_ptr<load_node>&& caller, terms const& how,
+                    typename room::canceller* cancel) {
+        try {
+            if (caller && !op->edge.begin(std::move(caller), record)) {
+                if (is_new) take_off(*record);
+                return error::recursive_load;
+            }
+            op->record = record.get();
+            op->patience = how.patience;
+            this->park(record->waiting, op, how.patience, cancel);
+        } catch (...) {
+            if (is_new) take_off(*record);
+            throw;
+        }
+        record->kept |= how.kept;
+        return {};
+    }
+
+    std::shared_ptr<flight_type> make(Key&& key) {
+        auto fresh = std::make_shared<flight_type>(std::move(key));
+        all_.push_back(fresh);
+        fresh->place = std::prev(all_.end());
+        try {
+            by_key_.insert(fresh.get());
+        } catch (...) {
+            all_.pop_back();
+            throw;
+        }
+        in_flight_.fetch_add(1);
+        return fresh;
+    }
+
+    void unlist(flight_type& one) noexcept {
+        if (std::exchange(one.findable, false)) by_key_.erase(&one);
+    }
+
+    void take_off(flight_type& one) noexcept {
+        unlist(one);
+        one.over = true;
+        all_.erase(one.place);
+        in_flight_.fetch_sub(1);
+    }
+
+    // Nobody wants it: to be cancelled once the lock is released.
+    void doom(flight_type& one) noexcept {
+        std::shared_ptr<flight_type> kept = *one.place;
+        take_off(one);
+        kept->next_doomed = std::move(doomed_);
+        doomed_ = std::move(kept);
+    }
+
+    // Beginning and ending -----------------------------------------------------------------------
+
+    // Ends the flight of a load, whichever way the load went.
+    class landing {
+    public:
+        landing(std::shared_ptr<Derived> state, std::shared_ptr<flight_type> one) noexcept
+            : state_(std::move(state)), flight_(std::move(one)) {}
+        landing(landing&&) noexcept = default;
+        // The context on which it ran is gone, and took the load with it.
+        ~landing() {
+            if (state_) finish(std::make_exception_ptr(boost::system::system_error(error::closed)), nullptr);
+        }
+
+        void operator()(std::exception_ptr failure,
+                        std::optional<Loaded> loaded) noexcept {
+            if (state_) finish(std::move(failure), loaded ? &*loaded : nullptr);
+        }
+
+    private:
+        void finish(std::exception_ptr failure, Loaded* loaded) noexcept {
+            auto const state = std::move(state_);
+            state->end(*flight_, std::move(failure), loaded);
+        }
+
+        std::shared_ptr<Derived> state_;
+        std::shared_ptr<flight_type> flight_;
+    };
+
+    template <class Load>
+    void begin(std::shared_ptr<flight_type> one, Load&& load) {
+        auto self = std::static_pointer_cast<Derived>(this->shared_from_this());
+        landing ended(self, one);
+        try {
+            auto task = std::make_shared<side_task>(
+                load_executor(serial_executors(load_on_).next(), std::weak_ptr<load_node>(one)));
+            if (!set_off(one, task)) return;
+            task->start(run_of(std::move(one), std::forward<Load>(load)), std::move(ended));
+        } catch (...) {
+            ended(std::current_exception(), std::nullopt);
+        }
+    }
+
+    // False if nobody wants it any more.
+    bool set_off(std::shared_ptr<flight_type> const& one, std::shared_ptr<side_task> task) {
+        std::lock_guard lock(this->mutex_);
+        if (one->over) return false;
+        one->task = std::move(task);
+        if (time_limit_ != Clock::duration::max()) {
+            limits_.emplace(deadline_in<Clock>(time_limit_), one);
+            this->set_alarm(limits_.begin()->first);
+        }
+        return true;
+    }
+
+    template <class Load>
+    static auto run_of(std::shared_ptr<flight_type> one, Load&& load) {
+        return [one = std::move(one), load = std::decay_t<Load>(std::forward<Load>(load))]() mutable
+               -> boost::asio::awaitable<std::optional<Loaded>> {
+            if constexpr (std::is_invocable_v<decltype(load)&, Key const&>) {
+                co_return Derived::normalised(co_await load(one->key));
+            } else {
+                co_return Derived::normalised(co_await load());
+            }
+        };
+    }
+
+    void end(flight_type& one, std::exception_ptr failure,
+             Loaded* loaded) noexcept {
+        typename Derived::leftovers rest;
+        waiter_list all;
+        Value value{};
+        {
+            std::lock_guard lock(this->mutex_);
+            if (one.over) {
+                late_.fetch_add(1, std::memory_order_relaxed);
+                one.task.reset();
+                return;
+            }
+            try {
+                value = derived().landed(one, failure, loaded, rest);
+            } catch (...) {
+                failure = std::current_exception();
+            }
+            while (waiter* const w = one.waiting.front()) {
+                this->unpark(*w);
+                all.push_back(*w);
+            }
+            take_off(one);
+            one.task.reset();
+            settle_alarm();
+            if (!all.empty()) this->retire_timer_after(*all.back());
+        }
+        if (all.empty()) static_cast<after_handler&>(*this).handler_finished(); // the same, now
+        while (all.size() > 1) {
+            static_cast<waiter_type*>(all.pop_front())->complete(failure, value);
+        }
+        // The last one takes the last reference: the exception ends where it is handled.
+        if (auto* const last = static_cast<waiter_type*>(all.pop_front())) {
+            last->complete(std::move(failure), std::move(value));
+        }
+        derived().after_landing(rest);
+    }
+
+    // Leaving early --------------------------------------------------------------------------------
+
+    void on_departure(waiter& w) noexcept override {
+        flight_type& one = *static_cast<waiter_type&>(w).record;
+        // Who has lost patience wants the result all the same, later.
+        if (auto const& patience = static_cast<waiter_type&>(w).patience;
+            patience != room::no_deadline && patience <= Clock::now()) {
+            one.kept = true;
+        }
+        if (one.waiting.empty() && !one.kept) doom(one);
+    }
+
+    void after_departure(waiter_list&) noexcept override { settle_alarm(); }
+
+    void complete(waiter_list& ready) noexcept override {
+        cancel_doomed();
+        ready.abort_all(error::deadline_exceeded);
+    }
+
+    void cancel_doomed() noexcept {
+        std::shared_ptr<flight_type> doomed;
+        {
+            std::lock_guard lock(this->mutex_);
+            doomed = std::move(doomed_);
+        }
+        while (doomed) {
+            if (auto const task = std::move(doomed->task)) task->cancel();
+            doomed = std::move(doomed->next_doomed);
+        }
+    }
+
+    // The time limit ---------------------------------------------------------------------------------
+
+    void settle_alarm() noexcept {
+        while (!limits_.empty()) {
+            auto const one = limits_.begin()->second.lock();
+            if (one && !one->over) return;
+            limits_.erase(limits_.begin());
+        }
+        this->set_alarm(room::no_deadline);
+    }
+
+    void on_alarm(time_point now, waiter_list& ready) noexcept override {
+        while (!limits_.empty() && limits_.begin()->first <= now) {
+            auto const one = limits_.begin()->second.lock();
+            limits_.erase(limits_.begin());
+            if (!one || one->over) continue;
+            while (waiter* const w = one->waiting.front()) {
+                this->unpark(*w);
+                ready.push_back(*w);
+            }
+            doom(*one);
+        }
+        if (!limits_.empty()) this->set_alarm(limits_.begin()->first);
+    }
+
+    boost::asio::any_io_executor load_on_;
+    typename Clock::duration time_limit_;
+    std::list<std::shared_ptr<flight_type>> all_;
+    std::unordered_set<flight_type*, by_key_hash, by_key_equal> by_key_;
+    std::multimap<time_point, std::weak_ptr<flight_type>> limits_;
+    std::shared_ptr<flight_type> doomed_;
+    std::atomic<std::size_t> in_flight_{0};
+    std::atomic<std::uint64_t> late_{0};
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
