@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // One run, whoever asks and however they leave.
+#include <tidegate/semaphore.hpp>
 #include <tidegate/single_flight.hpp>
-#include <tidegate/sleep.hpp>
 #include <tidegate/testing/manual_clock.hpp>
 #include <tidegate/testing/manual_timer.hpp>
 
@@ -16,7 +16,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_future.hpp>
 
@@ -71,30 +70,26 @@ struct caller {
     void cancel() { signal.emit(asio::cancellation_type::all); }
 };
 
-// A run that goes on when told to.
+// Runs go on when it is opened.
 class gate {
 public:
-    explicit gate(asio::io_context& io) : timer_(io, asio::steady_timer::time_point::max()) {}
+    explicit gate(asio::io_context& io) : permits_(io, 100), shut_(permits_.try_acquire(100)) {}
 
     asio::awaitable<void> pass() {
         ++entered;
-        struct leaving {
-            gate& g;
-            ~leaving() { ++g.left; }
-        } const guard{*this};
         error_code ec;
-        co_await timer_.async_wait(asio::redirect_error(asio::deferred, ec));
-        auto const state = co_await asio::this_coro::cancellation_state;
-        if (state.cancelled() != asio::cancellation_type::none) ++cancelled;
+        auto const passed =
+            co_await permits_.async_acquire(1, asio::redirect_error(asio::deferred, ec));
+        if (ec) ++cancelled;
     }
-    void open() { timer_.cancel(); }
+    void open() { shut_.release(); }
 
     int entered = 0;
-    int left = 0;
     int cancelled = 0;
 
 private:
-    asio::steady_timer timer_;
+    tidegate::semaphore permits_;
+    tidegate::semaphore::permit shut_;
 };
 
 } // namespace
