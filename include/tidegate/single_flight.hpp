@@ -181,10 +181,13 @@ public:
     static loaded<V> normalised(T&& result) {
         return loaded<V>(std::forward<T>(result));
     }
+    void prepare(flight<Key> const&, loaded<V>&, leftovers&) noexcept {}
     bool look_again(Key const&, shared_value<V>&) noexcept { return false; }
-    shared_value<V> landed(flight<Key>&, std::exception_ptr&, loaded<V>* result, leftovers&) {
+    shared_value<V> landed(flight<Key>&, bool, std::exception_ptr const&, loaded<V>* result,
+                           leftovers&) {
         return result ? result->value() : shared_value<V>{};
     }
+    void overdue(flight<Key>&) noexcept {}
     void after_landing(leftovers&) noexcept {}
 
 private:

@@ -30,8 +30,9 @@ template <class Key>
 struct flight : load_node {
     explicit flight(Key k) : key(std::move(k)) {}
 
-    Key const key;
+    Key key;
     waiter_list waiting;
+    std::int64_t began = 0; // nanoseconds since the clock's epoch
     std::shared_ptr<side_task> task; // once it has begun
     bool findable = true;            // whoever asks for the key joins
     bool kept = false;               // goes on though nobody waits
@@ -70,10 +71,14 @@ protected:
 /// - A record is removed before anybody is woken, so that whoever asks again at once loads again.
 /// - `fence` keeps the loads of a key from being joined and stored; those who wait get the result.
 ///
-/// A load results in a `Loaded`, a caller gets a `Value`. `Derived` has, called under the lock:
-/// `bool look_again(key, Value&)`, whether there is a value after all;
-/// `Value landed(flight&, exception_ptr&, Loaded*, leftovers&)`, which stores what was loaded, if
-/// the flight is still findable. What `leftovers` holds is destroyed after the lock.
+/// A load results in a `Loaded`, a caller gets a `Value`. What `Derived` has to have:
+/// - `normalised(result)`: a `Loaded` from what the function returned.
+/// - `prepare(flight const&, Loaded&, leftovers&)`: before the lock is taken.
+/// - `look_again(key, Value&)`: under the lock, whether there is a value after all.
+/// - `landed(flight&, bool current, exception_ptr const&, Loaded*, leftovers&)`: under the lock; the
+///   value, stored if the flight is current, that is, not fenced.
+/// - `overdue(flight&)`: under the lock; it takes too long.
+/// - `after_landing(leftovers&)`: after the lock.
 template <class Derived, class Key, class Value, class Loaded, class Hash, class Equal,
           class Clock, class Executor>
 class flight_room : public waiting_room<Clock, Executor, std::mutex> {
@@ -317,6 +322,9 @@ private:
         std::lock_guard lock(this->mutex_);
         if (one->over) return false;
         one->task = std::move(task);
+        one->began = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                         Clock::now().time_since_epoch())
+                         .count();
         if (time_limit_ != Clock::duration::max()) {
             limits_.emplace(deadline_in<Clock>(time_limit_), one);
             this->set_alarm(limits_.begin()->first);
@@ -341,6 +349,12 @@ private:
         typename Derived::leftovers rest;
         waiter_list all;
         Value value{};
+        try {
+            if (loaded) derived().prepare(one, *loaded, rest);
+        } catch (...) {
+            failure = std::current_exception();
+            loaded = nullptr;
+        }
         {
             std::lock_guard lock(this->mutex_);
             if (one.over) {
@@ -348,8 +362,11 @@ private:
                 one.task.reset();
                 return;
             }
+            bool const current = one.findable;
+            take_off(one);
+            one.task.reset();
             try {
-                value = derived().landed(one, failure, loaded, rest);
+                value = derived().landed(one, current, failure, loaded, rest);
             } catch (...) {
                 failure = std::current_exception();
             }
@@ -357,8 +374,6 @@ private:
                 this->unpark(*w);
                 all.push_back(*w);
             }
-            take_off(one);
-            one.task.reset();
             settle_alarm();
             if (!all.empty()) this->retire_timer_after(*all.back());
         }
@@ -424,6 +439,7 @@ private:
                 this->unpark(*w);
                 ready.push_back(*w);
             }
+            derived().overdue(*one);
             doom(*one);
         }
         if (!limits_.empty()) this->set_alarm(limits_.begin()->first);

@@ -43,7 +43,7 @@ public:
     template <class Entries>
     void hit(Entries& entries, entry_id id) noexcept {
         std::uint8_t& mark = entries.mark(id);
-        hits_[mark & in_main ? 1 : 0] += 1;
+        ++hits_[mark & in_main ? 1 : 0];
         if ((mark & uses) != uses) ++mark;
     }
 
@@ -155,27 +155,28 @@ private:
 
     // Hits for its room, compared with those of the main queue.
     bool small_earns_its_room() const noexcept {
-        return hits_[0] * held_[1] * 4 >= hits_[1] * held_[0];
+        return static_cast<double>(hits_[0]) * held_[1] * 4 >=
+               static_cast<double>(hits_[1]) * held_[0];
     }
 
     // Half as much every `capacity` look-ups.
     void age() noexcept {
-        if (hits_[0] + hits_[1] + ++misses_ < 2 * capacity_) return;
-        for (double& h : hits_) h /= 2;
+        if (static_cast<double>(hits_[0] + hits_[1] + ++misses_) < 2 * capacity_) return;
+        for (std::uint64_t& h : hits_) h /= 2;
         misses_ /= 2;
     }
 
     void fit_ghosts(std::size_t entries) {
         std::size_t const small = entries * 9 / 10 + 1, main = entries / 4 + 1;
         std::size_t const now = ghosts_.limit(ghost_memory::queue::small);
-        if (small > now + now / 2 || small * 4 < now) ghosts_.resize(small, main);
+        if (small > now + now / 2 || small * 4 < now) ghosts_ = ghost_memory(small, main);
     }
 
     double capacity_;
     double target_;                   // what the small queue may hold
     std::array<double, 2> held_{};    // the weight of each queue: small, main
-    std::array<double, 2> hits_{};
-    double misses_ = 0;
+    std::array<std::uint64_t, 2> hits_{};
+    std::uint64_t misses_ = 0;
     bool was_full_ = false;
     std::array<entry_list, 2> queues_;
     ghost_memory ghosts_;

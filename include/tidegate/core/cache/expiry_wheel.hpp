@@ -16,8 +16,9 @@ namespace core {
 /// levels of 64 buckets, the finest of 2^20 ns (about a millisecond), each next 64 times as wide.
 /// Adding and removing are O(1); an entry moves down a level six times at most.
 ///
-/// Nothing is given out before its deadline; it may be up to two milliseconds later. Times are
-/// nanoseconds; one before the last `advance` counts as that.
+/// Nothing is given out before its deadline; it may be up to two milliseconds later. An entry whose
+/// deadline moves further away need not be filed anew: that is seen when the old one comes. Times
+/// are nanoseconds; one before the last `advance` counts as that.
 class expiry_wheel {
 public:
     /// Where an entry is filed, to be kept with it.
@@ -95,8 +96,10 @@ private:
             entry_id const id = list.front();
             std::int64_t const deadline = entries.deadline(id);
             remove(entries, id);
-            if (level == 0 || tick_of(since_origin(deadline), 0) <= done_[0]) expire(id);
-            else add(entries, id, deadline); // on a finer level
+            bool const due =
+                tick_of(since_origin(deadline), 0) <= (level == 0 ? tick : done_[0]);
+            if (due) expire(id);
+            else add(entries, id, deadline); // on a finer level, or later
         }
         return true;
     }

@@ -2,7 +2,7 @@
 // What a cache remembers of entries that it gave up.
 #pragma once
 
-#include <tidegate/core/cache/entry_list.hpp>
+#include <tidegate/config.hpp>
 
 #include <algorithm>
 #include <array>
@@ -13,111 +13,119 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace core {
 
-/// The hashes of the entries that left each of two queues last, oldest forgotten first.
+/// The hashes of the entries that left each of two queues last, in four bytes each.
 ///
-/// A set-associative table: a hash has eight places, one cache line, to be in, so that finding and
-/// remembering cost one miss. Each is stamped with how many had left its queue before; one that is
-/// older than its queue remembers counts as empty. A full line loses its stalest early. Two keys
-/// of one hash are taken for each other, one in 2^32.
+/// A set-associative table: a hash has sixteen places, one cache line, to be in, so that finding
+/// and remembering cost one miss. Each ghost is stamped with how many had left its queue before it,
+/// in units of a 4096th of what the queue remembers; one that is older than that counts as none. A
+/// full line loses its stalest early. Two keys are taken for each other once in 2^16 times sixteen
+/// look-ups, which costs a little accuracy and nothing else.
 class ghost_memory {
 public:
     enum class queue : std::uint32_t { small = 0, main = 1 };
 
-    /// For `small` and `main` ghosts at most; both 0: none.
+    /// For `small` and `main` ghosts; without arguments, for none.
     ghost_memory() = default;
     ghost_memory(std::size_t small, std::size_t main)
-        : limit_{clamp(small), clamp(main)}, lines_((small + main) * 4 / 3 / ways + 1) {}
+        : queues_{remembers(small), remembers(main)},
+          lines_((small + main) * 4 / 3 / ways + 1) {}
 
-    /// Forgets nothing that is within the new limits and has room.
-    void resize(std::size_t small, std::size_t main) {
-        ghost_memory fresh(small, main);
-        fresh.left_ = left_;
-        fresh.alive_ = alive_;
-        for (line const& l : lines_) {
-            for (ghost const& g : l) {
-                if (g.stamp && age(g) < fresh.limit_[queue_of(g)]) fresh.place(g);
-            }
-        }
-        *this = std::move(fresh);
-    }
+    std::size_t limit(queue q) const noexcept { return of(q).limit; }
+    std::size_t bytes() const noexcept { return lines_.size() * sizeof(line); }
 
-    bool empty() const noexcept { return lines_.empty(); }
+    /// About how many there are.
+    double size(queue q) const noexcept { return of(q).alive; }
 
     void remember(std::uint32_t hash, queue from) noexcept {
         if (lines_.empty()) return;
-        std::uint32_t& left = left_[static_cast<std::size_t>(from)];
-        left = (left + 1) & stamp_mask;
-        double& alive = alive_[static_cast<std::size_t>(from)];
+        leavings& q = queues_[static_cast<std::size_t>(from)];
+        q.advance();
         // One comes; the oldest, if it has not been taken, goes.
-        alive += 1 - alive / std::max<double>(limit_[static_cast<std::size_t>(from)], 1);
-        place({hash, used | static_cast<std::uint32_t>(from) << 30 | left});
+        q.alive += 1 - q.alive / static_cast<double>(q.limit);
+        place_in(line_of(hash)) = static_cast<std::uint32_t>(from) << 31 | q.stamp << 16 |
+                                  (hash & fingerprint);
     }
 
-    /// About how many there are of a queue.
-    double size(queue q) const noexcept { return alive_[static_cast<std::size_t>(q)]; }
-
-    /// Takes the ghost with that hash out; whether there was one, and of which queue.
     struct found {
         bool any = false;
         queue from = queue::small;
     };
+    /// Takes the ghost with that hash out; whether there was one, and of which queue.
     found take(std::uint32_t hash) noexcept {
         if (lines_.empty()) return {};
-        for (ghost& g : line_of(hash)) {
-            if (g.hash != hash || !g.stamp) continue;
-            bool const alive = age(g) < limit_[queue_of(g)];
-            auto const from = static_cast<queue>(queue_of(g));
-            g = ghost{};
-            if (alive) {
-                alive_[static_cast<std::size_t>(from)] -= 1;
-                return {true, from};
-            }
+        for (std::uint32_t& g : line_of(hash)) {
+            if (((g ^ hash) & fingerprint) != 0 || is_dead(g)) continue;
+            auto const from = static_cast<queue>(g >> 31);
+            g = none;
+            leavings& q = queues_[static_cast<std::size_t>(from)];
+            q.alive = std::max(0.0, q.alive - 1);
+            return {true, from};
         }
         return {};
     }
 
-    std::size_t limit(queue q) const noexcept { return limit_[static_cast<std::size_t>(q)]; }
-    std::size_t bytes() const noexcept { return lines_.size() * sizeof(line); }
-
 private:
-    static constexpr std::size_t ways = 8;
-    static constexpr std::uint32_t used = std::uint32_t{1} << 31;
-    static constexpr std::uint32_t stamp_mask = (std::uint32_t{1} << 30) - 1;
+    // A ghost: the queue in the highest bit, then a stamp of 15 bits, then 16 bits of the hash. A
+    // stamp is never 0.
+    static constexpr std::size_t ways = 16;
+    static constexpr std::uint32_t fingerprint = 0xffff;
+    static constexpr std::uint32_t none = 0;
+    static constexpr std::uint32_t stamps = (std::uint32_t{1} << 15) - 1;
+    using line = std::array<std::uint32_t, ways>;
 
-    struct ghost {
-        std::uint32_t hash = 0;
-        std::uint32_t stamp = 0; // 0: none; else used, the queue, how many had left
+    struct leavings {
+        std::size_t limit = 0;
+        std::uint32_t unit = 1;   // leavings a stamp
+        std::uint32_t left = 0;   // of the unit
+        std::uint32_t stamp = 1;  // now
+        std::uint32_t most = 0;   // stamps until one is too old
+        std::uint32_t scale = 0;  // makes ages comparable with those of the other queue
+        double alive = 0;
+
+        void advance() noexcept {
+            if (++left < unit) return;
+            left = 0;
+            stamp = stamp == stamps ? 1 : stamp + 1;
+        }
     };
-    using line = std::array<ghost, ways>;
 
-    static std::uint32_t clamp(std::size_t n) noexcept {
-        return static_cast<std::uint32_t>(std::min<std::size_t>(n, stamp_mask / 2));
+    static leavings remembers(std::size_t n) noexcept {
+        leavings q;
+        q.limit = std::max<std::size_t>(n, 1);
+        q.unit = static_cast<std::uint32_t>(q.limit / 4096 + 1);
+        q.most = static_cast<std::uint32_t>(q.limit / q.unit);
+        q.scale = 65536 / (q.most + 1);
+        return q;
     }
-    static std::size_t queue_of(ghost const& g) noexcept { return (g.stamp >> 30) & 1; }
-    std::uint32_t age(ghost const& g) const noexcept {
-        return (left_[queue_of(g)] - g.stamp) & stamp_mask;
+    leavings const& of(queue q) const noexcept { return queues_[static_cast<std::size_t>(q)]; }
+
+    std::uint32_t age(std::uint32_t g) const noexcept {
+        std::uint32_t const now = queues_[g >> 31].stamp, then = (g >> 16) & stamps;
+        return now >= then ? now - then : now + stamps - then;
     }
-    // In parts of its limit, so that the queues can be compared.
-    double staleness(ghost const& g) const noexcept {
-        if (!g.stamp) return 2;
-        return static_cast<double>(age(g)) / std::max<double>(limit_[queue_of(g)], 1);
+    bool is_dead(std::uint32_t g) const noexcept {
+        return g == none || age(g) > queues_[g >> 31].most;
     }
     line& line_of(std::uint32_t hash) noexcept {
         return lines_[static_cast<std::size_t>((std::uint64_t{hash} * lines_.size()) >> 32)];
     }
 
-    void place(ghost g) noexcept {
-        line& l = line_of(g.hash);
-        auto const stalest =
-            std::max_element(l.begin(), l.end(), [&](ghost const& a, ghost const& b) {
-                return staleness(a) < staleness(b);
-            });
-        *stalest = g;
+    // A dead one, or else the stalest.
+    std::uint32_t& place_in(line& l) noexcept {
+        std::uint32_t* stalest = &l[0];
+        std::uint32_t most = 0;
+        for (std::uint32_t& g : l) {
+            if (is_dead(g)) return g;
+            std::uint32_t const stale = age(g) * queues_[g >> 31].scale;
+            if (stale >= most) {
+                most = stale;
+                stalest = &g;
+            }
+        }
+        return *stalest;
     }
 
-    std::array<std::uint32_t, 2> left_{};
-    std::array<std::uint32_t, 2> limit_{};
-    std::array<double, 2> alive_{};
+    std::array<leavings, 2> queues_{};
     std::vector<line> lines_;
 };
 

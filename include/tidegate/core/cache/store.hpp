@@ -3,7 +3,8 @@
 #pragma once
 
 #include <tidegate/core/cache/expiry_wheel.hpp>
-#include <tidegate/core/cache/index.hpp>
+
+#include <boost/unordered/unordered_flat_set.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -33,15 +34,16 @@ struct store_features {
     std::size_t max_entries = 0; ///< 0 if it is the weight that is bounded
     bool weighs = false;         ///< entries weigh something other than one
     bool expires = false;        ///< entries have deadlines
-    bool keeps_times = false;    ///< when it was written, and its deadline whatever happens
+    bool keeps_times = false;    ///< more times than when it expires
+    bool keeps_stale = false;    ///< entries stay until their `stale_limit`
 };
 
 /// A bounded store of entries, without locks or clock. Entries have a number, which stays, and live
 /// in chunks that do not move: growing never copies entries, and an empty chunk's memory can be
 /// given back. `Policy` chooses what is given up.
 ///
-/// Times are nanoseconds. What leaves is handed to a function `removed(Key&&, Value&&,
-/// removal_cause)` so that it can be destroyed elsewhere.
+/// Times are nanoseconds. What leaves is handed to a function `removed(Key&&, Value&&, bool flag,
+/// removal_cause)` so that it can be destroyed elsewhere; it must not throw.
 template <class Key, class Value, class Policy>
 class cache_store {
     static_assert(std::is_nothrow_move_constructible_v<Key> &&
@@ -52,15 +54,14 @@ public:
     static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
 
     struct times {
-        std::int64_t written = 0;
-        std::int64_t hard_deadline = never;
+        std::int64_t refresh_at = never;   ///< it is worth loading again
+        std::int64_t fresh_limit = never;  ///< it may not be used longer, however often it is
+        std::int64_t stale_limit = never;  ///< it may not be used even if there is nothing better
     };
 
-    /// `stale_for`: how long entries are kept after they have expired.
-    cache_store(std::uint64_t capacity, store_features features, std::int64_t now,
-                std::int64_t stale_for = 0)
-        : features_(features), capacity_(capacity), stale_for_(stale_for), policy_(capacity),
-          index_(features.max_entries), wheel_(features.expires ? new expiry_wheel(now) : nullptr) {
+    cache_store(std::uint64_t capacity, store_features features, std::int64_t now)
+        : features_(features), capacity_(capacity), policy_(capacity),
+          index_(0, hash_of{this}), wheel_(features.expires ? new expiry_wheel(now) : nullptr) {
         std::size_t const wanted = std::bit_floor(std::max<std::size_t>(1, 65536 / sizeof(entry)));
         std::size_t const most = features.max_entries ? std::bit_ceil(features.max_entries) : wanted;
         chunk_bits_ = static_cast<unsigned>(std::bit_width(std::min(wanted, most)) - 1);
@@ -79,7 +80,7 @@ public:
 
     /// About how many bytes it takes, without what keys and values have elsewhere.
     std::size_t bytes() const noexcept {
-        std::size_t sum = sizeof(*this) + index_.places() * 8 + policy_.bytes() +
+        std::size_t sum = sizeof(*this) + index_.bucket_count() * 16 / 3 + policy_.bytes() +
                           (wheel_ ? sizeof(expiry_wheel) : 0);
         for (chunk const& c : chunks_) {
             sum += sizeof(chunk);
@@ -92,15 +93,16 @@ public:
 
     template <class LooksLike, class Equal>
     entry_id find(std::uint32_t hash, LooksLike const& key, Equal const& equal) const {
-        return index_.find(hash, [&](entry_id id) { return equal(at(id).key, key); });
+        auto const is_it = [&](entry_id id) { return equal(at(id).key, key); };
+        auto const found = index_.find(probe<decltype(is_it)>{hash, is_it});
+        return found == index_.end() ? no_entry : *found;
     }
 
     Key const& key(entry_id id) const noexcept { return at(id).key; }
     Value const& value(entry_id id) const noexcept { return at(id).value; }
     /// Until then it may be used.
     std::int64_t fresh_until(entry_id id) const noexcept { return at(id).fresh_until; }
-    std::int64_t written(entry_id id) const noexcept { return times_of(id).written; }
-    std::int64_t hard_deadline(entry_id id) const noexcept { return times_of(id).hard_deadline; }
+    times const& when(entry_id id) const noexcept { return times_of(id); }
     /// A mark for the owner's use.
     bool flag(entry_id id) const noexcept { return at(id).flag; }
 
@@ -125,12 +127,6 @@ public:
     entry_id insert(fresh_entry&& fresh, std::int64_t now, Removed&& removed) {
         make_room(fresh.weight, now, removed);
         entry_id const id = allocate();
-        try {
-            index_.insert(fresh.hash, id);
-        } catch (...) {
-            free_slot(id);
-            throw;
-        }
         slot& s = slot_at(id);
         ::new (static_cast<void*>(&s.e)) entry{std::move(fresh.key),
                                                std::move(fresh.value),
@@ -141,16 +137,16 @@ public:
                                                fresh.flag};
         if (features_.weighs) chunk_of(id).weights[offset(id)] = fresh.weight;
         if (features_.keeps_times) chunk_of(id).when[offset(id)] = fresh.when;
-        weight_ += fresh.weight;
         try {
+            index_.insert(id);
             policy_.insert(*this, id);
         } catch (...) {
-            weight_ -= fresh.weight;
-            index_.erase(fresh.hash, id);
+            index_.erase(id);
             std::destroy_at(&s.e);
             free_slot(id);
             throw;
         }
+        weight_ += fresh.weight;
         file(id);
         return id;
     }
@@ -161,26 +157,29 @@ public:
         entry& e = at(id);
         std::uint64_t const before = weight(id);
         std::swap(e.value, fresh.value);
-        removed(std::move(fresh.key), std::move(fresh.value), removal_cause::replaced);
+        removed(std::move(fresh.key), std::move(fresh.value), e.flag, removal_cause::replaced);
         e.flag = fresh.flag;
         policy_.hit(*this, id);
-        if (features_.keeps_times) chunk_of(id).when[offset(id)] = fresh.when;
         if (features_.weighs && fresh.weight != before) {
             chunk_of(id).weights[offset(id)] = fresh.weight;
             weight_ += fresh.weight - before;
             policy_.reweigh(*this, id, before);
         }
-        set_fresh_until(id, fresh.fresh_until);
+        set_times(id, fresh.fresh_until, fresh.when);
         make_room(0, now, removed);
     }
 
-    /// Moves an entry's time, as when it was used.
-    void set_fresh_until(entry_id id, std::int64_t until) noexcept {
-        entry& e = at(id);
-        if (!wheel_ || e.fresh_until == until) return;
-        wheel_->remove(*this, id);
-        e.fresh_until = until;
+    /// Changes until when it may be used, and the other times.
+    void set_times(entry_id id, std::int64_t fresh_until, times const& when) noexcept {
+        if (!wheel_) return;
+        std::int64_t const before = deadline(id);
+        at(id).fresh_until = fresh_until;
+        if (features_.keeps_times) chunk_of(id).when[offset(id)] = when;
+        std::int64_t const after = deadline(id);
+        if (after == before) return;
         policy_.deadline_changed(*this, id);
+        if (before != never && after > before) return; // the wheel sees that for itself
+        wheel_->remove(*this, id);
         file(id);
     }
 
@@ -212,7 +211,7 @@ public:
         while (!chunks_.empty() && !chunks_.back().slots) chunks_.pop_back();
         slots_.resize(chunks_.size());
         first_free_ = 0;
-        index_.shrink();
+        if (index_.size() < index_.bucket_count() / 8) index_.rehash(0);
     }
 
     /// Calls `visit(id)` for every entry, which may erase that entry.
@@ -244,7 +243,7 @@ public:
     /// When it goes.
     std::int64_t deadline(entry_id id) const noexcept {
         std::int64_t const fresh = at(id).fresh_until;
-        return fresh > never - stale_for_ ? never : fresh + stale_for_;
+        return features_.keeps_stale ? std::max(fresh, times_of(id).stale_limit) : fresh;
     }
 
 private:
@@ -281,6 +280,39 @@ private:
         entry_id free = no_entry; // the first empty slot
     };
 
+    // Entries by their keys. The index knows only their numbers, and asks here for the rest.
+    template <class IsIt>
+    struct probe {
+        std::uint32_t hash;
+        IsIt const& is_it;
+    };
+    struct hash_of {
+        using is_avalanching = void;
+        using is_transparent = void;
+        cache_store const* store;
+
+        static std::size_t spread(std::uint32_t hash) noexcept {
+            return static_cast<std::size_t>(hash * std::uint64_t{0x9E3779B97F4A7C15});
+        }
+        std::size_t operator()(entry_id id) const noexcept { return spread(store->hash(id)); }
+        template <class IsIt>
+        std::size_t operator()(probe<IsIt> const& p) const noexcept {
+            return spread(p.hash);
+        }
+    };
+    struct is_same {
+        using is_transparent = void;
+        bool operator()(entry_id a, entry_id b) const noexcept { return a == b; }
+        template <class IsIt>
+        bool operator()(probe<IsIt> const& p, entry_id id) const {
+            return p.is_it(id);
+        }
+        template <class IsIt>
+        bool operator()(entry_id id, probe<IsIt> const& p) const {
+            return p.is_it(id);
+        }
+    };
+
     std::size_t chunk_size() const noexcept { return std::size_t{1} << chunk_bits_; }
     std::size_t offset(entry_id id) const noexcept { return id & (chunk_size() - 1); }
     chunk& chunk_of(entry_id id) noexcept { return chunks_[id >> chunk_bits_]; }
@@ -304,7 +336,8 @@ private:
             std::size_t one = 1;
             std::size_t const before = size();
             expire(now, one, removed);
-            if (size() == before && one == 1) take_out(policy_.evict(*this), removal_cause::size, removed);
+            if (size() < before || one == 0) continue;
+            take_out(policy_.evict(*this), removal_cause::size, removed);
         }
     }
 
@@ -320,8 +353,8 @@ private:
         entry& e = at(id);
         if (wheel_) wheel_->remove(*this, id);
         weight_ -= weight(id);
-        index_.erase(e.hash, id);
-        removed(std::move(e.key), std::move(e.value), cause);
+        index_.erase(id);
+        removed(std::move(e.key), std::move(e.value), e.flag, cause);
         std::destroy_at(&e);
         free_slot(id);
     }
@@ -378,10 +411,9 @@ private:
     store_features features_;
     std::uint64_t capacity_;
     std::uint64_t weight_ = 0;
-    std::int64_t stale_for_;
     unsigned chunk_bits_ = 0;
     Policy policy_;
-    cache_index index_;
+    boost::unordered_flat_set<entry_id, hash_of, is_same> index_;
     std::unique_ptr<expiry_wheel> wheel_;
     std::vector<chunk> chunks_;
     std::vector<slot*> slots_; // those of the chunks: what a hit goes by

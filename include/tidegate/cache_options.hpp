@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSL-1.0
+// How a cache is set.
+#pragma once
+
+#include <tidegate/core/cache/store.hpp>
+#include <tidegate/core/check_option.hpp>
+#include <tidegate/shared_value.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <optional>
+#include <utility>
+
+TIDEGATE_BEGIN_NAMESPACE
+
+namespace detail {
+template <class Types>
+class cache_state;
+} // namespace detail
+
+/// Settings of a cache, with their defaults. Either `max_entries` or `max_weight` must be set. All
+/// durations are 1 ns to 10 years; a setter throws std::invalid_argument for a value out of range,
+/// the cache for settings that contradict each other.
+template <class Key, class V>
+class cache_options {
+    using nanoseconds = std::chrono::nanoseconds;
+
+public:
+    /// Entries at most, 1 to 2^31.
+    cache_options& max_entries(std::size_t n) {
+        detail::check_option<std::size_t>("cache max_entries", n, 1, std::size_t{1} << 31);
+        max_entries_ = n;
+        return *this;
+    }
+    /// What all entries may weigh together, 1 to 2^62, and what one weighs: in bytes, say. The
+    /// weigher is called once for each value, with no lock held, and may throw, which refuses the
+    /// value. An entry heavier than all that is allowed is refused; nothing is given up for it.
+    cache_options&
+    max_weight(std::uint64_t weight, std::function<std::uint64_t(Key const&, V const&)> weigher) {
+        detail::check_option<std::uint64_t>("cache max_weight", weight, 1, std::uint64_t{1} << 62);
+        max_weight_ = weight;
+        weigher_ = std::move(weigher);
+        return *this;
+    }
+
+    /// How long a value may be used after it was put. Default: as long as there is room.
+    cache_options& time_to_live(nanoseconds time) {
+        return set("cache time_to_live in ns", time_to_live_, time);
+    }
+    /// How long after it was last used or put. Costs a reading of the clock and a move in the
+    /// timing wheel for each hit. Default: as long as there is room.
+    cache_options& time_to_idle(nanoseconds time) {
+        return set("cache time_to_idle in ns", time_to_idle_, time);
+    }
+    /// Takes a random part of up to this share, 0 to 1, off each time to live, so that what was put
+    /// together does not expire together. Default: 0.
+    cache_options& jitter(double share) {
+        detail::check_option<double>("cache jitter", share, 0, 1);
+        jitter_ = share;
+        return *this;
+    }
+
+    /// A value older than this is loaded again in the background when it is asked for; meanwhile
+    /// it is used. Needs a longer time to live. Default: never.
+    cache_options& refresh_after(nanoseconds age) {
+        return set("cache refresh_after in ns", refresh_after_, age);
+    }
+    /// For how long after its time to live a value is still handed out by `get_or_load`, while it
+    /// is loaded again in the background. Default: not at all.
+    cache_options& stale_while_revalidate(nanoseconds time) {
+        return set("cache stale_while_revalidate in ns", stale_while_revalidate_, time);
+    }
+    /// For how long after its time to live a value is handed out when loading it anew fails; the
+    /// next attempt is made after `throttle`. Default: not at all.
+    cache_options& stale_if_error(nanoseconds time,
+                                  nanoseconds throttle = std::chrono::seconds(1)) {
+        set("cache stale_if_error in ns", stale_if_error_, time);
+        return set("cache stale_if_error throttle in ns", throttle_, throttle);
+    }
+    /// A caller for whom there is a stale value (see `stale_if_error`) waits for a load this long
+    /// and then gets that; the load goes on. Default: it waits.
+    cache_options& soft_timeout(nanoseconds time) {
+        return set("cache soft_timeout in ns", soft_timeout_, time);
+    }
+    /// A load that takes longer fails with `error::deadline_exceeded` and is cancelled; its key can
+    /// be loaded anew, even if it does not listen. Default: 30 s.
+    cache_options& load_timeout(nanoseconds time) {
+        return set("cache load_timeout in ns", load_timeout_, time);
+    }
+    /// How long it is remembered that a loader found nothing. Default: not at all.
+    cache_options& negative_time_to_live(nanoseconds time) {
+        return set("cache negative_time_to_live in ns", negative_time_to_live_, time);
+    }
+    /// A load goes on when the last caller has left, and is stored. Default: it is cancelled.
+    cache_options& keep_loading(bool keep) {
+        keep_loading_ = keep;
+        return *this;
+    }
+    /// Where loads run. Default: the executor of the cache.
+    cache_options& load_on(boost::asio::any_io_executor executor) {
+        load_on_ = std::move(executor);
+        return *this;
+    }
+
+    /// Called for each entry that leaves, and why; with no lock held, on the thread that caused it,
+    /// which may be that of another key's call. An empty value is a remembered "there is none".
+    cache_options&
+    on_removal(std::function<void(Key const&, shared_value<V> const&, removal_cause)> listener) {
+        on_removal_ = std::move(listener);
+        return *this;
+    }
+    /// Told of what listeners throw, and of failures that reach no caller: of loads in the
+    /// background. Must not throw. Default: they are dropped.
+    cache_options& on_exception(std::function<void(std::exception_ptr)> handler) {
+        on_exception_ = std::move(handler);
+        return *this;
+    }
+
+    /// Removes what has expired, and gives memory back, this often, without waiting for traffic. The
+    /// context has work as long as the cache is not empty. Default: whenever something is put, and
+    /// by `run_maintenance`.
+    cache_options& maintain_every(nanoseconds period) {
+        return set("cache maintain_every in ns", maintain_every_, period);
+    }
+    /// Into how many parts, each with a lock and an equal share of the room, 1 to 1024; rounded
+    /// down to a power of two. Parts of a cache are not used evenly, so small ones waste room.
+    /// Default: one for each 4096 entries, up to four for each processor; 1 with `max_weight`,
+    /// since no entry may weigh more than its part holds.
+    cache_options& shards(std::size_t n) {
+        detail::check_option<std::size_t>("cache shards", n, 1, 1024);
+        shards_ = n;
+        return *this;
+    }
+
+private:
+    template <class>
+    friend class detail::cache_state;
+
+    template <class Time>
+    cache_options& set(char const* option, Time& to, nanoseconds time) {
+        detail::check_option<std::int64_t>(option, time.count(), 1, 315'576'000'000'000'000);
+        to = time;
+        return *this;
+    }
+
+    std::optional<std::size_t> max_entries_;
+    std::optional<std::uint64_t> max_weight_;
+    std::function<std::uint64_t(Key const&, V const&)> weigher_;
+    std::optional<nanoseconds> time_to_live_;
+    std::optional<nanoseconds> time_to_idle_;
+    double jitter_ = 0;
+    std::optional<nanoseconds> refresh_after_;
+    nanoseconds stale_while_revalidate_{0};
+    nanoseconds stale_if_error_{0};
+    nanoseconds throttle_{std::chrono::seconds(1)};
+    std::optional<nanoseconds> soft_timeout_;
+    nanoseconds load_timeout_{std::chrono::seconds(30)};
+    std::optional<nanoseconds> negative_time_to_live_;
+    bool keep_loading_ = false;
+    boost::asio::any_io_executor load_on_;
+    std::function<void(Key const&, shared_value<V> const&, removal_cause)> on_removal_;
+    std::function<void(std::exception_ptr)> on_exception_;
+    std::optional<nanoseconds> maintain_every_;
+    std::optional<std::size_t> shards_;
+};
+
+TIDEGATE_END_NAMESPACE

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSL-1.0
+// One part of a cache: a store with a lock, and what is counted of it.
+#pragma once
+
+#include <tidegate/cache_options.hpp>
+#include <tidegate/core/cache/store.hpp>
+
+#include <boost/container/small_vector.hpp>
+
+#include <cstdint>
+#include <type_traits>
+
+TIDEGATE_BEGIN_NAMESPACE
+
+struct cache_statistics;
+
+namespace detail {
+
+/// How a value is kept: as it is, and a flag for "there is none", where copies are cheap; shared
+/// otherwise.
+template <class V>
+using stored_value = std::conditional_t<is_cheap_to_copy<V>, V, std::shared_ptr<V const>>;
+
+template <class V>
+stored_value<V> to_stored(shared_value<V> value) {
+    if constexpr (is_cheap_to_copy<V>) return value.value_or(V{});
+    else return value;
+}
+template <class V>
+shared_value<V> from_stored(stored_value<V> const& value, bool absent) {
+    if constexpr (is_cheap_to_copy<V>) return absent ? std::nullopt : shared_value<V>(value);
+    else return value;
+}
+
+/// What left a cache, until the lock is released.
+template <class Key, class V>
+struct removed_entry {
+    Key key;
+    stored_value<V> value;
+    bool absent;
+    removal_cause cause;
+};
+template <class Key, class V>
+using removed_entries = boost::container::small_vector<removed_entry<Key, V>, 8>;
+
+template <class Types>
+struct alignas(64) cache_shard {
+    using Key = typename Types::key_type;
+    using V = typename Types::value_type;
+    using store_type = core::cache_store<Key, stored_value<V>, typename Types::policy_type>;
+
+    struct counters {
+        std::uint64_t hits = 0;
+        std::uint64_t misses = 0;
+        std::uint64_t refused = 0;
+        std::uint64_t removed[4] = {}; // by cause
+
+        template <class Statistics>
+        void add_to(Statistics& sum) const noexcept {
+            auto const of = [this](removal_cause c) { return removed[static_cast<int>(c)]; };
+            sum.hits += hits;
+            sum.misses += misses;
+            sum.refused += refused;
+            sum.expired += of(removal_cause::expired);
+            sum.evicted += of(removal_cause::size);
+            sum.replaced += of(removal_cause::replaced);
+            sum.invalidated += of(removal_cause::explicit_);
+        }
+    };
+
+    /// Takes what leaves the store. Should there be no memory to keep it, it is destroyed under the
+    /// lock, and the listener not told.
+    struct sink_type {
+        counters& counts;
+        removed_entries<Key, V>& gone;
+        bool wanted;
+
+        void operator()(Key&& key, stored_value<V>&& value, bool absent,
+                        removal_cause cause) const noexcept {
+            ++counts.removed[static_cast<int>(cause)];
+            if constexpr (std::is_trivially_destructible_v<Key> &&
+                          std::is_trivially_destructible_v<stored_value<V>>) {
+                if (!wanted) return;
+            }
+            try {
+                gone.push_back({std::move(key), std::move(value), absent, cause});
+            } catch (std::bad_alloc const&) {
+                return;
+            }
+        }
+    };
+
+    cache_shard(std::uint64_t capacity, core::store_features features, std::int64_t now)
+        : store(capacity, features, now) {}
+
+    shared_value<V> handle_of(core::entry_id id) const {
+        return from_stored<V>(store.value(id), store.flag(id));
+    }
+    sink_type sink(removed_entries<Key, V>& gone, bool wanted) noexcept {
+        return {counts, gone, wanted};
+    }
+
+    mutable typename Types::mutex_type mutex;
+    counters counts;
+    store_type store;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
