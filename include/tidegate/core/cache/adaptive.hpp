@@ -110,7 +110,7 @@ public:
     /// Calls `visit(id)` for each entry, those first that would be given up last.
     template <class Entries, class Visit>
     void visit_hottest_first(Entries& entries, Visit&& visit) const {
-        for (std::size_t const q : {1, 0}) {
+        for (std::size_t const q : {std::size_t{1}, std::size_t{0}}) {
             for (entry_id id = queues_[q].back(); id != no_entry;
                  id = entries.node(id).links.previous) {
                 visit(id);

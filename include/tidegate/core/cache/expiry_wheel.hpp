@@ -54,16 +54,18 @@ public:
     template <class Entries, class Expire>
     void advance(Entries& entries, std::int64_t now, std::size_t& budget, Expire&& expire) {
         std::uint64_t const at = since_origin(now);
+        if (!behind_ && tick_of(at, 0) - 1 <= done_[0]) return;
+        behind_ = true;
         for (std::size_t level = 0; level < levels; ++level) {
             // The finest: whole ticks that are over. The others: those that have begun.
             std::int64_t const to = tick_of(at, level) - (level == 0 ? 1 : 0);
-            if (to <= done_[level]) return;
             std::int64_t const from = std::max(done_[level], to - buckets);
             for (std::int64_t tick = from + 1; tick <= to; ++tick) {
                 if (!empty_bucket(entries, level, tick, budget, expire)) return;
                 done_[level] = tick;
             }
         }
+        behind_ = false;
     }
 
 private:
@@ -105,6 +107,7 @@ private:
     }
 
     std::int64_t origin_;
+    bool behind_ = false; // the last `advance` had too small a budget
     std::array<std::int64_t, levels> done_{}; // the last tick of each level that was emptied
     std::array<entry_list, levels * buckets> lists_;
 };
