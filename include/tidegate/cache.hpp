@@ -191,14 +191,32 @@ public:
             state_, Key(key), std::decay_t<Load>(std::forward<Load>(load)), std::move(seen));
     }
 
-    /// The values of `keys`, in their order. Those that are not there, each once, are loaded by one
-    /// call of `load(std::vector<Key> const& missing)`, an awaitable of a range of as many results,
-    /// in order, each of which is what `loaded` takes, or a tidegate::outcome of that: a key may fail
-    /// alone. A key that is being loaded already is waited for. Throws the failure of the first key
-    /// that failed; `try_get_or_load_all` gives each key's outcome. Keys must be copyable.
+    /// The values of `keys`, any range, in their order. Those that are not there, each once, are
+    /// loaded by one call of `load(std::vector<Key> const& missing)`: an awaitable of a range of as
+    /// many results, in order, each of which is what `loaded` takes, or a tidegate::outcome of that,
+    /// so that a key may fail alone. A key that is being loaded already is waited for. When this
+    /// caller is cancelled, those loads go on that others wait for. Throws the failure of the first
+    /// key that failed. Keys must be copyable.
     template <class CoroutineExecutor = executor_type, class Keys, class Load>
-    boost::asio::awaitable<std::vector<handle>, CoroutineExecutor> get_or_load_all(Keys const& keys,
-                                                                                   Load&& load);
+    boost::asio::awaitable<std::vector<handle>, CoroutineExecutor>
+    get_or_load_all(Keys const& keys, Load&& load) {
+        static_assert(detail::survives_await_as_temporary<Load&&>,
+                      "g++ before 12.3 destroys this temporary twice: name the loader, and pass "
+                      "the name or std::ref(name)");
+        return state::template all_or_throw<CoroutineExecutor>(
+            state::template load_all<CoroutineExecutor>(
+                state_, state_->look_all(keys), std::decay_t<Load>(std::forward<Load>(load))));
+    }
+    /// As `get_or_load_all`; each key has its value or its failure.
+    template <class CoroutineExecutor = executor_type, class Keys, class Load>
+    boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor>
+    try_get_or_load_all(Keys const& keys, Load&& load) {
+        static_assert(detail::survives_await_as_temporary<Load&&>,
+                      "g++ before 12.3 destroys this temporary twice: name the loader, and pass "
+                      "the name or std::ref(name)");
+        return state::template load_all<CoroutineExecutor>(
+            state_, state_->look_all(keys), std::decay_t<Load>(std::forward<Load>(load)));
+    }
 
     // Changing --------------------------------------------------------------------------------
 

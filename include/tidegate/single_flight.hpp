@@ -157,6 +157,7 @@ class single_flight_state final
                          shared_value<V>, loaded<V>, Hash, Equal, Clock, Executor> {
     using base = flight_room<single_flight_state, Key, shared_value<V>, loaded<V>, Hash, Equal,
                              Clock, Executor>;
+    using typename base::flight_type;
 
 public:
     struct leftovers {};
@@ -181,13 +182,13 @@ public:
     static loaded<V> normalised(T&& result) {
         return loaded<V>(std::forward<T>(result));
     }
-    void prepare(flight<Key> const&, loaded<V>&, leftovers&) noexcept {}
+    void prepare(flight_type const&, loaded<V>&, leftovers&) noexcept {}
     bool look_again(Key const&, shared_value<V>&) noexcept { return false; }
-    shared_value<V> landed(flight<Key>&, bool, std::exception_ptr const&, loaded<V>* result,
+    shared_value<V> landed(flight_type&, bool, std::exception_ptr const&, loaded<V>* result,
                            leftovers&) {
         return result ? result->value() : shared_value<V>{};
     }
-    void overdue(flight<Key>&) noexcept {}
+    void overdue(flight_type&) noexcept {}
     void after_landing(leftovers&) noexcept {}
 
 private:

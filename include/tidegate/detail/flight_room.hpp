@@ -2,6 +2,7 @@
 // Loads in progress, and those who wait for them: what caches, lazy values and single_flight share.
 #pragma once
 
+#include <tidegate/call.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/load_graph.hpp>
 #include <tidegate/detail/operation_traits.hpp>
@@ -19,24 +20,39 @@
 #include <memory>
 #include <optional>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 struct join_flight {};
+struct await_flight {};
 
-/// One load of one key.
-template <class Key>
+/// One call of a loader, which may load several keys.
+struct load_run : load_node {
+    std::shared_ptr<side_task> task; // once it has begun
+    std::size_t wanted = 0;          // of its flights
+};
+
+/// The load of one key.
+template <class Key, class Value>
 struct flight : load_node {
     explicit flight(Key k) : key(std::move(k)) {}
 
     Key key;
     waiter_list waiting;
     std::int64_t began = 0; // nanoseconds since the clock's epoch
-    std::shared_ptr<side_task> task; // once it has begun
-    bool findable = true;            // whoever asks for the key joins
-    bool kept = false;               // goes on though nobody waits
-    bool over = false;               // nobody wants its result any more, or has it
+    std::shared_ptr<load_run> run;
+    load_wait on_run;      // whoever waits for the key waits for all that the run loads
+    std::size_t tickets = 0;
+    bool findable = true;  // whoever asks for the key joins
+    bool kept = false;     // goes on though nobody waits
+    bool over = false;     // nobody wants its result any more, or has it
+
+    // For those with tickets, when it is over.
+    std::exception_ptr failure;
+    Value value{};
 
     typename std::list<std::shared_ptr<flight>>::iterator place;
     std::shared_ptr<flight> next_doomed;
@@ -54,7 +70,7 @@ struct flight_terms {
 template <class Key, class Value, class TimePoint>
 class flight_waiter : public waiter_of<void(std::exception_ptr, Value)> {
 public:
-    flight<Key>* record = nullptr;
+    flight<Key, Value>* record = nullptr;
     TimePoint patience = TimePoint::max();
     load_wait edge;
 
@@ -85,7 +101,7 @@ class flight_room : public waiting_room<Clock, Executor, std::mutex> {
     using room = waiting_room<Clock, Executor, std::mutex>;
 
 protected:
-    using flight_type = flight<Key>;
+    using flight_type = flight<Key, Value>;
     using waiter_type = flight_waiter<Key, Value, typename Clock::time_point>;
 
 public:
@@ -123,17 +139,94 @@ public:
         else op.release()->complete(nullptr, std::move(found));
     }
 
-    /// Begins the load of `key` for nobody in particular, unless there is one, or a value.
+    /// Begins the load of `key` for nobody in particular, unless there is one.
     template <class Load>
     void begin_in_background(Key key, Load&& load) {
         std::shared_ptr<flight_type> fresh;
         {
             std::lock_guard lock(this->mutex_);
-            if (this->closed_ || by_key_.find(key) != by_key_.end()) return;
+            if (this->closed_ || find_flight(key)) return;
             fresh = make(std::move(key));
             fresh->kept = true;
         }
         begin(std::move(fresh), std::forward<Load>(load));
+    }
+
+    /// An interest in the load of a key, which keeps it going as one who waits does.
+    class ticket {
+    public:
+        explicit ticket(Value found) : found_(std::move(found)) {}
+        ticket(std::shared_ptr<flight_room> room, std::shared_ptr<flight_type> one) noexcept
+            : room_(std::move(room)), flight_(std::move(one)) {
+            ++flight_->tickets;
+        }
+        ticket(ticket&&) noexcept = default;
+        ticket& operator=(ticket&&) = delete;
+        ~ticket() {
+            if (room_) room_->give_up(*flight_);
+        }
+
+        /// Null if there was a value after all.
+        std::shared_ptr<flight_type> const& load() const noexcept { return flight_; }
+        Value const& found() const noexcept { return found_; }
+
+    private:
+        std::shared_ptr<flight_room> room_;
+        std::shared_ptr<flight_type> flight_;
+        Value found_{};
+    };
+
+    /// Joins the loads of `keys`, which have to be different, and begins one for all that have none:
+    /// `load(std::vector<Key>)` is to return an awaitable of a range of as many results, in order.
+    template <class Load>
+    std::vector<ticket> board(std::vector<Key> keys, Load&& load, bool kept) {
+        auto self = std::static_pointer_cast<flight_room>(this->shared_from_this());
+        std::vector<ticket> tickets;
+        tickets.reserve(keys.size());
+        std::vector<std::shared_ptr<flight_type>> fresh;
+        fresh.reserve(keys.size());
+        std::vector<Key> to_load;
+        to_load.reserve(keys.size());
+        {
+            std::lock_guard lock(this->mutex_);
+            if (this->closed_) throw boost::system::system_error(error::closed);
+            for (Key& key : keys) {
+                Value found{};
+                Key copy(key);
+                auto [record, is_new] = find_or_make(key, found);
+                if (!record) {
+                    tickets.emplace_back(std::move(found));
+                    continue;
+                }
+                record->kept |= kept;
+                if (is_new) {
+                    to_load.push_back(std::move(copy));
+                    fresh.push_back(record);
+                }
+                tickets.emplace_back(self, std::move(record));
+            }
+        }
+        if (!fresh.empty()) begin_all(std::move(fresh), std::move(to_load), std::forward<Load>(load));
+        return tickets;
+    }
+
+    /// Waits until a load is over whose ticket the caller has.
+    template <class Handler>
+    void start(await_flight, Handler&& handler, std::shared_ptr<flight_type> record) {
+        using op_type = wait_op<waiter_type, std::decay_t<Handler>, Executor>;
+        auto caller = load_of(asio::get_associated_executor(handler, this->executor()));
+        auto op = op_type::make(std::forward<Handler>(handler), this->executor());
+        auto* const cancel = this->connect(*op);
+        error_code refused;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (!record->over) {
+                refused = join(op, record, false, std::move(caller), terms{}, cancel);
+                if (!refused) return;
+            }
+        }
+        if (refused) op.release()->abort(refused);
+        else op.release()->complete(record->failure, record->value);
     }
 
     /// Loads of `key` in progress are not stored, and not joined any more.
@@ -182,7 +275,7 @@ protected:
         while (!all_.empty()) {
             flight_type& one = *all_.front();
             all.append(one.waiting);
-            doom(one);
+            doom(one, error::closed);
         }
         settle_alarm();
     }
@@ -263,85 +356,144 @@ private:
     void take_off(flight_type& one) noexcept {
         unlist(one);
         one.over = true;
+        one.on_run.end();
         all_.erase(one.place);
         in_flight_.fetch_sub(1);
     }
 
     // Nobody wants it: to be cancelled once the lock is released.
-    void doom(flight_type& one) noexcept {
+    void doom(flight_type& one, error why) noexcept {
         std::shared_ptr<flight_type> kept = *one.place;
         take_off(one);
+        if (one.tickets > 0) one.failure = to_failure<std::exception_ptr>(why);
         kept->next_doomed = std::move(doomed_);
         doomed_ = std::move(kept);
     }
 
     // Beginning and ending -----------------------------------------------------------------------
 
-    // Ends the flight of a load, whichever way the load went.
+    // Ends the flights of a run, whichever way that went.
     class landing {
     public:
-        landing(std::shared_ptr<Derived> state, std::shared_ptr<flight_type> one) noexcept
-            : state_(std::move(state)), flight_(std::move(one)) {}
+        using results = std::vector<outcome<Loaded>>;
+
+        landing(std::shared_ptr<Derived> state,
+                std::vector<std::shared_ptr<flight_type>> flights) noexcept
+            : state_(std::move(state)), flights_(std::move(flights)) {}
         landing(landing&&) noexcept = default;
-        // The context on which it ran is gone, and took the load with it.
-        ~landing() {
-            if (state_) finish(std::make_exception_ptr(boost::system::system_error(error::closed)), nullptr);
+        // The context on which it ran is gone, and took the run with it.
+        ~landing() { fail(to_failure<std::exception_ptr>(error::closed)); }
+
+        void operator()(std::exception_ptr failure, results loaded) noexcept {
+            if (!failure && loaded.size() != flights_.size()) {
+                failure = to_failure<std::exception_ptr>(error::result_count_mismatch);
+            }
+            if (failure) return fail(std::move(failure));
+            auto const state = std::move(state_);
+            for (std::size_t i = 0; i < flights_.size(); ++i) {
+                auto& one = loaded[i];
+                if (one) state->end(*flights_[i], nullptr, &one.value());
+                else state->end(*flights_[i], thrown(one.why()), nullptr);
+            }
         }
 
-        void operator()(std::exception_ptr failure,
-                        std::optional<Loaded> loaded) noexcept {
-            if (state_) finish(std::move(failure), loaded ? &*loaded : nullptr);
+        void fail(std::exception_ptr failure) noexcept {
+            auto const state = std::move(state_);
+            if (!state) return;
+            for (std::size_t i = 0; i + 1 < flights_.size(); ++i) {
+                state->end(*flights_[i], failure, nullptr);
+            }
+            state->end(*flights_.back(), std::move(failure), nullptr);
         }
 
     private:
-        void finish(std::exception_ptr failure, Loaded* loaded) noexcept {
-            auto const state = std::move(state_);
-            state->end(*flight_, std::move(failure), loaded);
+        static std::exception_ptr thrown(tidegate::failure const& why) {
+            return why.exception() ? why.exception() : to_failure<std::exception_ptr>(why.code());
         }
 
         std::shared_ptr<Derived> state_;
-        std::shared_ptr<flight_type> flight_;
+        std::vector<std::shared_ptr<flight_type>> flights_;
     };
 
     template <class Load>
     void begin(std::shared_ptr<flight_type> one, Load&& load) {
-        auto self = std::static_pointer_cast<Derived>(this->shared_from_this());
-        landing ended(self, one);
+        flight_type const* const record = one.get();
+        std::vector<std::shared_ptr<flight_type>> only;
+        only.push_back(std::move(one));
+        set_off(std::move(only),
+                [record, load = std::decay_t<Load>(std::forward<Load>(load))]() mutable
+                -> boost::asio::awaitable<typename landing::results> {
+                    typename landing::results all(1);
+                    if constexpr (std::is_invocable_v<decltype(load)&, Key const&>) {
+                        all[0].succeed(Derived::normalised(co_await load(record->key)));
+                    } else {
+                        all[0].succeed(Derived::normalised(co_await load()));
+                    }
+                    co_return all;
+                });
+    }
+
+    template <class Load>
+    void begin_all(std::vector<std::shared_ptr<flight_type>> flights, std::vector<Key> keys,
+                   Load&& load) {
+        set_off(std::move(flights),
+                [keys = std::move(keys), load = std::decay_t<Load>(std::forward<Load>(load))]() mutable
+                -> boost::asio::awaitable<typename landing::results> {
+                    auto loaded = co_await load(std::as_const(keys));
+                    typename landing::results all;
+                    all.reserve(keys.size());
+                    for (auto&& one : loaded) take_result(all.emplace_back(), std::move(one));
+                    co_return all;
+                });
+    }
+
+    template <class T>
+    static void take_result(outcome<Loaded>& to, T&& result) {
+        to.succeed(Derived::normalised(std::forward<T>(result)));
+    }
+    template <class T>
+    static void take_result(outcome<Loaded>& to, outcome<T>&& result) {
+        if (result) to.succeed(Derived::normalised(std::move(result.value())));
+        else to.fail(result.why());
+    }
+
+    // What `run` needs lives as long as it runs: `landed` has the flights.
+    template <class Run>
+    void set_off(std::vector<std::shared_ptr<flight_type>> flights, Run run) noexcept {
+        landing landed(std::static_pointer_cast<Derived>(this->shared_from_this()), flights);
         try {
-            auto task = std::make_shared<side_task>(
-                load_executor(serial_executors(load_on_).next(), std::weak_ptr<load_node>(one)));
-            if (!set_off(one, task)) return;
-            task->start(run_of(std::move(one), std::forward<Load>(load)), std::move(ended));
+            auto const record = std::make_shared<load_run>();
+            auto const task = std::make_shared<side_task>(
+                load_executor(serial_executors(load_on_).next(), std::weak_ptr<load_node>(record)));
+            if (!take_off_ground(flights, record, task)) return;
+            task->start(
+                [run = std::move(run), record]() mutable { return run(); }, std::move(landed));
         } catch (...) {
-            ended(std::current_exception(), std::nullopt);
+            landed.fail(std::current_exception());
         }
     }
 
     // False if nobody wants it any more.
-    bool set_off(std::shared_ptr<flight_type> const& one, std::shared_ptr<side_task> task) {
+    bool take_off_ground(std::vector<std::shared_ptr<flight_type>> const& flights,
+                         std::shared_ptr<load_run> const& run, std::shared_ptr<side_task> task) {
+        auto const now = Clock::now();
         std::lock_guard lock(this->mutex_);
-        if (one->over) return false;
-        one->task = std::move(task);
-        one->began = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                         Clock::now().time_since_epoch())
-                         .count();
-        if (time_limit_ != Clock::duration::max()) {
-            limits_.emplace(deadline_in<Clock>(time_limit_), one);
-            this->set_alarm(limits_.begin()->first);
-        }
-        return true;
-    }
-
-    template <class Load>
-    static auto run_of(std::shared_ptr<flight_type> one, Load&& load) {
-        return [one = std::move(one), load = std::decay_t<Load>(std::forward<Load>(load))]() mutable
-               -> boost::asio::awaitable<std::optional<Loaded>> {
-            if constexpr (std::is_invocable_v<decltype(load)&, Key const&>) {
-                co_return Derived::normalised(co_await load(one->key));
-            } else {
-                co_return Derived::normalised(co_await load());
+        for (auto const& one : flights) {
+            if (one->over) continue;
+            one->on_run.begin(one, run);
+            one->run = run;
+            ++run->wanted;
+            one->began = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                             now.time_since_epoch())
+                             .count();
+            if (time_limit_ != Clock::duration::max()) {
+                limits_.emplace(deadline_in<Clock>(time_limit_), one);
             }
-        };
+        }
+        if (!limits_.empty()) this->set_alarm(limits_.begin()->first);
+        if (run->wanted == 0) return false;
+        run->task = std::move(task);
+        return true;
     }
 
     void end(flight_type& one, std::exception_ptr failure,
@@ -359,16 +511,19 @@ private:
             std::lock_guard lock(this->mutex_);
             if (one.over) {
                 late_.fetch_add(1, std::memory_order_relaxed);
-                one.task.reset();
                 return;
             }
             bool const current = one.findable;
             take_off(one);
-            one.task.reset();
+            one.run.reset();
             try {
                 value = derived().landed(one, current, failure, loaded, rest);
             } catch (...) {
                 failure = std::current_exception();
+            }
+            if (one.tickets > 0) {
+                one.failure = failure;
+                one.value = value;
             }
             while (waiter* const w = one.waiting.front()) {
                 this->unpark(*w);
@@ -397,7 +552,23 @@ private:
             patience != room::no_deadline && patience <= Clock::now()) {
             one.kept = true;
         }
-        if (one.waiting.empty() && !one.kept) doom(one);
+        leave_if_last(one);
+    }
+
+    void leave_if_last(flight_type& one) noexcept {
+        if (one.waiting.empty() && one.tickets == 0 && !one.kept) doom(one, error::closed);
+    }
+
+    void give_up(flight_type& one) noexcept {
+        {
+            std::lock_guard lock(this->mutex_);
+            --one.tickets;
+            if (one.over) return;
+            leave_if_last(one);
+            settle_alarm();
+        }
+        cancel_doomed();
+        static_cast<after_handler&>(*this).handler_finished();
     }
 
     void after_departure(waiter_list&) noexcept override { settle_alarm(); }
@@ -414,9 +585,17 @@ private:
             doomed = std::move(doomed_);
         }
         while (doomed) {
-            if (auto const task = std::move(doomed->task)) task->cancel();
+            if (auto const task = no_longer_wanted(*doomed)) task->cancel();
             doomed = std::move(doomed->next_doomed);
         }
+    }
+
+    // The task to be cancelled, if this was the last of its flights.
+    std::shared_ptr<side_task> no_longer_wanted(flight_type& one) noexcept {
+        std::lock_guard lock(this->mutex_);
+        auto const run = std::move(one.run);
+        if (!run || --run->wanted > 0) return nullptr;
+        return std::move(run->task);
     }
 
     // The time limit ---------------------------------------------------------------------------------
@@ -440,7 +619,7 @@ private:
                 ready.push_back(*w);
             }
             derived().overdue(*one);
-            doom(*one);
+            doom(*one, error::deadline_exceeded);
         }
         if (!limits_.empty()) this->set_alarm(limits_.begin()->first);
     }

@@ -39,6 +39,7 @@ class cache_state final
     using Executor = typename Types::executor_type;
     using base = flight_room<cache_state, Key, shared_value<V>, loaded<V>, Hash, Equal, Clock,
                              Executor>;
+    using typename base::flight_type;
     using options = cache_options<Key, V>;
     using clock = quick_clock<Clock>;
     using shard = cache_shard<Types>;
@@ -147,6 +148,78 @@ public:
         if (!failure) co_return std::move(std::get<1>(joined));
         if (has_stale && !is_the_callers_doing(failure)) co_return std::move(seen.value);
         std::rethrow_exception(failure);
+    }
+
+    /// What there is for several keys.
+    struct sightings {
+        std::vector<outcome<handle>> results; ///< nothing for what has to be waited for
+        std::vector<handle> stale;            ///< for each key, if there is something
+        std::vector<Key> missing;             ///< each once
+        std::vector<Key> to_refresh;
+        std::vector<std::size_t> place; ///< of each result without a value, in `missing`
+    };
+
+    template <class Keys>
+    sightings look_all(Keys const& keys) {
+        static_assert(std::is_copy_constructible_v<Key>, "loading several keys copies them");
+        sightings all;
+        std::unordered_map<Key, std::size_t, Hash, Equal> known;
+        for (auto const& key : keys) {
+            sighting seen = look(key);
+            bool const usable = seen.is == sighting::what::fresh || seen.usable_meanwhile;
+            if (usable && !seen.is_enough()) all.to_refresh.push_back(Key(key));
+            all.stale.push_back(seen.value);
+            all.place.push_back(0);
+            auto& result = all.results.emplace_back();
+            if (usable) {
+                result.succeed(std::move(seen.value));
+                continue;
+            }
+            auto const [it, is_new] = known.try_emplace(Key(key), all.missing.size());
+            if (is_new) all.missing.push_back(it->first);
+            all.place.back() = it->second;
+        }
+        return all;
+    }
+
+    template <class CoroutineExecutor, class Load>
+    static boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor>
+    load_all(std::shared_ptr<cache_state> self, sightings seen, Load load) {
+        if (!seen.to_refresh.empty()) self->board(std::move(seen.to_refresh), load, true);
+        if (seen.missing.empty()) co_return std::move(seen.results);
+        auto const tickets = self->board(std::move(seen.missing), std::move(load),
+                                         self->settings_.keep_loading_);
+        std::vector<outcome<handle>> loaded(tickets.size());
+        for (std::size_t i = 0; i < tickets.size(); ++i) {
+            if (!tickets[i].load()) {
+                loaded[i].succeed(tickets[i].found());
+                continue;
+            }
+            auto waiting = boost::asio::async_initiate<deferred_tuple const,
+                                                       void(std::exception_ptr, handle)>(
+                initiation<cache_state, await_flight>(*self), deferred_tuple(), tickets[i].load());
+            auto done = co_await std::move(waiting);
+            if (!std::get<0>(done)) loaded[i].succeed(std::move(std::get<1>(done)));
+            else loaded[i].fail(failure(std::move(std::get<0>(done))));
+        }
+        for (std::size_t i = 0; i < seen.results.size(); ++i) {
+            auto& result = seen.results[i];
+            if (result) continue;
+            auto const& got = loaded[seen.place[i]];
+            if (got || !seen.stale[i] || is_the_callers_doing(got.why().exception())) result = got;
+            else result.succeed(std::move(seen.stale[i]));
+        }
+        co_return std::move(seen.results);
+    }
+
+    template <class CoroutineExecutor>
+    static boost::asio::awaitable<std::vector<handle>, CoroutineExecutor>
+    all_or_throw(boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor> loading) {
+        auto all = co_await std::move(loading);
+        std::vector<handle> values;
+        values.reserve(all.size());
+        for (auto& one : all) values.push_back(std::move(one).get());
+        co_return values;
     }
 
     // Changing --------------------------------------------------------------------------------
@@ -296,7 +369,7 @@ public:
         std::exception_ptr unheard; // by any caller
     };
 
-    void prepare(flight<Key> const& one, loaded<V>& result, leftovers& rest) {
+    void prepare(flight_type const& one, loaded<V>& result, leftovers& rest) {
         if (result.is_to_be_stored()) rest.weight = weigh(one.key, result.value());
     }
 
@@ -315,7 +388,7 @@ public:
         return true;
     }
 
-    handle landed(flight<Key>& one, bool current, std::exception_ptr const& failure,
+    handle landed(flight_type& one, bool current, std::exception_ptr const& failure,
                   loaded<V>* result, leftovers& rest) {
         loads_.fetch_add(1, std::memory_order_relaxed);
         load_time_.fetch_add(clock::exact() - one.began, std::memory_order_relaxed);
@@ -336,7 +409,7 @@ public:
         return value;
     }
 
-    void overdue(flight<Key>& one) noexcept {
+    void overdue(flight_type& one) noexcept {
         loads_.fetch_add(1, std::memory_order_relaxed);
         load_failures_.fetch_add(1, std::memory_order_relaxed);
         if (one.findable) put_off(one.key);

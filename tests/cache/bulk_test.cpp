@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: BSL-1.0
+// Several keys at once: one call of the loader with exactly what is missing.
+#include "cache/support.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+using test::cache_clock;
+using test::gate;
+using test::timed_cache;
+using tidegate::cache_options;
+using tidegate::error;
+using tidegate::outcome;
+
+namespace {
+
+using ints = timed_cache<int, int>;
+cache_options<int, int> up_to(std::size_t n) { return cache_options<int, int>{}.max_entries(n); }
+using calls = std::vector<std::vector<int>>;
+
+struct bulk_loader {
+    gate* at = nullptr;
+    calls made{};
+
+    asio::awaitable<std::vector<int>> operator()(std::vector<int> const& missing) {
+        made.push_back(missing);
+        if (at) co_await at->pass();
+        std::vector<int> all;
+        for (int const k : missing) all.push_back(k * 100);
+        co_return all;
+    }
+};
+
+struct asking_all {
+    asio::cancellation_signal signal;
+    bool done = false;
+    tidegate::error_code failure;
+    std::vector<int> values{};
+
+    template <class Load>
+    void ask(asio::io_context& io, ints& cache, std::vector<int> keys, Load& load) {
+        auto get = [](ints& c, std::vector<int> k, Load& l) -> asio::awaitable<std::vector<int>> {
+            auto const got = co_await c.get_or_load_all(k, l);
+            std::vector<int> all;
+            for (auto const& v : got) all.push_back(v.value_or(-1));
+            co_return all;
+        };
+        asio::co_spawn(io, get(cache, std::move(keys), load),
+                       asio::bind_cancellation_slot(
+                           signal.slot(), [this](std::exception_ptr e, std::vector<int> v) {
+                               done = true;
+                               failure = test::code_of(e);
+                               values = std::move(v);
+                           }));
+    }
+};
+
+void run(asio::io_context& io) {
+    io.restart();
+    io.poll();
+}
+
+} // namespace
+
+TEST_CASE("the loader is called once with exactly the keys that are missing, in order") {
+    asio::io_context io;
+    ints cache(io, up_to(100));
+    cache.put(2, 222);
+    bulk_loader load;
+    auto by_ref = std::ref(load);
+    asking_all a, none, all_there;
+    a.ask(io, cache, {3, 2, 1, 3, 5, 1}, by_ref);
+    run(io);
+    CHECK(load.made == calls{{3, 1, 5}});
+    CHECK(a.values == std::vector{300, 222, 100, 300, 500, 100});
+    CHECK(cache.get_if_present(5) == 500);
+    all_there.ask(io, cache, {5, 2}, by_ref);
+    none.ask(io, cache, {}, by_ref);
+    run(io);
+    CHECK(all_there.values == std::vector{500, 222});
+    CHECK(none.done);
+    CHECK(load.made.size() == 1);
+}
+
+TEST_CASE("calls that overlap load each key once, and end when their last key is there") {
+    asio::io_context io;
+    ints cache(io, up_to(100));
+    gate first_gate(io), second_gate(io);
+    bulk_loader first{&first_gate}, second{&second_gate};
+    auto first_ref = std::ref(first), second_ref = std::ref(second);
+    asking_all a, b;
+    test::asking<int> single;
+    a.ask(io, cache, {1, 2}, first_ref);
+    run(io);
+    b.ask(io, cache, {2, 3}, second_ref);
+    auto never = [](int) -> asio::awaitable<int> { co_return -1; };
+    single.ask(io, cache, 3, never);
+    run(io);
+    CHECK(first.made == calls{{1, 2}});
+    CHECK(second.made == calls{{3}});
+    second_gate.open();
+    run(io);
+    CHECK(single.value == 300);
+    CHECK_FALSE(b.done);
+    first_gate.open();
+    run(io);
+    CHECK(a.values == std::vector{100, 200});
+    CHECK(b.values == std::vector{200, 300});
+}
+
+TEST_CASE("a key may fail alone, and be absent alone") {
+    asio::io_context io;
+    ints cache(io, up_to(100).negative_time_to_live(5s));
+    int calls_made = 0;
+    auto load = [&](std::vector<int> const& missing)
+        -> asio::awaitable<std::vector<outcome<std::optional<int>>>> {
+        ++calls_made;
+        std::vector<outcome<std::optional<int>>> all(missing.size());
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            int const k = missing[i];
+            if (k == 13) all[i].fail(error::not_found);
+            else if (k == 0) all[i].succeed(std::nullopt);
+            else all[i].succeed(k * 100);
+        }
+        co_return all;
+    };
+    std::vector<outcome<std::optional<int>>> got;
+    auto ask = [&]() -> asio::awaitable<void> {
+        std::vector<int> const keys{1, 13, 0};
+        got = co_await cache.try_get_or_load_all(keys, load);
+    };
+    asio::co_spawn(io, ask(), asio::detached);
+    run(io);
+    REQUIRE(got.size() == 3);
+    CHECK(got[0].value() == 100);
+    CHECK(got[1].why().code() == error::not_found);
+    CHECK(got[2].has_value());
+    CHECK(got[2].value() == std::nullopt);
+    CHECK_FALSE(cache.contains(13));
+    CHECK(cache.contains(0));
+    asking_all throws;
+    throws.ask(io, cache, {1, 13}, load);
+    run(io);
+    CHECK(throws.failure == error::not_found);
+    CHECK(calls_made == 2);
+}
+
+TEST_CASE("a loader that throws, or returns another number of results, fails its keys") {
+    asio::io_context io;
+    ints cache(io, up_to(100));
+    auto throws = [](std::vector<int> const&) -> asio::awaitable<std::vector<int>> {
+        throw std::domain_error("loader");
+        co_return std::vector<int>{};
+    };
+    auto too_few = [](std::vector<int> const&) -> asio::awaitable<std::vector<int>> {
+        co_return std::vector<int>{1};
+    };
+    asking_all a, b;
+    a.ask(io, cache, {1, 2}, throws);
+    run(io);
+    CHECK(a.failure == asio::error::fault);
+    b.ask(io, cache, {1, 2}, too_few);
+    run(io);
+    CHECK(b.failure == error::result_count_mismatch);
+    CHECK(cache.size() == 0);
+    CHECK(cache.statistics().loading == 0);
+}
+
+TEST_CASE("a call that is cancelled leaves what others wait for, and its load only if nobody does") {
+    asio::io_context io;
+    ints cache(io, up_to(100));
+    gate g(io);
+    bulk_loader load{&g};
+    auto by_ref = std::ref(load);
+    asking_all a, b;
+    a.ask(io, cache, {1, 2, 3}, by_ref);
+    run(io);
+    b.ask(io, cache, {3}, by_ref);
+    run(io);
+    a.signal.emit(asio::cancellation_type::all);
+    run(io);
+    CHECK(a.failure == asio::error::operation_aborted);
+    CHECK(g.cancelled == 0);
+    CHECK(cache.statistics().loading == 1);
+    SECTION("others wait to the end") {
+        g.open();
+        run(io);
+        CHECK(b.values == std::vector{300});
+        CHECK(cache.contains(3));
+        CHECK_FALSE(cache.contains(1)); // nobody wanted it any more
+    }
+    SECTION("others leave, too") {
+        b.signal.emit(asio::cancellation_type::all);
+        run(io);
+        CHECK(g.cancelled == 1);
+        CHECK(cache.statistics().loading == 0);
+    }
+}
+
+TEST_CASE("a load of several keys that asks for one of them gets an error") {
+    asio::io_context io;
+    ints cache(io, up_to(100));
+    std::function<asio::awaitable<std::vector<int>>(std::vector<int> const&)> load =
+        [&](std::vector<int> const& missing) -> asio::awaitable<std::vector<int>> {
+        if (missing.size() == 1) co_return std::vector<int>{7};
+        std::vector<int> const again{missing[1]};
+        auto const got = co_await cache.get_or_load_all(again, load);
+        co_return std::vector<int>(missing.size(), *got[0]);
+    };
+    asking_all a;
+    a.ask(io, cache, {1, 2}, load);
+    run(io);
+    CHECK(a.failure == error::recursive_load);
+}
+
+TEST_CASE("a load of several keys that hangs frees them all") {
+    asio::io_context io;
+    ints cache(io, up_to(100).load_timeout(3s));
+    gate g(io);
+    bulk_loader load{&g};
+    auto by_ref = std::ref(load);
+    asking_all a, b;
+    a.ask(io, cache, {1, 2}, by_ref);
+    run(io);
+    cache_clock::advance(3s);
+    run(io);
+    CHECK(a.failure == error::deadline_exceeded);
+    CHECK(g.cancelled == 1);
+    CHECK(cache.statistics().loading == 0);
+    CHECK(io.stopped());
+}
+
+TEST_CASE("what is getting old is loaded again together, in the background") {
+    asio::io_context io;
+    ints cache(io, up_to(100).time_to_live(10s).refresh_after(4s));
+    for (int const k : {1, 2, 3}) cache.put(k, k);
+    cache_clock::advance(5s);
+    cache.put(3, 3);
+    bulk_loader load;
+    auto by_ref = std::ref(load);
+    asking_all a;
+    a.ask(io, cache, {1, 2, 3}, by_ref);
+    run(io);
+    CHECK(a.values == std::vector{1, 2, 3});
+    CHECK(load.made == calls{{1, 2}});
+    CHECK(cache.get_if_present(2) == 200);
+}
