@@ -424,13 +424,15 @@ private:
                 [record, load = std::decay_t<Load>(std::forward<Load>(load))]() mutable
                 -> boost::asio::awaitable<typename landing::results> {
                     typename landing::results all(1);
-                    if constexpr (std::is_invocable_v<decltype(load)&, Key const&>) {
-                        all[0].succeed(Derived::normalised(co_await load(record->key)));
-                    } else {
-                        all[0].succeed(Derived::normalised(co_await load()));
-                    }
+                    all[0].succeed(Derived::normalised(co_await call(load, record->key)));
                     co_return all;
                 });
+    }
+
+    template <class Load>
+    static auto call(Load& load, Key const& key) {
+        if constexpr (std::is_invocable_v<Load&, Key const&>) return load(key);
+        else return load();
     }
 
     template <class Load>
