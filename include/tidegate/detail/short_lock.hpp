@@ -16,18 +16,22 @@ namespace detail {
 class short_lock {
 public:
     void lock() noexcept {
-        for (int tries = 0; !try_lock(); ++tries) {
-            if (tries < 64) cpu_pause();
-            else std::this_thread::yield();
-        }
+        if (held_.exchange(true, std::memory_order_acquire)) [[unlikely]] wait();
     }
-    bool try_lock() noexcept {
-        return !held_.load(std::memory_order_relaxed) &&
-               !held_.exchange(true, std::memory_order_acquire);
-    }
+    bool try_lock() noexcept { return !held_.exchange(true, std::memory_order_acquire); }
     void unlock() noexcept { held_.store(false, std::memory_order_release); }
 
 private:
+    void wait() noexcept {
+        int looks = 0;
+        do {
+            while (held_.load(std::memory_order_relaxed)) {
+                if (++looks < 64) cpu_pause();
+                else std::this_thread::yield();
+            }
+        } while (!try_lock());
+    }
+
     std::atomic<bool> held_{false};
 };
 

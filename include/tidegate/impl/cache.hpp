@@ -76,7 +76,22 @@ public:
 
     template <class Q>
     handle get(Q const& key) {
-        return look(key).fresh_value();
+        if (has_times_) return look(key).fresh_value();
+        std::uint64_t const h = hash(key);
+        shard& part = part_of(h);
+        time now = expires() ? clock::now() : 0;
+        std::lock_guard lock(part.mutex);
+        auto const id = part.store.find(tag(h), key, Equal{});
+        if (id != core::no_entry) [[likely]] {
+            time const until = part.store.fresh_until(id);
+            if (until > add_saturated(now, clock::lag) || until > clock::exact()) [[likely]] {
+                part.store.touch(id);
+                ++part.counts.hits;
+                return part.handle_of(id);
+            }
+        }
+        ++part.counts.misses;
+        return {};
     }
     template <class Q>
     handle get(Q const& key, time_point now) {
