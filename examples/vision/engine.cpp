@@ -91,7 +91,7 @@ engine::engine(boost::asio::any_io_executor executor, const engine_options& opti
 void engine::stop() noexcept {
     stop_.request_stop();
     // Frames that wait for their batch to fill hear of it at once.
-    if (auto const loaded = model.try_get()) loaded->batches.flush();
+    if (auto const loaded = model.get_if_ready()) loaded->batches.flush();
 }
 
 } // namespace vision

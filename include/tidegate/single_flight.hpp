@@ -183,7 +183,7 @@ public:
         return loaded<V>(std::forward<T>(result));
     }
     void prepare(flight_type const&, loaded<V>&, leftovers&) noexcept {}
-    bool look_again(Key const&, shared_value<V>&) noexcept { return false; }
+    bool look_again(Key const&, shared_value<V>&, std::exception_ptr&) noexcept { return false; }
     shared_value<V> landed(flight_type&, bool, std::exception_ptr const&, loaded<V>* result,
                            leftovers&) {
         return result ? result->value() : shared_value<V>{};

@@ -7,6 +7,8 @@
 #include <tidegate/background_tasks.hpp>
 #include <tidegate/batch_calibration.hpp>
 #include <tidegate/batcher.hpp>
+#include <tidegate/cache.hpp>
+#include <tidegate/cache_options.hpp>
 #include <tidegate/call.hpp>
 #include <tidegate/channel.hpp>
 #include <tidegate/circuit_breaker.hpp>
@@ -18,6 +20,9 @@
 #include <tidegate/instrument.hpp>
 #include <tidegate/keyed_rate_limiter.hpp>
 #include <tidegate/lazy.hpp>
+#include <tidegate/lazy_map.hpp>
+#include <tidegate/lazy_options.hpp>
+#include <tidegate/loaded.hpp>
 #include <tidegate/monitor.hpp>
 #include <tidegate/object_pool.hpp>
 #include <tidegate/parallel.hpp>
@@ -27,6 +32,8 @@
 #include <tidegate/retry.hpp>
 #include <tidegate/retry_budget.hpp>
 #include <tidegate/semaphore.hpp>
+#include <tidegate/shared_value.hpp>
+#include <tidegate/single_flight.hpp>
 #include <tidegate/sleep.hpp>
 #include <tidegate/task_scope.hpp>
 #include <tidegate/timeout.hpp>

@@ -65,6 +65,8 @@ struct flight_terms {
     TimePoint patience = TimePoint::max();
     /// The load goes on though nobody waits.
     bool kept = false;
+    /// A value that is there will not do.
+    bool anew = false;
 };
 
 template <class Key, class Value, class TimePoint>
@@ -90,7 +92,8 @@ protected:
 /// A load results in a `Loaded`, a caller gets a `Value`. What `Derived` has to have:
 /// - `normalised(result)`: a `Loaded` from what the function returned.
 /// - `prepare(flight const&, Loaded&, leftovers&)`: before the lock is taken.
-/// - `look_again(key, Value&)`: under the lock, whether there is a value after all.
+/// - `look_again(key, Value&, exception_ptr&)`: under the lock, whether there is a value after all,
+///   or a failure.
 /// - `landed(flight&, bool current, exception_ptr const&, Loaded*, leftovers&)`: under the lock; the
 ///   value, stored if the flight is current, that is, not fenced.
 /// - `overdue(flight&)`: under the lock; it takes too long.
@@ -122,10 +125,11 @@ public:
         auto* const cancel = this->connect(*op);
         std::shared_ptr<flight_type> fresh;
         Value found{};
+        std::exception_ptr failed;
         error_code refused;
         {
             std::lock_guard lock(this->mutex_);
-            auto const [record, is_new] = find_or_make(key, found);
+            auto const [record, is_new] = find_or_make(key, how.anew, found, failed);
             if (record) {
                 refused = join(op, record, is_new, std::move(caller), how, cancel);
                 if (!refused && !is_new) return;
@@ -136,7 +140,7 @@ public:
         }
         if (fresh) begin(std::move(fresh), std::forward<Load>(load));
         else if (refused) op.release()->abort(refused);
-        else op.release()->complete(nullptr, std::move(found));
+        else op.release()->complete(std::move(failed), std::move(found));
     }
 
     /// Begins the load of `key` for nobody in particular, unless there is one.
@@ -155,7 +159,8 @@ public:
     /// An interest in the load of a key, which keeps it going as one who waits does.
     class ticket {
     public:
-        explicit ticket(Value found) : found_(std::move(found)) {}
+        ticket(Value found, std::exception_ptr failed)
+            : found_(std::move(found)), failed_(std::move(failed)) {}
         ticket(std::shared_ptr<flight_room> room, std::shared_ptr<flight_type> one) noexcept
             : room_(std::move(room)), flight_(std::move(one)) {
             ++flight_->tickets;
@@ -166,14 +171,16 @@ public:
             if (room_) room_->give_up(*flight_);
         }
 
-        /// Null if there was a value after all.
+        /// Null if there was a value after all, or a failure.
         std::shared_ptr<flight_type> const& load() const noexcept { return flight_; }
         Value const& found() const noexcept { return found_; }
+        std::exception_ptr const& failed() const noexcept { return failed_; }
 
     private:
         std::shared_ptr<flight_room> room_;
         std::shared_ptr<flight_type> flight_;
         Value found_{};
+        std::exception_ptr failed_;
     };
 
     /// Joins the loads of `keys`, which have to be different, and begins one for all that have none:
@@ -192,10 +199,11 @@ public:
             if (this->closed_) throw boost::system::system_error(error::closed);
             for (Key& key : keys) {
                 Value found{};
+                std::exception_ptr failed;
                 Key copy(key);
-                auto [record, is_new] = find_or_make(key, found);
+                auto [record, is_new] = find_or_make(key, false, found, failed);
                 if (!record) {
-                    tickets.emplace_back(std::move(found));
+                    tickets.emplace_back(std::move(found), std::move(failed));
                     continue;
                 }
                 record->kept |= kept;
@@ -306,11 +314,11 @@ private:
         bool is_new = false;
     };
 
-    // Nothing if there is a value after all, or if it is closed.
-    found_flight find_or_make(Key& key, Value& found) {
+    // Nothing if there is a value after all, or a failure that is remembered, or if it is closed.
+    found_flight find_or_make(Key& key, bool anew, Value& found, std::exception_ptr& failed) {
         if (this->closed_) return {};
+        if (!anew && derived().look_again(key, found, failed)) return {};
         if (auto there = find_flight(key)) return {std::move(there), false};
-        if (derived().look_again(key, found)) return {};
         return {make(std::move(key)), true};
     }
 

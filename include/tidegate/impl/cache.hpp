@@ -389,7 +389,7 @@ public:
     }
 
     // Somebody's load may have ended after this caller looked.
-    bool look_again(Key const& key, handle& found) {
+    bool look_again(Key const& key, handle& found, std::exception_ptr&) {
         std::uint64_t const h = hash(key);
         shard& part = part_of(h);
         time const now = expires() ? clock::exact() : 0;

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: BSL-1.0
+// The state of lazy values.
+#pragma once
+
+#include <tidegate/lazy_map.hpp>
+
+#include <chrono>
+#include <exception>
+#include <stdexcept>
+#include <unordered_map>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+template <class T, class Loaded>
+std::shared_ptr<T> to_lazy_value(Loaded&& loaded) {
+    if constexpr (std::is_convertible_v<Loaded, std::shared_ptr<T>>) {
+        std::shared_ptr<T> value = std::forward<Loaded>(loaded);
+        if (!value) throw std::logic_error("tidegate: the loader of a lazy value returned null");
+        return value;
+    } else {
+        return std::make_shared<T>(std::forward<Loaded>(loaded));
+    }
+}
+
+// Shared, so that move-only functions will do, and a load may outlive the registration.
+template <class T, class Load>
+lazy_loader<T> make_loader(Load load) {
+    return [load = std::make_shared<Load>(std::move(load))]()
+               -> boost::asio::awaitable<std::shared_ptr<T>> {
+        auto const kept = load;
+        co_return to_lazy_value<T>(co_await (*kept)());
+    };
+}
+
+template <class T, class Executor, class Load>
+lazy_loader<T> make_loader_on(basic_worker_pool<Executor>& pool, Load load) {
+    using state = worker_pool_state<Executor>;
+    return [pool = worker_pool_access::state_of(pool), load = std::make_shared<Load>(std::move(load))]()
+               -> boost::asio::awaitable<std::shared_ptr<T>> {
+        auto job = [load] { return to_lazy_value<T>((*load)()); };
+        auto submitting = boost::asio::async_initiate<boost::asio::deferred_t const,
+                                                      void(std::exception_ptr, std::shared_ptr<T>)>(
+            initiation<state, submit_job>(*pool), boost::asio::deferred, plain_job(std::move(job)),
+            submission{});
+        auto const kept = pool;
+        co_return co_await std::move(submitting);
+    };
+}
+
+struct get_lazy {};
+
+template <class Key, class T, class Hash, class Equal, class Clock, class Executor>
+class lazy_map_state final
+    : public flight_room<lazy_map_state<Key, T, Hash, Equal, Clock, Executor>, Key,
+                         std::shared_ptr<T>, std::shared_ptr<T>, Hash, Equal, Clock, Executor> {
+    using value = std::shared_ptr<T>;
+    using base = flight_room<lazy_map_state, Key, value, value, Hash, Equal, Clock, Executor>;
+    using typename base::flight_type;
+    using time_point = typename Clock::time_point;
+
+public:
+    using base::start;
+
+    static std::shared_ptr<lazy_map_state> make(Executor const& executor,
+                                                lazy_options const& options) {
+        auto state = std::make_shared<lazy_map_state>(executor, options);
+        state->enroll();
+        return state;
+    }
+
+    lazy_map_state(Executor const& executor, lazy_options const& options)
+        : base(executor, options.load_on() ? options.load_on() : boost::asio::any_io_executor(executor),
+               std::chrono::duration_cast<typename Clock::duration>(options.load_timeout())),
+          options_(options) {}
+
+    void register_loader(Key key, lazy_loader<T> load) {
+        this->fence(key);
+        slot old; // goes after the lock
+        std::lock_guard lock(this->mutex_);
+        old = std::exchange(slots_[std::move(key)], slot{std::move(load), {}, {}, {}});
+    }
+
+    value get_if_ready(Key const& key) const {
+        std::lock_guard lock(this->mutex_);
+        auto const it = slots_.find(key);
+        return it == slots_.end() ? nullptr : it->second.loaded;
+    }
+
+    template <class Handler>
+    void start(get_lazy, Handler&& handler, Key key, bool anew) {
+        if (anew && options_.serve_old_while_reloading()) this->fence(key);
+        else if (anew) reset(key);
+        auto load = loader_of(key);
+        typename base::terms how;
+        how.kept = options_.keep_loading();
+        how.anew = anew;
+        base::start(join_flight{}, std::forward<Handler>(handler), std::move(key), std::move(load),
+                    how);
+    }
+
+    void reset(Key const& key) {
+        this->fence(key);
+        slot gone; // goes after the lock
+        std::lock_guard lock(this->mutex_);
+        if (auto const it = slots_.find(key); it != slots_.end()) {
+            gone.loaded = std::exchange(it->second.loaded, nullptr);
+            gone.failure = std::exchange(it->second.failure, nullptr);
+        }
+    }
+
+    std::vector<Key> keys() const {
+        std::vector<Key> all;
+        std::lock_guard lock(this->mutex_);
+        all.reserve(slots_.size());
+        for (auto const& [key, s] : slots_) all.push_back(key);
+        return all;
+    }
+
+    // For flight_room.
+    using leftovers = value;
+
+    template <class Loaded>
+    static value normalised(Loaded&& loaded) {
+        return std::forward<Loaded>(loaded);
+    }
+    void prepare(flight_type const&, value&, leftovers&) noexcept {}
+    bool look_again(Key const& key, value& found, std::exception_ptr& failed) {
+        auto const it = slots_.find(key);
+        if (it == slots_.end()) return false;
+        slot const& s = it->second;
+        if (s.failure && s.retry_at > Clock::now()) failed = s.failure;
+        else found = s.loaded;
+        return failed || found;
+    }
+    value landed(flight_type& one, bool current, std::exception_ptr const& failure, value* loaded,
+                 leftovers& rest) {
+        if (auto const it = slots_.find(one.key); current && it != slots_.end()) {
+            slot& s = it->second;
+            if (loaded && !failure) {
+                rest = std::exchange(s.loaded, *loaded);
+                s.failure = nullptr;
+            } else if (options_.keep_failure().count() > 0) {
+                s.failure = failure;
+                s.retry_at = deadline_in<Clock>(
+                    std::chrono::duration_cast<typename Clock::duration>(options_.keep_failure()));
+            }
+        }
+        return loaded && !failure ? *loaded : nullptr;
+    }
+    void overdue(flight_type&) noexcept {}
+    void after_landing(leftovers& rest) noexcept { rest.reset(); }
+
+private:
+    struct slot {
+        lazy_loader<T> load;
+        value loaded;
+        std::exception_ptr failure;
+        time_point retry_at{};
+    };
+
+    lazy_loader<T> loader_of(Key const& key) const {
+        std::lock_guard lock(this->mutex_);
+        auto const it = slots_.find(key);
+        if (it != slots_.end()) return it->second.load;
+        return []() -> boost::asio::awaitable<value> {
+            throw boost::system::system_error(error::not_found);
+            co_return nullptr;
+        };
+    }
+
+    lazy_options const options_;
+    std::unordered_map<Key, slot, Hash, Equal> slots_;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
