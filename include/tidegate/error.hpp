@@ -46,6 +46,8 @@ enum class error {
     not_found = 11,
     /// A load asked for what it is loading itself, be it by way of other loads.
     recursive_load = 12,
+    /// It is larger than all that it has to fit into.
+    over_budget = 13,
 };
 
 /// What a failure means to the caller, whichever primitive reported it.

@@ -29,6 +29,7 @@
 #include <tidegate/policy.hpp>
 #include <tidegate/poll.hpp>
 #include <tidegate/rate_limiter.hpp>
+#include <tidegate/resource_budget.hpp>
 #include <tidegate/retry.hpp>
 #include <tidegate/retry_budget.hpp>
 #include <tidegate/semaphore.hpp>

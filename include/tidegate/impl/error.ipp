@@ -31,6 +31,7 @@ public:
         case error::exception_thrown: return "exception thrown";
         case error::not_found: return "not found";
         case error::recursive_load: return "a load asked for what it is loading itself";
+        case error::over_budget: return "larger than the whole budget";
         }
         return "unknown tidegate error";
     }

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: BSL-1.0
+// The room of a resource budget: who has how much of it, who is idle, who waits for some.
+#pragma once
+
+#include <tidegate/detail/waiting_room.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/post.hpp>
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+struct reserve_room {};
+
+template <std::size_t kinds>
+class room_waiter : public waiter_of<void(error_code, bool)> {
+public:
+    std::array<std::uint64_t, kinds> wanted{};
+
+protected:
+    using waiter_of<void(error_code, bool)>::waiter_of;
+};
+
+/// Everything that takes room is an `item`. One that is resident may be looked up; it is idle, in
+/// the list of those, while it has no lease. Room comes back only after the thing was destroyed.
+template <class Key, class T, std::size_t kinds, class Hash, class Equal, class Clock,
+          class Executor>
+class resource_space final : public waiting_room<Clock, Executor, std::mutex> {
+    using room = waiting_room<Clock, Executor, std::mutex>;
+    using waiter_type = room_waiter<kinds>;
+
+public:
+    using size = std::array<std::uint64_t, kinds>;
+    using time_point = typename Clock::time_point;
+
+    struct item {
+        Key key;
+        size takes{};
+        std::shared_ptr<T> value;
+        std::size_t leases = 0;
+        bool resident = true; // may be looked up
+        bool pinned = false;
+        time_point idle_since{};
+        std::optional<typename std::list<std::shared_ptr<item>>::iterator> idle_place;
+    };
+
+    resource_space(Executor const& executor, size limit, std::size_t max_waiting,
+                   std::optional<typename Clock::duration> time_to_idle,
+                   boost::asio::any_io_executor unload_on)
+        : room(executor), limit_(limit), max_waiting_(max_waiting), time_to_idle_(time_to_idle),
+          unload_on_(std::move(unload_on)) {}
+
+    using room::enroll;
+
+    bool can_ever_hold(size const& wanted) const noexcept { return fits(wanted, size{}); }
+
+    /// Waits until `wanted` is set aside.
+    template <class Handler>
+    void start(reserve_room, Handler&& handler, size wanted, time_point deadline) {
+        using op_type = wait_op<waiter_type, std::decay_t<Handler>, Executor>;
+        auto op = op_type::make(std::forward<Handler>(handler), this->executor());
+        op->wanted = wanted;
+        auto* const cancel = this->connect(*op);
+        items given_up;
+        error_code refused;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (this->closed_) {
+                refused = error::closed;
+            } else if (!waiting_.empty() || !fits(wanted, used_)) {
+                bool const will_fit = waiting_.empty() && make_room(wanted, given_up);
+                if (!will_fit && waiting_.size() >= max_waiting_) refused = error::queue_full;
+                else this->park(waiting_, op, deadline, cancel);
+            } else {
+                take(wanted);
+            }
+        }
+        if (refused) op.release()->abort(refused);
+        else if (op) op.release()->complete({}, true);
+        unload(std::move(given_up));
+    }
+
+    /// Gives back what was set aside for something that is not there after all.
+    void give_back(size const& takes) noexcept {
+        waiter_list ready;
+        items given_up;
+        {
+            std::lock_guard lock(this->mutex_);
+            release(takes);
+            serve(ready, given_up);
+        }
+        complete(ready);
+        unload(std::move(given_up));
+    }
+
+    /// What was set aside becomes `actual`, having made room for it if need be; false if there is
+    /// none now, in which case nothing has changed.
+    bool correct(size const& before, size const& actual) {
+        return try_correct(before, actual) || try_correct(before, actual);
+    }
+
+    /// Makes a loaded thing resident, instead of an older one of its key, and leases it.
+    std::shared_ptr<T> settle(Key const& key, size const& takes, std::shared_ptr<T> value,
+                              bool pinned) {
+        auto fresh = std::make_shared<item>();
+        fresh->key = key;
+        fresh->takes = takes;
+        fresh->value = std::move(value);
+        fresh->pinned = pinned;
+        items given_up;
+        std::shared_ptr<T> leased;
+        {
+            std::lock_guard lock(this->mutex_);
+            auto& place = items_[key];
+            if (place) retire(*place, given_up);
+            place = fresh;
+            leased = lease(fresh);
+        }
+        unload(std::move(given_up));
+        return leased;
+    }
+
+    std::shared_ptr<T> try_lease(Key const& key) {
+        std::lock_guard lock(this->mutex_);
+        auto const it = items_.find(key);
+        return it == items_.end() ? nullptr : lease(it->second);
+    }
+
+    /// Not to be looked up any more; unloaded when nobody uses it.
+    bool remove(Key const& key) {
+        items given_up;
+        {
+            std::lock_guard lock(this->mutex_);
+            auto const it = items_.find(key);
+            if (it == items_.end()) return false;
+            auto const one = std::move(it->second);
+            items_.erase(it);
+            retire(*one, given_up);
+        }
+        unload(std::move(given_up));
+        return true;
+    }
+    /// The same, if what is resident is that.
+    void remove_if_is(Key const& key, T const* value) {
+        {
+            std::lock_guard lock(this->mutex_);
+            auto const it = items_.find(key);
+            if (it == items_.end() || it->second->value.get() != value) return;
+        }
+        remove(key);
+    }
+
+    void pin(Key const& key, bool pinned) {
+        std::lock_guard lock(this->mutex_);
+        auto const it = items_.find(key);
+        if (it == items_.end()) return;
+        it->second->pinned = pinned;
+        settle_alarm();
+    }
+
+    void close() noexcept {
+        room::close();
+        items given_up;
+        {
+            std::lock_guard lock(this->mutex_);
+            for (auto& [key, one] : items_) retire(*one, given_up);
+            items_.clear();
+        }
+        unload(std::move(given_up));
+    }
+
+    template <class Statistics>
+    void add_to(Statistics& sum) const {
+        std::lock_guard lock(this->mutex_);
+        sum.used = used_;
+        sum.limit = limit_;
+        sum.resident = items_.size();
+        for (auto const& [key, one] : items_) sum.leased += one->leases > 0;
+        sum.waiting = waiting_.size();
+        sum.unloads = unloads_;
+    }
+
+private:
+    using items = std::vector<std::shared_ptr<item>>;
+
+    static constexpr auto never = room::no_deadline;
+
+    bool fits(size const& wanted, size const& used) const noexcept {
+        for (std::size_t k = 0; k < kinds; ++k) {
+            if (wanted[k] > limit_[k] || used[k] > limit_[k] - wanted[k]) return false;
+        }
+        return true;
+    }
+    void take(size const& wanted) noexcept {
+        for (std::size_t k = 0; k < kinds; ++k) used_[k] += wanted[k];
+    }
+    void release(size const& takes) noexcept {
+        for (std::size_t k = 0; k < kinds; ++k) used_[k] -= takes[k];
+    }
+
+    bool try_correct(size const& before, size const& actual) {
+        waiter_list ready;
+        items given_up;
+        bool done = false;
+        {
+            std::lock_guard lock(this->mutex_);
+            release(before);
+            done = fits(actual, used_);
+            if (!done) make_room(actual, given_up);
+            take(done ? actual : before);
+            if (done) serve(ready, given_up);
+        }
+        complete(ready);
+        unload(std::move(given_up));
+        return done;
+    }
+
+    // Gives up what is idle, longest first, until `wanted` will fit; nothing if it would not. What is
+    // being given up already counts as gone.
+    bool make_room(size const& wanted, items& given_up) {
+        size after = used_;
+        for (std::size_t k = 0; k < kinds; ++k) after[k] -= leaving_[k];
+        std::vector<std::shared_ptr<item>> chosen;
+        for (auto it = idle_.begin(); it != idle_.end() && !fits(wanted, after); ++it) {
+            if ((*it)->pinned) continue;
+            for (std::size_t k = 0; k < kinds; ++k) after[k] -= (*it)->takes[k];
+            chosen.push_back(*it);
+        }
+        if (!fits(wanted, after)) return false;
+        for (auto const& one : chosen) {
+            items_.erase(one->key);
+            retire(*one, given_up);
+        }
+        return true;
+    }
+
+    // Not to be looked up any more.
+    void retire(item& one, items& given_up) {
+        one.resident = false;
+        if (!one.idle_place) return; // goes with its last lease
+        given_up.push_back(**one.idle_place);
+        leave_idle(one);
+        for (std::size_t k = 0; k < kinds; ++k) leaving_[k] += one.takes[k];
+    }
+
+    void leave_idle(item& one) noexcept {
+        if (!one.idle_place) return;
+        idle_.erase(*one.idle_place);
+        one.idle_place.reset();
+        settle_alarm();
+    }
+
+    // The head of the line gets its room, and so on while there is some.
+    void serve(waiter_list& ready, items& given_up) {
+        while (auto* const first = static_cast<waiter_type*>(waiting_.front())) {
+            if (!fits(first->wanted, used_)) {
+                make_room(first->wanted, given_up);
+                return;
+            }
+            take(first->wanted);
+            this->unpark(*first);
+            ready.push_back(*first);
+        }
+    }
+
+    void complete(waiter_list& ready) noexcept override {
+        items given_up;
+        {
+            std::lock_guard lock(this->mutex_);
+            given_up.swap(overdue_);
+        }
+        while (auto* const w = static_cast<waiter_type*>(ready.pop_front())) w->complete({}, true);
+        unload(std::move(given_up));
+    }
+
+    void after_departure(waiter_list& ready) noexcept override { serve(ready, overdue_); }
+
+    // Leases ------------------------------------------------------------------------------------
+
+    struct use {
+        std::shared_ptr<resource_space> space;
+        std::shared_ptr<item> of;
+        ~use() {
+            if (space) space->end_use(std::move(of));
+        }
+    };
+
+    std::shared_ptr<T> lease(std::shared_ptr<item> const& one) {
+        auto self = std::static_pointer_cast<resource_space>(this->shared_from_this());
+        auto mine = std::make_shared<use>();
+        ++one->leases;
+        mine->of = one;
+        mine->space = std::move(self);
+        leave_idle(*one);
+        T* const value = one->value.get();
+        return std::shared_ptr<T>(std::move(mine), value);
+    }
+
+    void end_use(std::shared_ptr<item> one) noexcept {
+        if (!one) return;
+        items given_up;
+        waiter_list ready;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (--one->leases > 0) return;
+            one->idle_since = Clock::now();
+            one->idle_place = idle_.insert(idle_.end(), one);
+            if (!one->resident) retire(*one, given_up);
+            else serve(ready, given_up);
+            settle_alarm();
+        }
+        complete(ready);
+        unload(std::move(given_up));
+    }
+
+    // Unloading ---------------------------------------------------------------------------------
+
+    // Destroys the things, without the lock, and then gives their room to others.
+    void unload(items given_up) noexcept {
+        while (!given_up.empty()) {
+            auto const one = std::move(given_up.back());
+            given_up.pop_back();
+            if (!unload_on_) {
+                destroy(*one, given_up);
+                continue;
+            }
+            boost::asio::post(unload_on_, [self = this->shared_from_this(), one] {
+                items more;
+                auto& space = static_cast<resource_space&>(*self);
+                space.destroy(*one, more);
+                space.unload(std::move(more));
+            });
+        }
+    }
+
+    void destroy(item& one, items& given_up) noexcept {
+        one.value.reset();
+        waiter_list ready;
+        {
+            std::lock_guard lock(this->mutex_);
+            ++unloads_;
+            release(one.takes);
+            for (std::size_t k = 0; k < kinds; ++k) leaving_[k] -= one.takes[k];
+            serve(ready, given_up);
+        }
+        while (auto* const w = static_cast<waiter_type*>(ready.pop_front())) w->complete({}, true);
+    }
+
+    // What has been idle for too long -------------------------------------------------------------
+
+    void settle_alarm() noexcept {
+        if (!time_to_idle_) return;
+        time_point first = never;
+        for (auto const& one : idle_) {
+            if (one->pinned) continue;
+            first = one->idle_since + *time_to_idle_;
+            break;
+        }
+        this->set_alarm(this->closed_ ? never : first);
+    }
+
+    void on_alarm(time_point now, waiter_list& ready) noexcept override {
+        for (auto it = idle_.begin(); it != idle_.end();) {
+            auto const one = *it++;
+            if (one->pinned || one->idle_since + *time_to_idle_ > now) continue;
+            items_.erase(one->key);
+            retire(*one, overdue_);
+        }
+        settle_alarm();
+        static_cast<void>(ready);
+    }
+
+    void take_all(waiter_list& all) noexcept override { all.append(waiting_); }
+
+    size const limit_;
+    std::size_t const max_waiting_;
+    std::optional<typename Clock::duration> const time_to_idle_;
+    boost::asio::any_io_executor const unload_on_;
+    size used_{};
+    size leaving_{}; // of that, what is being given up
+    std::unordered_map<Key, std::shared_ptr<item>, Hash, Equal> items_;
+    std::list<std::shared_ptr<item>> idle_; // longest first
+    waiter_list waiting_;
+    items overdue_;
+    std::uint64_t unloads_ = 0;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
