@@ -70,8 +70,8 @@ private:
 // 40 screens of ten products each, most of them popular ones.
 asio::awaitable<long> show_screens(tidegate::worker_pool& pool, database& db,
                                    tidegate::cache<int, long>* cache) {
-    auto query = [&](std::vector<int> const& products)
-        -> asio::awaitable<std::vector<std::optional<long>>> {
+    auto query =
+        [&](std::vector<int> const& products) -> asio::awaitable<std::vector<std::optional<long>>> {
         auto job = [&db, products] { return db.earned(products); };
         co_return co_await pool.submit(job);
     };

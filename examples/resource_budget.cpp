@@ -35,9 +35,7 @@ int main() {
     asio::io_context io;
     tidegate::worker_pool pool(io);
     models all(io, {10'000'000});
-    auto how_large = [](model const& m) {
-        return models::size{m.weights.size() * sizeof(float)};
-    };
+    auto how_large = [](model const& m) { return models::size{m.weights.size() * sizeof(float)}; };
     for (char const* name : {"nano", "small", "large"}) {
         auto load = [name] { return std::make_shared<model>(name); };
         all.add(name, {4'000'000}, pool, load, how_large);

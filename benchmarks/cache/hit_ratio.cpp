@@ -65,10 +65,9 @@ finding look_at(std::string const& name) {
     finding found;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
         found.ours[i] = hit_ratio(trace, sizes[i]);
-        found.guards_off =
-            std::max({found.guards_off,
-                      std::abs(belady_hit_ratio(trace, sizes[i]) - known.belady[i]),
-                      std::abs(lru_hit_ratio(trace, sizes[i]) - known.lru[i])});
+        found.guards_off = std::max({found.guards_off,
+                                     std::abs(belady_hit_ratio(trace, sizes[i]) - known.belady[i]),
+                                     std::abs(lru_hit_ratio(trace, sizes[i]) - known.lru[i])});
     }
     return found;
 }

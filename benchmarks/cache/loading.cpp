@@ -63,19 +63,22 @@ group const hits{[] {
     claim("await_hit", ratio_of("await_hit/tidegate", "await_hit/ready_child"), at_most(3));
     claim("await_hit_allocations", allocations_of("await_hit/tidegate"), at_most(0));
 
-    row("ten_million_hits_on_small_stack/tidegate", wall_time, [](run& r) {
-        r.skip_warm_up();
-        std::uint64_t counted = 0;
-        while (r.more()) {
-            on_a_stack_of(256 * 1024, [&] {
-                asio::io_context context{1};
-                numbers cache(context, up_to(1000));
-                cache.put(1, 1);
-                drive(context, hit_ten_million(cache, counted));
-            });
-        }
-        r.report("millions", static_cast<double>(counted) / 1e6);
-    })->Iterations(1)->Repetitions(1);
+    row("ten_million_hits_on_small_stack/tidegate", wall_time,
+        [](run& r) {
+            r.skip_warm_up();
+            std::uint64_t counted = 0;
+            while (r.more()) {
+                on_a_stack_of(256 * 1024, [&] {
+                    asio::io_context context{1};
+                    numbers cache(context, up_to(1000));
+                    cache.put(1, 1);
+                    drive(context, hit_ten_million(cache, counted));
+                });
+            }
+            r.report("millions", static_cast<double>(counted) / 1e6);
+        })
+        ->Iterations(1)
+        ->Repetitions(1);
     claim("ten_million_hits_on_small_stack",
           counter_of("ten_million_hits_on_small_stack/tidegate", "millions"), at_least(10));
 }};
@@ -145,33 +148,37 @@ group const waking{[] {
 // A million entries whose time is over at once: how long the calls after it take.
 
 group const expiring{[] {
-    row("million_expire_together/tidegate", wall_time, [](run& r) {
-        constexpr std::uint64_t million = 1'000'000;
-        r.skip_warm_up();
-        while (r.more()) {
-            asio::io_context context;
-            numbers cache(context, up_to(million));
-            auto const end = std::chrono::steady_clock::now() + 2s;
-            for (std::uint64_t i = 0; i < million; ++i) {
-                cache.put(i, i, end - std::chrono::steady_clock::now());
+    row("million_expire_together/tidegate", wall_time,
+        [](run& r) {
+            constexpr std::uint64_t million = 1'000'000;
+            r.skip_warm_up();
+            while (r.more()) {
+                asio::io_context context;
+                numbers cache(context, up_to(million));
+                auto const end = std::chrono::steady_clock::now() + 2s;
+                for (std::uint64_t i = 0; i < million; ++i) {
+                    cache.put(i, i, end - std::chrono::steady_clock::now());
+                }
+                std::this_thread::sleep_until(end + 5ms);
+                std::vector<double> microseconds;
+                microseconds.reserve(million);
+                for (std::uint64_t i = 0; i < million; ++i) {
+                    auto const begin = std::chrono::steady_clock::now();
+                    if (i % 2) cache.put(million + i, i);
+                    else benchmark::DoNotOptimize(cache.get_if_present(i));
+                    microseconds.push_back(std::chrono::duration<double, std::micro>(
+                                               std::chrono::steady_clock::now() - begin)
+                                               .count());
+                }
+                auto const at =
+                    microseconds.begin() + static_cast<std::ptrdiff_t>(million * 999 / 1000);
+                std::nth_element(microseconds.begin(), at, microseconds.end());
+                r.report("p999_us", *at);
+                r.report("expired", static_cast<double>(cache.statistics().expired));
             }
-            std::this_thread::sleep_until(end + 5ms);
-            std::vector<double> microseconds;
-            microseconds.reserve(million);
-            for (std::uint64_t i = 0; i < million; ++i) {
-                auto const begin = std::chrono::steady_clock::now();
-                if (i % 2) cache.put(million + i, i);
-                else benchmark::DoNotOptimize(cache.get_if_present(i));
-                microseconds.push_back(std::chrono::duration<double, std::micro>(
-                                           std::chrono::steady_clock::now() - begin)
-                                           .count());
-            }
-            auto const at = microseconds.begin() + static_cast<std::ptrdiff_t>(million * 999 / 1000);
-            std::nth_element(microseconds.begin(), at, microseconds.end());
-            r.report("p999_us", *at);
-            r.report("expired", static_cast<double>(cache.statistics().expired));
-        }
-    })->Iterations(1)->Repetitions(3);
+        })
+        ->Iterations(1)
+        ->Repetitions(3);
     claim("million_expire_together_p999_us",
           counter_of("million_expire_together/tidegate", "p999_us"), at_most(200));
 }};

@@ -39,7 +39,8 @@ class intrusive_lru_cache {
 
 public:
     explicit intrusive_lru_cache(std::size_t capacity)
-        : nodes_(capacity), buckets_(capacity),
+        : nodes_(capacity),
+          buckets_(capacity),
           index_(set::bucket_traits(buckets_.data(), buckets_.size())) {}
     ~intrusive_lru_cache() {
         index_.clear();

@@ -65,15 +65,15 @@ struct cache_statistics {
     std::size_t bytes = 0; ///< of memory, about, without what keys and values have elsewhere
 
     double hit_ratio() const noexcept {
-        return hits + misses == 0
-                   ? 0
-                   : static_cast<double>(hits) / static_cast<double>(hits + misses);
+        return hits + misses == 0 ? 0
+                                  : static_cast<double>(hits) / static_cast<double>(hits + misses);
     }
 };
 
 /// A bounded in-memory cache.
 ///
-///     tidegate::cache<std::string, user> users(context, tidegate::cache_options<std::string, user>()
+///     tidegate::cache<std::string, user> users(context, tidegate::cache_options<std::string,
+///     user>()
 ///         .max_entries(10'000).time_to_live(5min));
 ///     auto fetch = [&](std::string const& name) -> awaitable<user> { ... };
 ///     auto who = co_await users.get_or_load("ada", fetch);    // a shared_value<user>
@@ -82,22 +82,22 @@ struct cache_statistics {
 /// means that there is no such thing, or, where nothing is loaded, that it is not in the cache.
 ///
 /// Guarantees. Never more than the bound, and no entry after its time. With up to 4096 entries
-/// allowed, all that fit are there; a larger cache is divided (see `cache_options::shards`), and may
-/// give up an entry while a few per cent of its room is left. Expired entries make room before
+/// allowed, all that fit are there; a larger cache is divided (see `cache_options::shards`), and
+/// may give up an entry while a few per cent of its room is left. Expired entries make room before
 /// living ones do. Removing what has expired is spread over the calls of `put`: no call pays for
 /// all.
 ///
-/// One load at a time for a key, however many ask. It runs detached, on the executor of the options:
-/// a caller that is cancelled leaves alone, the last one to leave cancels the load, and who asks
-/// then starts another. What the loader throws fails those who wait, once each, and is not
+/// One load at a time for a key, however many ask. It runs detached, on the executor of the
+/// options: a caller that is cancelled leaves alone, the last one to leave cancels the load, and
+/// who asks then starts another. What the loader throws fails those who wait, once each, and is not
 /// remembered. `put` or `invalidate` during a load fences it: those who had asked before get its
 /// result, but it is not stored, and who asks afterwards starts another. A loader that asks for its
 /// own key, be it by way of other keys or caches, gets `error::recursive_load` instead of waiting
 /// for ever (seen as long as it awaits in its own coroutine, or what that awaits).
 ///
 /// A hit costs no trip through the scheduler, allocates nothing (but a coroutine frame that Asio
-/// recycles, in `get_or_load`) and does not grow the stack. Hash, equality, and copying and moving a
-/// value's handle are called under a lock of the part of the cache that the key is in; loaders,
+/// recycles, in `get_or_load`) and does not grow the stack. Hash, equality, and copying and moving
+/// a value's handle are called under a lock of the part of the cache that the key is in; loaders,
 /// weighers, listeners, predicates and destructors of values never are.
 ///
 /// Thread-safe; with `null_mutex` for one thread. Executors: handlers run on their associated
@@ -186,20 +186,21 @@ public:
                       "g++ before 12.3 destroys this temporary twice: name the loader, and pass "
                       "the name or std::ref(name)");
         auto seen = state_->look(key);
-        if (seen.is_enough()) return state::template ready<CoroutineExecutor>(std::move(seen.value));
+        if (seen.is_enough())
+            return state::template ready<CoroutineExecutor>(std::move(seen.value));
         return state::template load<CoroutineExecutor>(
             state_, Key(key), std::decay_t<Load>(std::forward<Load>(load)), std::move(seen));
     }
 
     /// The values of `keys`, any range, in their order. Those that are not there, each once, are
     /// loaded by one call of `load(std::vector<Key> const& missing)`: an awaitable of a range of as
-    /// many results, in order, each of which is what `loaded` takes, or a tidegate::outcome of that,
-    /// so that a key may fail alone. A key that is being loaded already is waited for. When this
-    /// caller is cancelled, those loads go on that others wait for. Throws the failure of the first
-    /// key that failed. Keys must be copyable.
+    /// many results, in order, each of which is what `loaded` takes, or a tidegate::outcome of
+    /// that, so that a key may fail alone. A key that is being loaded already is waited for. When
+    /// this caller is cancelled, those loads go on that others wait for. Throws the failure of the
+    /// first key that failed. Keys must be copyable.
     template <class CoroutineExecutor = executor_type, class Keys, class Load>
-    boost::asio::awaitable<std::vector<handle>, CoroutineExecutor>
-    get_or_load_all(Keys const& keys, Load&& load) {
+    boost::asio::awaitable<std::vector<handle>, CoroutineExecutor> get_or_load_all(Keys const& keys,
+                                                                                   Load&& load) {
         static_assert(detail::survives_await_as_temporary<Load&&>,
                       "g++ before 12.3 destroys this temporary twice: name the loader, and pass "
                       "the name or std::ref(name)");

@@ -40,8 +40,8 @@ public:
     /// What all entries may weigh together, 1 to 2^62, and what one weighs: in bytes, say. The
     /// weigher is called once for each value, with no lock held, and may throw, which refuses the
     /// value. An entry heavier than all that is allowed is refused; nothing is given up for it.
-    cache_options&
-    max_weight(std::uint64_t weight, std::function<std::uint64_t(Key const&, V const&)> weigher) {
+    cache_options& max_weight(std::uint64_t weight,
+                              std::function<std::uint64_t(Key const&, V const&)> weigher) {
         detail::check_option<std::uint64_t>("cache max_weight", weight, 1, std::uint64_t{1} << 62);
         max_weight_ = weight;
         weigher_ = std::move(weigher);
@@ -121,9 +121,9 @@ public:
         return *this;
     }
 
-    /// Removes what has expired, and gives memory back, this often, without waiting for traffic. The
-    /// context has work as long as the cache is not empty. Default: whenever something is put, and
-    /// by `run_maintenance`.
+    /// Removes what has expired, and gives memory back, this often, without waiting for traffic.
+    /// The context has work as long as the cache is not empty. Default: whenever something is put,
+    /// and by `run_maintenance`.
     cache_options& maintain_every(nanoseconds period) {
         return set("cache maintain_every in ns", maintain_every_, period);
     }

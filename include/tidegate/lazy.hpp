@@ -23,8 +23,8 @@ class basic_lazy {
     struct hash {
         std::size_t operator()(std::monostate) const noexcept { return 0; }
     };
-    using map = basic_lazy_map<std::monostate, T, hash, std::equal_to<std::monostate>, Clock,
-                               Executor>;
+    using map =
+        basic_lazy_map<std::monostate, T, hash, std::equal_to<std::monostate>, Clock, Executor>;
     using default_token = detail::default_token_t<Executor>;
 
 public:
@@ -42,8 +42,8 @@ public:
         requires std::is_convertible_v<Context&, boost::asio::execution_context&>
     basic_lazy(Context& context, Load load, lazy_options options = {})
         : basic_lazy(executor_type(context.get_executor()), std::move(load), options) {}
-    /// `load()` returns a T, or a std::shared_ptr<T>, and runs on the pool. If that is closed first,
-    /// who waits gets `error::closed`; if it drops the load, `error::dropped`.
+    /// `load()` returns a T, or a std::shared_ptr<T>, and runs on the pool. If that is closed
+    /// first, who waits gets `error::closed`; if it drops the load, `error::dropped`.
     template <class Load>
     basic_lazy(basic_worker_pool<Executor>& pool, Load load, lazy_options options = {})
         : map_(pool.get_executor(), options) {

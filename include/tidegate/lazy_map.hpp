@@ -43,12 +43,12 @@ lazy_loader<T> make_loader_on(basic_worker_pool<Executor>& pool, Load load);
 ///     auto nano = co_await models.get("nano");            // a std::shared_ptr<model>
 ///     co_await models.load_all([](std::size_t done, std::size_t of) { ... });
 ///
-/// Guarantees, for each key: however many ask, on whatever executors, one load runs, and all get its
-/// value. A load belongs to nobody who waits: a caller that is cancelled leaves alone, when the last
-/// one has left the load is cancelled (see `lazy_options::keep_loading`), and who asks then starts
-/// another. A load that throws fails those who wait with what it threw, and is forgotten unless
-/// `lazy_options::keep_failure` says otherwise. A loader that asks for its own key, be it by way of
-/// other lazy values or caches, gets `error::recursive_load`.
+/// Guarantees, for each key: however many ask, on whatever executors, one load runs, and all get
+/// its value. A load belongs to nobody who waits: a caller that is cancelled leaves alone, when the
+/// last one has left the load is cancelled (see `lazy_options::keep_loading`), and who asks then
+/// starts another. A load that throws fails those who wait with what it threw, and is forgotten
+/// unless `lazy_options::keep_failure` says otherwise. A loader that asks for its own key, be it by
+/// way of other lazy values or caches, gets `error::recursive_load`.
 ///
 /// A loader is a function without arguments that returns an awaitable of a `T` or of a
 /// `std::shared_ptr<T>`, not null; or, together with a worker pool, one that returns such a thing,
@@ -126,21 +126,16 @@ public:
     /// Loads all that have a loader, `at_once` at a time (1 to 2^20); calls `progress(done, of)`,
     /// which may be null, after each, where this coroutine runs. Throws the first failure, having
     /// cancelled its part in the others.
-    boost::asio::awaitable<void> load_all(std::function<void(std::size_t, std::size_t)> progress = {},
-                                          std::size_t at_once = 4) {
+    boost::asio::awaitable<void>
+    load_all(std::function<void(std::size_t, std::size_t)> progress = {}, std::size_t at_once = 4) {
         auto all = keys();
         std::size_t done = 0;
-        std::size_t const of = all.size();
-        auto one = [this, &done, of, &progress](Key const& key) -> boost::asio::awaitable<void> {
-            co_await get<boost::asio::any_io_executor>(key);
-            ++done;
-            if (progress) progress(done, of);
-        };
+        auto one = [&](Key const& key) { return load_one(key, progress, done, all.size()); };
         co_await parallel_for_each(all, at_once, one);
     }
 
-    /// Forgets the value, or the failure. Those who wait get what is being loaded; who asks from now
-    /// on has it loaded anew.
+    /// Forgets the value, or the failure. Those who wait get what is being loaded; who asks from
+    /// now on has it loaded anew.
     void reset(Key const& key) { state_->reset(key); }
 
     /// The keys with a loader, in no order.
@@ -152,6 +147,14 @@ public:
     void close() noexcept { state_->close(); }
 
 private:
+    boost::asio::awaitable<void>
+    load_one(Key key, std::function<void(std::size_t, std::size_t)> const& progress,
+             std::size_t& done, std::size_t of) {
+        co_await get<boost::asio::any_io_executor>(std::move(key));
+        ++done;
+        if (progress) progress(done, of);
+    }
+
     template <class Token>
     auto initiate(Key key, bool anew, std::remove_reference_t<Token>& token) {
         return boost::asio::async_initiate<Token, signature>(

@@ -96,11 +96,11 @@ private:
 /// What a resource_budget holds, and did so far.
 template <std::size_t kinds>
 struct resource_budget_statistics {
-    resource_size<kinds> used{};  ///< by what is resident, being loaded, and being unloaded
+    resource_size<kinds> used{}; ///< by what is resident, being loaded, and being unloaded
     resource_size<kinds> limit{};
     std::size_t resident = 0;
-    std::size_t leased = 0;       ///< of those, in use
-    std::size_t waiting = 0;      ///< loads that wait for room
+    std::size_t leased = 0;  ///< of those, in use
+    std::size_t waiting = 0; ///< loads that wait for room
     std::uint64_t loads = 0;
     std::uint64_t unloads = 0;
 };
@@ -167,8 +167,8 @@ public:
 
     executor_type get_executor() const noexcept { return state_->executor(); }
 
-    /// How `key` is loaded, and about how large it is. With `measure`, the size is corrected once it
-    /// is loaded. What is loaded of that key already is used until it is unloaded.
+    /// How `key` is loaded, and about how large it is. With `measure`, the size is corrected once
+    /// it is loaded. What is loaded of that key already is used until it is unloaded.
     template <class Load>
     void add(Key key, size estimate, Load load, measure how_large = {}) {
         state_->add(std::move(key), estimate, detail::make_loader<T>(std::move(load)),

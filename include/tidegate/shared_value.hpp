@@ -7,13 +7,14 @@
 #include <memory>
 #include <optional>
 #include <type_traits>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 
 /// True if a copy costs no more than a shared pointer would.
 template <class V>
-inline constexpr bool is_cheap_to_copy = std::is_trivially_copyable_v<V> && sizeof(V) <= 16 &&
-                                         std::is_default_constructible_v<V>;
+inline constexpr bool is_cheap_to_copy =
+    std::is_trivially_copyable_v<V> && sizeof(V) <= 16 && std::is_default_constructible_v<V>;
 
 /// A value that stays valid whatever becomes of the cache it came from: a copy in an optional where
 /// that is cheap, else shared ownership. Either way `if (v) use(*v)`; empty means "there is none".
@@ -24,13 +25,9 @@ using shared_value =
 namespace detail {
 
 template <class V>
-shared_value<V> share(V&& value) {
+shared_value<V> share(std::type_identity_t<V> value) {
     if constexpr (is_cheap_to_copy<V>) return std::optional<V>(value);
     else return std::make_shared<V const>(std::move(value));
-}
-template <class V>
-shared_value<V> share(std::shared_ptr<V const> value) {
-    return value;
 }
 
 } // namespace detail

@@ -171,7 +171,8 @@ TEST_CASE("a loader that throws, or returns another number of results, fails its
     CHECK(cache.statistics().loading == 0);
 }
 
-TEST_CASE("a call that is cancelled leaves what others wait for, and its load only if nobody does") {
+TEST_CASE(
+    "a call that is cancelled leaves what others wait for, and its load only if nobody does") {
     asio::io_context io;
     ints cache(io, up_to(100));
     gate g(io);

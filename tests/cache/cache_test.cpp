@@ -371,10 +371,9 @@ TEST_CASE("entries are invalidated by a condition that may use the cache") {
         return cache.contains(k) && *v % 3 == 0;
     }) == 34);
     CHECK(cache.size() == 66);
-    CHECK_THROWS_AS(cache.invalidate_if([](int, auto const&) -> bool {
-        throw std::domain_error("condition");
-    }),
-                    std::domain_error);
+    CHECK_THROWS_AS(
+        cache.invalidate_if([](int, auto const&) -> bool { throw std::domain_error("condition"); }),
+        std::domain_error);
     CHECK(cache.size() == 66);
 }
 

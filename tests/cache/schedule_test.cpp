@@ -53,10 +53,11 @@ struct ask_record {
 class schedule {
 public:
     explicit schedule(test::random& random)
-        : random_(random), cache_(io_, tidegate::cache_options<int, int>{}
-                                           .max_entries(100)
-                                           .time_to_live(time_to_live)
-                                           .load_timeout(load_timeout)) {}
+        : random_(random),
+          cache_(io_, tidegate::cache_options<int, int>{}
+                          .max_entries(100)
+                          .time_to_live(time_to_live)
+                          .load_timeout(load_timeout)) {}
 
     std::string steps(int count) {
         for (int i = 0; i < count; ++i) {
@@ -97,7 +98,8 @@ private:
 
     entry* fresh(int key) {
         auto const it = entries_.find(key);
-        return it != entries_.end() && it->second.until > cache_clock::now() ? &it->second : nullptr;
+        return it != entries_.end() && it->second.until > cache_clock::now() ? &it->second
+                                                                             : nullptr;
     }
     load_record* current_load(int key) {
         for (auto& one : loads_) {
@@ -151,9 +153,8 @@ private:
 
     // A load that is still at it comes to its end.
     void finish() {
-        std::erase_if(loads_, [](auto const& one) {
-            return one->over && (!one->shut || one->heard);
-        });
+        std::erase_if(loads_,
+                      [](auto const& one) { return one->over && (!one->shut || one->heard); });
         if (loads_.empty()) return;
         auto const one = loads_[test::below(random_, loads_.size())];
         if (!one->shut) return;
@@ -241,7 +242,8 @@ private:
         }
         for (int k = 0; k < keys; ++k) {
             entry const* const there = fresh(k);
-            if (cache_.peek(k) != (there ? std::optional(there->value) : std::nullopt)) return false;
+            if (cache_.peek(k) != (there ? std::optional(there->value) : std::nullopt))
+                return false;
         }
         return cache_.statistics().loading == running;
     }

@@ -27,8 +27,8 @@ struct cache_tag;
 using cache_clock = tidegate::testing::basic_manual_clock<cache_tag>;
 
 template <class Key, class V, class Policy = tidegate::eviction::adaptive>
-using timed_cache = tidegate::basic_cache<Key, V, Policy, tidegate::cache_hash<Key>,
-                                          std::equal_to<>, cache_clock>;
+using timed_cache =
+    tidegate::basic_cache<Key, V, Policy, tidegate::cache_hash<Key>, std::equal_to<>, cache_clock>;
 
 inline tidegate::error_code code_of(std::exception_ptr e) {
     if (!e) return {};
@@ -54,13 +54,14 @@ struct asking {
         auto get = [](Cache& c, Key k, Load& l) -> asio::awaitable<tidegate::shared_value<V>> {
             co_return co_await c.get_or_load(k, l);
         };
-        asio::co_spawn(io, get(cache, std::move(key), load),
-                       asio::bind_cancellation_slot(
-                           signal.slot(), [this](std::exception_ptr e, tidegate::shared_value<V> v) {
-                               done = true;
-                               failure = code_of(e);
-                               value = std::move(v);
-                           }));
+        asio::co_spawn(
+            io, get(cache, std::move(key), load),
+            asio::bind_cancellation_slot(signal.slot(),
+                                         [this](std::exception_ptr e, tidegate::shared_value<V> v) {
+                                             done = true;
+                                             failure = code_of(e);
+                                             value = std::move(v);
+                                         }));
     }
     void cancel() { signal.emit(asio::cancellation_type::all); }
 };

@@ -2,7 +2,7 @@
 # cmake -D COMPILER=... -D INCLUDE=... -P check.cmake
 # Compiles each INCLUDE/tidegate/core/*.hpp with only INCLUDE on the include path, and reads which
 # files that took: a Boost on the compiler's own path does not go unnoticed either.
-file(GLOB headers "${INCLUDE}/tidegate/core/*.hpp")
+file(GLOB_RECURSE headers "${INCLUDE}/tidegate/core/*.hpp")
 foreach(header IN LISTS headers)
   execute_process(
     COMMAND "${COMPILER}" -std=c++20 -fsyntax-only -MD -MF - -I "${INCLUDE}" -include "${header}" -x c++ -

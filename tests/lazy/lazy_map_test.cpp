@@ -187,8 +187,8 @@ TEST_CASE("while it is reloaded, callers wait or get the old value") {
         asio::io_context io;
         tidegate::semaphore gate(io, 1);
         counting load{gate};
-        lazy_int value(io, [&] { return load(); },
-                       lazy_options{}.serve_old_while_reloading(serve_old));
+        lazy_int value(
+            io, [&] { return load(); }, lazy_options{}.serve_old_while_reloading(serve_old));
         result first, meanwhile, reloaded;
         value.async_get(first.handler());
         run(io);
@@ -283,6 +283,8 @@ TEST_CASE("one that fails ends loading them all") {
 
 TEST_CASE("settings out of range are refused by name") {
     using Catch::Matchers::ContainsSubstring;
-    CHECK_THROWS_WITH(lazy_options{}.load_timeout(0s), ContainsSubstring("lazy load_timeout in ns is 0"));
-    CHECK_THROWS_WITH(lazy_options{}.keep_failure(-1ns), ContainsSubstring("lazy keep_failure in ns is -1"));
+    CHECK_THROWS_WITH(lazy_options{}.load_timeout(0s),
+                      ContainsSubstring("lazy load_timeout in ns is 0"));
+    CHECK_THROWS_WITH(lazy_options{}.keep_failure(-1ns),
+                      ContainsSubstring("lazy keep_failure in ns is -1"));
 }

@@ -11,9 +11,9 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -44,7 +44,8 @@ struct memory {
     int made = 0;
 };
 struct thing {
-    thing(memory& m, std::string n, std::array<std::uint64_t, 2> s) : of(m), name(std::move(n)), size(s) {
+    thing(memory& m, std::string n, std::array<std::uint64_t, 2> s)
+        : of(m), name(std::move(n)), size(s) {
         for (std::size_t k = 0; k < 2; ++k) of.used[k] += size[k];
         ++of.made;
     }
@@ -373,7 +374,8 @@ TEST_CASE("whatever happens in whatever order, the budget holds and nothing leas
                 asio::io_context io;
                 budget things(io, {100, 60}, resource_budget_options{}.max_wait(1s));
                 for (int k = 0; k < 6; ++k) {
-                    budget::size const takes{10 + test::below(random, 80), 1 + test::below(random, 50)};
+                    budget::size const takes{10 + test::below(random, 80),
+                                             1 + test::below(random, 50)};
                     auto load = [&host, takes, k]() -> asio::awaitable<std::shared_ptr<thing>> {
                         auto const here = co_await asio::this_coro::executor;
                         co_await asio::post(here, asio::deferred);

@@ -327,8 +327,7 @@ TEST_CASE("a run that asks for its own key gets an error, also by way of others"
         using namespace asio::experimental::awaitable_operators;
         auto unused = [](int) -> asio::awaitable<int> { co_return 0; };
         auto const here = co_await asio::this_coro::executor;
-        auto const got =
-            co_await (flights.run(2, unused) && asio::post(here, asio::use_awaitable));
+        auto const got = co_await (flights.run(2, unused) && asio::post(here, asio::use_awaitable));
         co_return *got;
     };
     auto forth = [&](int) -> asio::awaitable<int> {

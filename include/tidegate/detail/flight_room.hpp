@@ -44,11 +44,11 @@ struct flight : load_node {
     waiter_list waiting;
     std::int64_t began = 0; // nanoseconds since the clock's epoch
     std::shared_ptr<load_run> run;
-    load_wait on_run;      // whoever waits for the key waits for all that the run loads
+    load_wait on_run; // whoever waits for the key waits for all that the run loads
     std::size_t tickets = 0;
-    bool findable = true;  // whoever asks for the key joins
-    bool kept = false;     // goes on though nobody waits
-    bool over = false;     // nobody wants its result any more, or has it
+    bool findable = true; // whoever asks for the key joins
+    bool kept = false;    // goes on though nobody waits
+    bool over = false;    // nobody wants its result any more, or has it
 
     // For those with tickets, when it is over.
     std::exception_ptr failure;
@@ -94,12 +94,13 @@ protected:
 /// - `prepare(flight const&, Loaded&, leftovers&)`: before the lock is taken.
 /// - `look_again(key, Value&, exception_ptr&)`: under the lock, whether there is a value after all,
 ///   or a failure.
-/// - `landed(flight&, bool current, exception_ptr const&, Loaded*, leftovers&)`: under the lock; the
+/// - `landed(flight&, bool current, exception_ptr const&, Loaded*, leftovers&)`: under the lock;
+/// the
 ///   value, stored if the flight is current, that is, not fenced.
 /// - `overdue(flight&)`: under the lock; it takes too long.
 /// - `after_landing(leftovers&)`: after the lock.
-template <class Derived, class Key, class Value, class Loaded, class Hash, class Equal,
-          class Clock, class Executor>
+template <class Derived, class Key, class Value, class Loaded, class Hash, class Equal, class Clock,
+          class Executor>
 class flight_room : public waiting_room<Clock, Executor, std::mutex> {
     using room = waiting_room<Clock, Executor, std::mutex>;
 
@@ -110,10 +111,6 @@ protected:
 public:
     using time_point = typename Clock::time_point;
     using terms = flight_terms<time_point>;
-
-    flight_room(Executor const& executor, boost::asio::any_io_executor load_on,
-                typename Clock::duration time_limit)
-        : room(executor), load_on_(std::move(load_on)), time_limit_(time_limit) {}
 
     /// Waits for the load of `key`, and begins it if there is none.
     template <class Handler, class Load>
@@ -183,8 +180,9 @@ public:
         std::exception_ptr failed_;
     };
 
-    /// Joins the loads of `keys`, which have to be different, and begins one for all that have none:
-    /// `load(std::vector<Key>)` is to return an awaitable of a range of as many results, in order.
+    /// Joins the loads of `keys`, which have to be different, and begins one for all that have
+    /// none: `load(std::vector<Key>)` is to return an awaitable of a range of as many results, in
+    /// order.
     template <class Load>
     std::vector<ticket> board(std::vector<Key> keys, Load&& load, bool kept) {
         auto self = std::static_pointer_cast<flight_room>(this->shared_from_this());
@@ -214,7 +212,8 @@ public:
                 tickets.emplace_back(self, std::move(record));
             }
         }
-        if (!fresh.empty()) begin_all(std::move(fresh), std::move(to_load), std::forward<Load>(load));
+        if (!fresh.empty())
+            begin_all(std::move(fresh), std::move(to_load), std::forward<Load>(load));
         return tickets;
     }
 
@@ -289,23 +288,33 @@ protected:
     }
 
 private:
-    static Key const& key_of(flight_type* f) noexcept { return f->key; }
-    template <class Q>
-    static Q const& key_of(Q const& key) noexcept {
-        return key;
-    }
+    friend Derived;
+
+    flight_room(Executor const& executor, boost::asio::any_io_executor load_on,
+                typename Clock::duration time_limit)
+        : room(executor), load_on_(std::move(load_on)), time_limit_(time_limit) {}
+
     struct by_key_hash {
         using is_transparent = void;
+        std::size_t operator()(flight_type const* one) const { return (*this)(one->key); }
         template <class Q>
-        std::size_t operator()(Q const& a) const {
-            return static_cast<std::size_t>(Hash{}(key_of(a)));
+            requires(!std::is_convertible_v<Q const&, flight_type const*>)
+        std::size_t operator()(Q const& key) const {
+            return static_cast<std::size_t>(Hash{}(key));
         }
     };
     struct by_key_equal {
         using is_transparent = void;
-        template <class A, class B>
-        bool operator()(A const& a, B const& b) const {
-            return Equal{}(key_of(a), key_of(b));
+        bool operator()(flight_type const* a, flight_type const* b) const { return a == b; }
+        template <class Q>
+            requires(!std::is_convertible_v<Q const&, flight_type const*>)
+        bool operator()(Q const& a, flight_type const* b) const {
+            return Equal{}(b->key, a);
+        }
+        template <class Q>
+            requires(!std::is_convertible_v<Q const&, flight_type const*>)
+        bool operator()(flight_type const* a, Q const& b) const {
+            return Equal{}(a->key, b);
         }
     };
 
@@ -423,18 +432,25 @@ private:
         std::vector<std::shared_ptr<flight_type>> flights_;
     };
 
+    using results = typename landing::results;
+
     template <class Load>
     void begin(std::shared_ptr<flight_type> one, Load&& load) {
         flight_type const* const record = one.get();
         std::vector<std::shared_ptr<flight_type>> only;
         only.push_back(std::move(one));
         set_off(std::move(only),
-                [record, load = std::decay_t<Load>(std::forward<Load>(load))]() mutable
-                -> boost::asio::awaitable<typename landing::results> {
-                    typename landing::results all(1);
-                    all[0].succeed(Derived::normalised(co_await call(load, record->key)));
-                    co_return all;
+                [record, load = std::decay_t<Load>(std::forward<Load>(load))]() mutable {
+                    return run_one(load, record->key);
                 });
+    }
+
+    // `load` lives as long as it runs, and so does the flight.
+    template <class Load>
+    static boost::asio::awaitable<results> run_one(Load& load, Key const& key) {
+        results all(1);
+        all[0].succeed(Derived::normalised(co_await call(load, key)));
+        co_return all;
     }
 
     template <class Load>
@@ -447,14 +463,19 @@ private:
     void begin_all(std::vector<std::shared_ptr<flight_type>> flights, std::vector<Key> keys,
                    Load&& load) {
         set_off(std::move(flights),
-                [keys = std::move(keys), load = std::decay_t<Load>(std::forward<Load>(load))]() mutable
-                -> boost::asio::awaitable<typename landing::results> {
-                    auto loaded = co_await load(std::as_const(keys));
-                    typename landing::results all;
-                    all.reserve(keys.size());
-                    for (auto&& one : loaded) take_result(all.emplace_back(), std::move(one));
-                    co_return all;
+                [keys = std::move(keys),
+                 load = std::decay_t<Load>(std::forward<Load>(load))]() mutable {
+                    return run_all(load, std::as_const(keys));
                 });
+    }
+
+    template <class Load>
+    static boost::asio::awaitable<results> run_all(Load& load, std::vector<Key> const& keys) {
+        auto loaded = co_await load(keys);
+        results all;
+        all.reserve(keys.size());
+        for (auto&& one : loaded) take_result(all.emplace_back(), std::move(one));
+        co_return all;
     }
 
     template <class T>
@@ -476,8 +497,8 @@ private:
             auto const task = std::make_shared<side_task>(
                 load_executor(serial_executors(load_on_).next(), std::weak_ptr<load_node>(record)));
             if (!take_off_ground(flights, record, task)) return;
-            task->start(
-                [run = std::move(run), record]() mutable { return run(); }, std::move(landed));
+            task->start([run = std::move(run), record]() mutable { return run(); },
+                        std::move(landed));
         } catch (...) {
             landed.fail(std::current_exception());
         }
@@ -493,9 +514,9 @@ private:
             one->on_run.begin(one, run);
             one->run = run;
             ++run->wanted;
-            one->began = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                             now.time_since_epoch())
-                             .count();
+            one->began =
+                std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch())
+                    .count();
             if (time_limit_ != Clock::duration::max()) {
                 limits_.emplace(deadline_in<Clock>(time_limit_), one);
             }
@@ -506,8 +527,7 @@ private:
         return true;
     }
 
-    void end(flight_type& one, std::exception_ptr failure,
-             Loaded* loaded) noexcept {
+    void end(flight_type& one, std::exception_ptr failure, Loaded* loaded) noexcept {
         typename Derived::leftovers rest;
         waiter_list all;
         Value value{};
@@ -553,7 +573,8 @@ private:
         derived().after_landing(rest);
     }
 
-    // Leaving early --------------------------------------------------------------------------------
+    // Leaving early
+    // --------------------------------------------------------------------------------
 
     void on_departure(waiter& w) noexcept override {
         flight_type& one = *static_cast<waiter_type&>(w).record;
@@ -608,7 +629,8 @@ private:
         return std::move(run->task);
     }
 
-    // The time limit ---------------------------------------------------------------------------------
+    // The time limit
+    // ---------------------------------------------------------------------------------
 
     void settle_alarm() noexcept {
         while (!limits_.empty()) {

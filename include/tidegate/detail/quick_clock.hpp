@@ -23,8 +23,7 @@ struct quick_clock {
     static constexpr std::int64_t lag = 0;
     static std::int64_t now() noexcept { return exact(); }
     static std::int64_t exact() noexcept {
-        return std::chrono::duration_cast<std::chrono::nanoseconds>(
-                   Clock::now().time_since_epoch())
+        return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch())
             .count();
     }
 };

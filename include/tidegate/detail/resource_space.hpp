@@ -20,7 +20,7 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-struct reserve_room {};
+struct set_aside {};
 
 template <std::size_t kinds>
 class room_waiter : public waiter_of<void(error_code, bool)> {
@@ -57,7 +57,10 @@ public:
     resource_space(Executor const& executor, size limit, std::size_t max_waiting,
                    std::optional<typename Clock::duration> time_to_idle,
                    boost::asio::any_io_executor unload_on)
-        : room(executor), limit_(limit), max_waiting_(max_waiting), time_to_idle_(time_to_idle),
+        : room(executor),
+          limit_(limit),
+          max_waiting_(max_waiting),
+          time_to_idle_(time_to_idle),
           unload_on_(std::move(unload_on)) {}
 
     using room::enroll;
@@ -66,7 +69,7 @@ public:
 
     /// Waits until `wanted` is set aside.
     template <class Handler>
-    void start(reserve_room, Handler&& handler, size wanted, time_point deadline) {
+    void start(set_aside, Handler&& handler, size wanted, time_point deadline) {
         using op_type = wait_op<waiter_type, std::decay_t<Handler>, Executor>;
         auto op = op_type::make(std::forward<Handler>(handler), this->executor());
         op->wanted = wanted;
@@ -225,8 +228,8 @@ private:
         return done;
     }
 
-    // Gives up what is idle, longest first, until `wanted` will fit; nothing if it would not. What is
-    // being given up already counts as gone.
+    // Gives up what is idle, longest first, until `wanted` will fit; nothing if it would not. What
+    // is being given up already counts as gone.
     bool make_room(size const& wanted, items& given_up) {
         size after = used_;
         for (std::size_t k = 0; k < kinds; ++k) after[k] -= leaving_[k];

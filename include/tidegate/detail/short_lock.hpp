@@ -16,7 +16,8 @@ namespace detail {
 class short_lock {
 public:
     void lock() noexcept {
-        if (held_.exchange(true, std::memory_order_acquire)) [[unlikely]] wait();
+        if (held_.exchange(true, std::memory_order_acquire)) [[unlikely]]
+            wait();
     }
     bool try_lock() noexcept { return !held_.exchange(true, std::memory_order_acquire); }
     void unlock() noexcept { held_.store(false, std::memory_order_release); }

@@ -26,19 +26,18 @@ namespace detail {
 /// lock into a `removed_entries`, which is emptied after it.
 template <class Types>
 class cache_state final
-    : public flight_room<cache_state<Types>, typename Types::key_type,
-                         shared_value<typename Types::value_type>,
-                         loaded<typename Types::value_type>, typename Types::hash_type,
-                         typename Types::equal_type, typename Types::clock_type,
-                         typename Types::executor_type> {
+    : public flight_room<
+          cache_state<Types>, typename Types::key_type, shared_value<typename Types::value_type>,
+          loaded<typename Types::value_type>, typename Types::hash_type, typename Types::equal_type,
+          typename Types::clock_type, typename Types::executor_type> {
     using Key = typename Types::key_type;
     using V = typename Types::value_type;
     using Hash = typename Types::hash_type;
     using Equal = typename Types::equal_type;
     using Clock = typename Types::clock_type;
     using Executor = typename Types::executor_type;
-    using base = flight_room<cache_state, Key, shared_value<V>, loaded<V>, Hash, Equal, Clock,
-                             Executor>;
+    using base =
+        flight_room<cache_state, Key, shared_value<V>, loaded<V>, Hash, Equal, Clock, Executor>;
     using typename base::flight_type;
     using options = cache_options<Key, V>;
     using clock = quick_clock<Clock>;
@@ -60,7 +59,8 @@ public:
     }
 
     cache_state(Executor const& executor, options&& settings)
-        : base(executor, settings.load_on_ ? settings.load_on_ : boost::asio::any_io_executor(executor),
+        : base(executor,
+               settings.load_on_ ? settings.load_on_ : boost::asio::any_io_executor(executor),
                std::chrono::duration_cast<typename Clock::duration>(settings.load_timeout_)),
           settings_(std::move(settings)) {
         std::size_t const n = shard_count(settings_);
@@ -154,10 +154,10 @@ public:
             co_return std::move(seen.value);
         }
         bool const has_stale = seen.is == sighting::what::stale;
-        auto joining = boost::asio::async_initiate<deferred_tuple const,
-                                                   void(std::exception_ptr, handle)>(
-            initiation<cache_state, join_flight>(*self), deferred_tuple(), std::move(key),
-            std::move(load), self->terms(has_stale));
+        auto joining =
+            boost::asio::async_initiate<deferred_tuple const, void(std::exception_ptr, handle)>(
+                initiation<cache_state, join_flight>(*self), deferred_tuple(), std::move(key),
+                std::move(load), self->terms(has_stale));
         auto joined = co_await std::move(joining);
         std::exception_ptr const& failure = std::get<0>(joined);
         if (!failure) co_return std::move(std::get<1>(joined));
@@ -202,17 +202,18 @@ public:
     load_all(std::shared_ptr<cache_state> self, sightings seen, Load load) {
         if (!seen.to_refresh.empty()) self->board(std::move(seen.to_refresh), load, true);
         if (seen.missing.empty()) co_return std::move(seen.results);
-        auto const tickets = self->board(std::move(seen.missing), std::move(load),
-                                         self->settings_.keep_loading_);
+        auto const tickets =
+            self->board(std::move(seen.missing), std::move(load), self->settings_.keep_loading_);
         std::vector<outcome<handle>> loaded(tickets.size());
         for (std::size_t i = 0; i < tickets.size(); ++i) {
             if (!tickets[i].load()) {
                 loaded[i].succeed(tickets[i].found());
                 continue;
             }
-            auto waiting = boost::asio::async_initiate<deferred_tuple const,
-                                                       void(std::exception_ptr, handle)>(
-                initiation<cache_state, await_flight>(*self), deferred_tuple(), tickets[i].load());
+            auto waiting =
+                boost::asio::async_initiate<deferred_tuple const, void(std::exception_ptr, handle)>(
+                    initiation<cache_state, await_flight>(*self), deferred_tuple(),
+                    tickets[i].load());
             auto done = co_await std::move(waiting);
             if (!std::get<0>(done)) loaded[i].succeed(std::move(std::get<1>(done)));
             else loaded[i].fail(failure(std::move(std::get<0>(done))));
@@ -437,7 +438,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t put_step = 16;           // entries that a put may have to remove
+    static constexpr std::size_t put_step = 16;          // entries that a put may have to remove
     static constexpr std::size_t maintenance_step = 256; // entries a lock
 
     using deferred_tuple = boost::asio::as_tuple_t<boost::asio::deferred_t>;
@@ -463,8 +464,8 @@ private:
         if (s.shards_) return std::bit_floor(std::min(*s.shards_, most));
         if (s.max_weight_) return 1;
         std::size_t const processors = std::max(1u, std::thread::hardware_concurrency());
-        return std::bit_floor(
-            std::clamp<std::size_t>(*s.max_entries_ / 4096, 1, std::min<std::size_t>(64, processors * 4)));
+        return std::bit_floor(std::clamp<std::size_t>(*s.max_entries_ / 4096, 1,
+                                                      std::min<std::size_t>(64, processors * 4)));
     }
 
     static core::store_features features(options const& s) {
@@ -583,8 +584,8 @@ private:
                      bool only_if_absent) {
         std::uint64_t const weight = weigh(key, value);
         removed gone;
-        bool const stored = place(std::move(key), std::move(value), weight, time_to_live,
-                                  only_if_absent, gone);
+        bool const stored =
+            place(std::move(key), std::move(value), weight, time_to_live, only_if_absent, gone);
         tell(gone);
         keep_maintained();
         return stored;
@@ -595,7 +596,7 @@ private:
         if (!time_to_live) time_to_live = settings_.time_to_live_;
         auto const limit = time_to_live ? time_to_live : settings_.time_to_idle_;
         if (limit && !expires()) expires_.store(true, std::memory_order_relaxed);
-        time const now = !expires() ? 0
+        time const now = !expires()                                        ? 0
                          : limit && *limit < nanoseconds(100 * clock::lag) ? clock::exact()
                                                                            : clock::now();
         std::uint64_t const h = hash(key);
@@ -655,8 +656,7 @@ private:
         time const again = add_saturated(now, settings_.throttle_.count());
         when.refresh_at = again;
         time until = part.store.fresh_until(id);
-        time const usable =
-            add_saturated(when.fresh_limit, settings_.stale_if_error_.count());
+        time const usable = add_saturated(when.fresh_limit, settings_.stale_if_error_.count());
         if (keeps_stale_ && until <= now) until = std::min(again, usable);
         part.store.set_times(id, until, when);
     }

@@ -25,27 +25,31 @@ std::shared_ptr<T> to_lazy_value(Loaded&& loaded) {
 
 // Shared, so that move-only functions will do, and a load may outlive the registration.
 template <class T, class Load>
+boost::asio::awaitable<std::shared_ptr<T>> run_loader(std::shared_ptr<Load> load) {
+    co_return to_lazy_value<T>(co_await (*load)());
+}
+
+template <class T, class Load>
 lazy_loader<T> make_loader(Load load) {
-    return [load = std::make_shared<Load>(std::move(load))]()
-               -> boost::asio::awaitable<std::shared_ptr<T>> {
-        auto const kept = load;
-        co_return to_lazy_value<T>(co_await (*kept)());
-    };
+    return [load = std::make_shared<Load>(std::move(load))] { return run_loader<T>(load); };
+}
+
+template <class T, class Executor, class Load>
+boost::asio::awaitable<std::shared_ptr<T>>
+run_loader_on(std::shared_ptr<worker_pool_state<Executor>> pool, std::shared_ptr<Load> load) {
+    auto job = [load] { return to_lazy_value<T>((*load)()); };
+    auto submitting = boost::asio::async_initiate<boost::asio::deferred_t const,
+                                                  void(std::exception_ptr, std::shared_ptr<T>)>(
+        initiation<worker_pool_state<Executor>, submit_job>(*pool), boost::asio::deferred,
+        plain_job(std::move(job)), submission{});
+    co_return co_await std::move(submitting);
 }
 
 template <class T, class Executor, class Load>
 lazy_loader<T> make_loader_on(basic_worker_pool<Executor>& pool, Load load) {
-    using state = worker_pool_state<Executor>;
-    return [pool = worker_pool_access::state_of(pool), load = std::make_shared<Load>(std::move(load))]()
-               -> boost::asio::awaitable<std::shared_ptr<T>> {
-        auto job = [load] { return to_lazy_value<T>((*load)()); };
-        auto submitting = boost::asio::async_initiate<boost::asio::deferred_t const,
-                                                      void(std::exception_ptr, std::shared_ptr<T>)>(
-            initiation<state, submit_job>(*pool), boost::asio::deferred, plain_job(std::move(job)),
-            submission{});
-        auto const kept = pool;
-        co_return co_await std::move(submitting);
-    };
+    return
+        [pool = worker_pool_access::state_of(pool),
+         load = std::make_shared<Load>(std::move(load))] { return run_loader_on<T>(pool, load); };
 }
 
 struct get_lazy {};
@@ -70,7 +74,8 @@ public:
     }
 
     lazy_map_state(Executor const& executor, lazy_options const& options)
-        : base(executor, options.load_on() ? options.load_on() : boost::asio::any_io_executor(executor),
+        : base(executor,
+               options.load_on() ? options.load_on() : boost::asio::any_io_executor(executor),
                std::chrono::duration_cast<typename Clock::duration>(options.load_timeout())),
           options_(options) {}
 

@@ -20,11 +20,11 @@ struct acquire_resource {};
 template <class Key, class T, std::size_t kinds, class Hash, class Equal, class Clock,
           class Executor>
 class resource_budget_state final
-    : public flight_room<
-          resource_budget_state<Key, T, kinds, Hash, Equal, Clock, Executor>, Key,
-          std::shared_ptr<T>, std::shared_ptr<T>, Hash, Equal, Clock, Executor> {
+    : public flight_room<resource_budget_state<Key, T, kinds, Hash, Equal, Clock, Executor>, Key,
+                         std::shared_ptr<T>, std::shared_ptr<T>, Hash, Equal, Clock, Executor> {
     using value = std::shared_ptr<T>;
-    using base = flight_room<resource_budget_state, Key, value, value, Hash, Equal, Clock, Executor>;
+    using base =
+        flight_room<resource_budget_state, Key, value, value, Hash, Equal, Clock, Executor>;
     using typename base::flight_type;
     using space_type = resource_space<Key, T, kinds, Hash, Equal, Clock, Executor>;
     using size = resource_size<kinds>;
@@ -51,11 +51,11 @@ public:
                options.load_on() ? options.load_on() : boost::asio::any_io_executor(executor),
                in_clock(options.max_wait() + options.load_timeout())),
           options_(options),
-          space_(std::make_shared<space_type>(
-              executor, limit, options.max_waiting_loads(),
-              options.time_to_idle() ? std::optional(in_clock(*options.time_to_idle()))
-                                     : std::nullopt,
-              options.unload_on())) {}
+          space_(std::make_shared<space_type>(executor, limit, options.max_waiting_loads(),
+                                              options.time_to_idle()
+                                                  ? std::optional(in_clock(*options.time_to_idle()))
+                                                  : std::nullopt,
+                                              options.unload_on())) {}
 
     void add(Key key, size const& estimate, lazy_loader<T> load, measure how_large) {
         std::lock_guard lock(this->mutex_);
@@ -168,17 +168,18 @@ private:
         size takes_;
     };
 
-    static boost::asio::awaitable<value> fetch(std::shared_ptr<resource_budget_state> self, Key key) {
+    static boost::asio::awaitable<value> fetch(std::shared_ptr<resource_budget_state> self,
+                                               Key key) {
         auto const how = self->recipe_of(key);
         size takes = self->takes_of(*how);
         for (;;) {
             if (!self->space_->can_ever_hold(takes)) {
                 throw boost::system::system_error(error::over_budget);
             }
-            auto reserving = boost::asio::async_initiate<boost::asio::deferred_t const,
-                                                         void(error_code, bool)>(
-                initiation<space_type, reserve_room>(*self->space_), boost::asio::deferred, takes,
-                deadline_in<Clock>(in_clock(self->options_.max_wait())));
+            auto reserving =
+                boost::asio::async_initiate<boost::asio::deferred_t const, void(error_code, bool)>(
+                    initiation<space_type, set_aside>(*self->space_), boost::asio::deferred, takes,
+                    deadline_in<Clock>(in_clock(self->options_.max_wait())));
             co_await std::move(reserving);
             reservation room(self->space_, takes);
             auto loading = how->load();

@@ -25,6 +25,10 @@ namespace core {
 /// while the small queue earns its room: else a loop longer than the cache, all of whose misses are
 /// such ghosts, would drive everything proven out.
 ///
+/// While the main queue earns hardly any hits, every sixteenth time an entry of it that was not used
+/// for a whole round gives its place to a new one. Else what was popular once would stay for ever
+/// where everything new leaves before it is used again.
+///
 /// Choosing is O(1) amortised: an entry comes round at most three times after its last use.
 class adaptive_eviction {
 public:
@@ -83,6 +87,9 @@ public:
     entry_id evict(Entries& entries) {
         was_full_ = true;
         fit_ghosts(entries.size());
+        if (main_lies_idle() && ++turn_ % 16 == 0) {
+            if (entry_id const id = exchange(entries); id != no_entry) return id;
+        }
         for (;;) {
             bool const from_small =
                 !queues_[0].empty() && (held_[0] > target_ || queues_[1].empty());
@@ -159,6 +166,32 @@ private:
                static_cast<double>(hits_[1]) * held_[0];
     }
 
+    // What was popular is not any more, and nothing that comes is used before it leaves the small
+    // queue: a loop longer than that, say.
+    bool main_lies_idle() const noexcept {
+        return static_cast<double>(hits_[1]) * 4 < held_[1] && held_[0] > target_ &&
+               !queues_[0].empty() && !queues_[1].empty();
+    }
+
+    // The main queue goes on by one. If that finds an entry that nobody used for a whole round, the
+    // oldest of the small queue takes its place unproven, and may prove itself there.
+    template <class Entries>
+    entry_id exchange(Entries& entries) noexcept {
+        entry_id const id = queues_[1].front();
+        std::uint8_t const used = entries.mark(id) & uses;
+        erase(entries, id);
+        if (used > 0) {
+            enter(entries, id, true);
+            entries.mark(id) = static_cast<std::uint8_t>(in_main | (used - 1));
+            return no_entry;
+        }
+        ghosts_.remember(entries.hash(id), ghost_memory::queue::main);
+        entry_id const next = queues_[0].front();
+        erase(entries, next);
+        enter(entries, next, true);
+        return id;
+    }
+
     // Half as much every `capacity` look-ups.
     void age() noexcept {
         if (static_cast<double>(hits_[0] + hits_[1] + ++misses_) < 2 * capacity_) return;
@@ -173,11 +206,12 @@ private:
     }
 
     double capacity_;
-    double target_;                   // what the small queue may hold
-    std::array<double, 2> held_{};    // the weight of each queue: small, main
+    double target_;                // what the small queue may hold
+    std::array<double, 2> held_{}; // the weight of each queue: small, main
     std::array<std::uint64_t, 2> hits_{};
     std::uint64_t misses_ = 0;
     bool was_full_ = false;
+    std::uint32_t turn_ = 0;
     std::array<entry_list, 2> queues_;
     ghost_memory ghosts_;
 };

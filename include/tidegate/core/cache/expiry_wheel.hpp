@@ -35,8 +35,8 @@ public:
         std::int64_t tick = tick_of(due, 0);
         while (level + 1 < levels && tick - done_[level] > buckets) tick = tick_of(due, ++level);
         tick = std::clamp(tick, done_[level] + 1, done_[level] + buckets);
-        auto const bucket =
-            static_cast<bucket_number>(level * buckets + static_cast<std::uint64_t>(tick) % buckets);
+        auto const bucket = static_cast<bucket_number>(level * buckets +
+                                                       static_cast<std::uint64_t>(tick) % buckets);
         entries.bucket(id) = bucket;
         lists_[bucket].push_back(id, links_in(entries));
     }
@@ -78,9 +78,9 @@ private:
     }
 
     std::uint64_t since_origin(std::int64_t time) const noexcept {
-        return time <= origin_ ? 0
-                               : static_cast<std::uint64_t>(time) -
-                                     static_cast<std::uint64_t>(origin_);
+        return time <= origin_
+                   ? 0
+                   : static_cast<std::uint64_t>(time) - static_cast<std::uint64_t>(origin_);
     }
     static std::int64_t tick_of(std::uint64_t since_origin, std::size_t level) noexcept {
         return static_cast<std::int64_t>(since_origin >> (20 + 6 * level));
@@ -90,16 +90,14 @@ private:
     template <class Entries, class Expire>
     bool empty_bucket(Entries& entries, std::size_t level, std::int64_t tick, std::size_t& budget,
                       Expire& expire) {
-        entry_list& list =
-            lists_[level * buckets + static_cast<std::uint64_t>(tick) % buckets];
+        entry_list& list = lists_[level * buckets + static_cast<std::uint64_t>(tick) % buckets];
         while (!list.empty()) {
             if (budget == 0) return false;
             --budget;
             entry_id const id = list.front();
             std::int64_t const deadline = entries.deadline(id);
             remove(entries, id);
-            bool const due =
-                tick_of(since_origin(deadline), 0) <= (level == 0 ? tick : done_[0]);
+            bool const due = tick_of(since_origin(deadline), 0) <= (level == 0 ? tick : done_[0]);
             if (due) expire(id);
             else add(entries, id, deadline); // on a finer level, or later
         }
@@ -107,7 +105,7 @@ private:
     }
 
     std::int64_t origin_;
-    bool behind_ = false; // the last `advance` had too small a budget
+    bool behind_ = false;                     // the last `advance` had too small a budget
     std::array<std::int64_t, levels> done_{}; // the last tick of each level that was emptied
     std::array<entry_list, levels * buckets> lists_;
 };

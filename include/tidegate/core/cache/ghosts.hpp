@@ -27,8 +27,7 @@ public:
     /// For `small` and `main` ghosts; without arguments, for none.
     ghost_memory() = default;
     ghost_memory(std::size_t small, std::size_t main)
-        : queues_{remembers(small), remembers(main)},
-          lines_((small + main) * 4 / 3 / ways + 1) {}
+        : queues_{remembers(small), remembers(main)}, lines_((small + main) * 4 / 3 / ways + 1) {}
 
     std::size_t limit(queue q) const noexcept { return of(q).limit; }
     std::size_t bytes() const noexcept { return lines_.size() * sizeof(line); }
@@ -42,8 +41,8 @@ public:
         q.advance();
         // One comes; the oldest, if it has not been taken, goes.
         q.alive += 1 - q.alive / static_cast<double>(q.limit);
-        place_in(line_of(hash)) = static_cast<std::uint32_t>(from) << 31 | q.stamp << 16 |
-                                  (hash & fingerprint);
+        place_in(line_of(hash)) =
+            static_cast<std::uint32_t>(from) << 31 | q.stamp << 16 | (hash & fingerprint);
     }
 
     struct found {
@@ -75,11 +74,11 @@ private:
 
     struct leavings {
         std::size_t limit = 0;
-        std::uint32_t unit = 1;   // leavings a stamp
-        std::uint32_t left = 0;   // of the unit
-        std::uint32_t stamp = 1;  // now
-        std::uint32_t most = 0;   // stamps until one is too old
-        std::uint32_t scale = 0;  // makes ages comparable with those of the other queue
+        std::uint32_t unit = 1;  // leavings a stamp
+        std::uint32_t left = 0;  // of the unit
+        std::uint32_t stamp = 1; // now
+        std::uint32_t most = 0;  // stamps until one is too old
+        std::uint32_t scale = 0; // makes ages comparable with those of the other queue
         double alive = 0;
 
         void advance() noexcept {

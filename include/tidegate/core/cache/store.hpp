@@ -3,8 +3,7 @@
 #pragma once
 
 #include <tidegate/core/cache/expiry_wheel.hpp>
-
-#include <boost/unordered/unordered_flat_set.hpp>
+#include <tidegate/core/cache/index.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -54,16 +53,20 @@ public:
     static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
 
     struct times {
-        std::int64_t refresh_at = never;   ///< it is worth loading again
-        std::int64_t fresh_limit = never;  ///< it may not be used longer, however often it is
-        std::int64_t stale_limit = never;  ///< it may not be used even if there is nothing better
+        std::int64_t refresh_at = never;  ///< it is worth loading again
+        std::int64_t fresh_limit = never; ///< it may not be used longer, however often it is
+        std::int64_t stale_limit = never; ///< it may not be used even if there is nothing better
     };
 
     cache_store(std::uint64_t capacity, store_features features, std::int64_t now)
-        : features_(features), capacity_(capacity), policy_(capacity),
-          index_(0, hash_of{this}), wheel_(features.expires ? new expiry_wheel(now) : nullptr) {
+        : features_(features),
+          capacity_(capacity),
+          policy_(capacity),
+          index_(features.max_entries),
+          wheel_(features.expires ? new expiry_wheel(now) : nullptr) {
         std::size_t const wanted = std::bit_floor(std::max<std::size_t>(1, 65536 / sizeof(entry)));
-        std::size_t const most = features.max_entries ? std::bit_ceil(features.max_entries) : wanted;
+        std::size_t const most =
+            features.max_entries ? std::bit_ceil(features.max_entries) : wanted;
         chunk_bits_ = static_cast<unsigned>(std::bit_width(std::min(wanted, most)) - 1);
     }
 
@@ -80,7 +83,7 @@ public:
 
     /// About how many bytes it takes, without what keys and values have elsewhere.
     std::size_t bytes() const noexcept {
-        std::size_t sum = sizeof(*this) + index_.bucket_count() * 16 / 3 + policy_.bytes() +
+        std::size_t sum = sizeof(*this) + index_.places() * 8 + policy_.bytes() +
                           (wheel_ ? sizeof(expiry_wheel) : 0);
         for (chunk const& c : chunks_) {
             sum += sizeof(chunk);
@@ -93,9 +96,7 @@ public:
 
     template <class LooksLike, class Equal>
     entry_id find(std::uint32_t hash, LooksLike const& key, Equal const& equal) const {
-        auto const is_it = [&](entry_id id) { return equal(at(id).key, key); };
-        auto const found = index_.find(probe<decltype(is_it)>{hash, is_it});
-        return found == index_.end() ? no_entry : *found;
+        return index_.find(hash, [&](entry_id id) { return equal(at(id).key, key); });
     }
 
     Key const& key(entry_id id) const noexcept { return at(id).key; }
@@ -137,11 +138,13 @@ public:
                                                fresh.flag};
         if (features_.weighs) chunk_of(id).weights[offset(id)] = fresh.weight;
         if (features_.keeps_times) chunk_of(id).when[offset(id)] = fresh.when;
+        bool indexed = false;
         try {
-            index_.insert(id);
+            index_.insert(fresh.hash, id);
+            indexed = true;
             policy_.insert(*this, id);
         } catch (...) {
-            index_.erase(id);
+            if (indexed) index_.erase(fresh.hash, id);
             std::destroy_at(&s.e);
             free_slot(id);
             throw;
@@ -211,7 +214,7 @@ public:
         while (!chunks_.empty() && !chunks_.back().slots) chunks_.pop_back();
         slots_.resize(chunks_.size());
         first_free_ = 0;
-        if (index_.size() < index_.bucket_count() / 8) index_.rehash(0);
+        index_.shrink();
     }
 
     /// Calls `visit(id)` for every entry, which may erase that entry.
@@ -237,7 +240,9 @@ public:
     std::uint64_t weight(entry_id id) const noexcept {
         return features_.weighs ? chunk_of(id).weights[offset(id)] : 1;
     }
-    typename Policy::node& node(entry_id id) noexcept { return chunk_of(id).sides[offset(id)].node; }
+    typename Policy::node& node(entry_id id) noexcept {
+        return chunk_of(id).sides[offset(id)].node;
+    }
     entry_links& due_links(entry_id id) noexcept { return chunk_of(id).sides[offset(id)].due; }
     expiry_wheel::bucket_number& bucket(entry_id id) noexcept { return at(id).bucket; }
     /// When it goes.
@@ -280,48 +285,13 @@ private:
         entry_id free = no_entry; // the first empty slot
     };
 
-    // Entries by their keys. The index knows only their numbers, and asks here for the rest.
-    template <class IsIt>
-    struct probe {
-        std::uint32_t hash;
-        IsIt const& is_it;
-    };
-    struct hash_of {
-        using is_avalanching = void;
-        using is_transparent = void;
-        cache_store const* store;
-
-        static std::size_t spread(std::uint32_t hash) noexcept {
-            return static_cast<std::size_t>(hash * std::uint64_t{0x9E3779B97F4A7C15});
-        }
-        std::size_t operator()(entry_id id) const noexcept { return spread(store->hash(id)); }
-        template <class IsIt>
-        std::size_t operator()(probe<IsIt> const& p) const noexcept {
-            return spread(p.hash);
-        }
-    };
-    struct is_same {
-        using is_transparent = void;
-        bool operator()(entry_id a, entry_id b) const noexcept { return a == b; }
-        template <class IsIt>
-        bool operator()(probe<IsIt> const& p, entry_id id) const {
-            return p.is_it(id);
-        }
-        template <class IsIt>
-        bool operator()(entry_id id, probe<IsIt> const& p) const {
-            return p.is_it(id);
-        }
-    };
-
     std::size_t chunk_size() const noexcept { return std::size_t{1} << chunk_bits_; }
     std::size_t offset(entry_id id) const noexcept { return id & (chunk_size() - 1); }
     chunk& chunk_of(entry_id id) noexcept { return chunks_[id >> chunk_bits_]; }
     chunk const& chunk_of(entry_id id) const noexcept { return chunks_[id >> chunk_bits_]; }
     slot& slot_at(entry_id id) noexcept { return slots_[id >> chunk_bits_][offset(id)]; }
     entry& at(entry_id id) noexcept { return slot_at(id).e; }
-    entry const& at(entry_id id) const noexcept {
-        return slots_[id >> chunk_bits_][offset(id)].e;
-    }
+    entry const& at(entry_id id) const noexcept { return slots_[id >> chunk_bits_][offset(id)].e; }
     times const& times_of(entry_id id) const noexcept { return chunk_of(id).when[offset(id)]; }
 
     std::size_t bytes_an_entry() const noexcept {
@@ -353,7 +323,7 @@ private:
         entry& e = at(id);
         if (wheel_) wheel_->remove(*this, id);
         weight_ -= weight(id);
-        index_.erase(id);
+        index_.erase(e.hash, id);
         removed(std::move(e.key), std::move(e.value), e.flag, cause);
         std::destroy_at(&e);
         free_slot(id);
@@ -413,10 +383,10 @@ private:
     std::uint64_t weight_ = 0;
     unsigned chunk_bits_ = 0;
     Policy policy_;
-    boost::unordered_flat_set<entry_id, hash_of, is_same> index_;
+    cache_index index_;
     std::unique_ptr<expiry_wheel> wheel_;
     std::vector<chunk> chunks_;
-    std::vector<slot*> slots_; // those of the chunks: what a hit goes by
+    std::vector<slot*> slots_;   // those of the chunks: what a hit goes by
     std::size_t first_free_ = 0; // no chunk before this one has an empty slot
 };
 
