@@ -194,5 +194,5 @@ TEST_CASE("a scan does not drive out what is popular, and a loop longer than the
     CHECK(kept >= 70);
     int hits = 0;
     for (int i = 0; i < 120 * 200; ++i) hits += use(10'000 + i % 120); // 120 keys, room for 100
-    CHECK(hits > 120 * 200 / 5); // LRU has none
+    CHECK(hits > 120 * 200 / 5);                                       // LRU has none
 }

@@ -25,9 +25,9 @@ namespace core {
 /// while the small queue earns its room: else a loop longer than the cache, all of whose misses are
 /// such ghosts, would drive everything proven out.
 ///
-/// While the main queue earns hardly any hits, every sixteenth time an entry of it that was not used
-/// for a whole round gives its place to a new one. Else what was popular once would stay for ever
-/// where everything new leaves before it is used again.
+/// While the main queue earns hardly any hits, every sixteenth time an entry of it that was not
+/// used for a whole round gives its place to a new one. Else what was popular once would stay for
+/// ever where everything new leaves before it is used again.
 ///
 /// Choosing is O(1) amortised: an entry comes round at most three times after its last use.
 class adaptive_eviction {
