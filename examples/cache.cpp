@@ -78,6 +78,7 @@ asio::awaitable<long> show_screens(tidegate::worker_pool& pool, database& db,
     long total = 0;
     for (int screen = 0; screen < 40; ++screen) {
         std::vector<int> products;
+        products.reserve(10);
         for (int i = 0; i < 10; ++i) products.push_back(i < 8 ? i * 3 : (screen * 13 + i) % 250);
         std::vector<std::optional<long>> sums;
         if (cache) sums = co_await cache->get_or_load_all(products, query);
