@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A fixed set of objects that are lent and come back: buffers, decoders, sessions.
+// A bounded set of objects that are lent and come back: buffers, decoders, sessions.
 #pragma once
 
 #include <tidegate/core/check_option.hpp>
@@ -7,6 +7,7 @@
 #include <tidegate/detail/initiation.hpp>
 #include <tidegate/detail/waiting_room.hpp>
 #include <tidegate/null_mutex.hpp>
+#include <tidegate/object_pool_options.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -23,6 +24,11 @@ namespace detail {
 template <class T, class Clock, class Executor, class Mutex>
 class object_pool_state;
 struct acquire_object;
+
+inline std::size_t pool_size(std::size_t size) {
+    check_option<std::size_t>("object_pool size", size, 1, std::size_t{1} << 24);
+    return size;
+}
 } // namespace detail
 
 /// An object on loan. It goes back to its pool when this goes, on any thread; if the pool has gone
@@ -65,11 +71,13 @@ private:
     std::unique_ptr<T> object_;
 };
 
-/// A pool of objects, all made at the start.
+/// A pool of objects, made at the start or when they are needed.
 ///
-/// Guarantees: an object is with at most one lease. Waiters are served first in, first out. The
-/// object that came back last is lent first, while it is in the caches. Steady state allocates
-/// nothing but the waiting operations.
+/// Guarantees: never more objects than the bound, and each with at most one lease. Waiters are
+/// served first in, first out. The object that came back last is lent first, while it is in the
+/// caches. An object that cannot be made, or not be made fit for use again, frees its place, and the
+/// next one in line has it. Steady state allocates nothing but the waiting operations. Objects are
+/// made, recycled and destroyed with no lock held.
 ///
 /// Executors, cancellation, deadlines, destruction and thread safety are those of
 /// `basic_semaphore`. A lease that was granted to an operation whose handler is destroyed uncalled
@@ -92,12 +100,26 @@ public:
     /// std::unique_ptr<T> each; what it throws passes through.
     template <class Factory>
     basic_object_pool(executor_type executor, std::size_t size, Factory make)
-        : state_(state::make(executor, size, make)) {}
+        : state_(state::make(executor,
+                             object_pool_options<T>{}.max_size(detail::pool_size(size)).min_size(size),
+                             make)) {}
 
     template <class Context, class Factory>
         requires std::is_convertible_v<Context&, boost::asio::execution_context&>
     basic_object_pool(Context& context, std::size_t size, Factory make)
         : basic_object_pool(executor_type(context.get_executor()), size, std::move(make)) {}
+
+    /// Calls `make()` when an object is needed and there is none: on the thread that asks, or, for
+    /// one in line, on the one that frees a place. Throws std::invalid_argument for options that
+    /// contradict each other.
+    template <class Factory>
+    basic_object_pool(executor_type executor, object_pool_options<T> options, Factory make)
+        : state_(state::make(executor, std::move(options), make)) {}
+    template <class Context, class Factory>
+        requires std::is_convertible_v<Context&, boost::asio::execution_context&>
+    basic_object_pool(Context& context, object_pool_options<T> options, Factory make)
+        : basic_object_pool(executor_type(context.get_executor()), std::move(options),
+                            std::move(make)) {}
 
     /// The moved-from pool may only be destroyed.
     basic_object_pool(basic_object_pool&&) noexcept = default;
@@ -108,12 +130,14 @@ public:
 
     executor_type get_executor() const noexcept { return state_->executor(); }
 
-    /// An object if one is there and nobody waits; otherwise an empty lease.
-    lease try_acquire() noexcept { return state_->try_acquire(); }
+    /// An object if one is there, or can be made, and nobody waits; otherwise an empty lease. Throws
+    /// what making it throws.
+    lease try_acquire() { return state_->try_acquire(); }
 
     /// Borrows an object, waiting in line for one. Completion signature: `void(error_code, lease)`.
     /// Errors: `operation_aborted`, `error::closed`; with a deadline also
-    /// `error::deadline_exceeded`.
+    /// `error::deadline_exceeded`; where it had to be made and could not, the code of the
+    /// boost::system::system_error thrown, or `error::exception_thrown`.
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_acquire(Token&& token = Token()) {
         return initiate<Token>(state::no_deadline, token);
@@ -128,14 +152,14 @@ public:
     }
 
     /// For coroutines: tries first, and suspends only if it must. Throws
-    /// boost::system::system_error with the errors of `async_acquire`.
+    /// boost::system::system_error with the errors of `async_acquire`, and what making one throws.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<lease, CoroutineExecutor> acquire() {
         if (lease taken = try_acquire()) co_return taken;
         co_return co_await async_acquire(boost::asio::deferred);
     }
 
-    /// All objects, lent or not.
+    /// All objects there are, lent or not.
     std::size_t size() const noexcept { return state_->size(); }
     /// Objects that are not lent at this moment.
     std::size_t idle() const noexcept { return state_->idle(); }

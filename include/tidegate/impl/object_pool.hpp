@@ -2,7 +2,13 @@
 // The state of an object pool.
 #pragma once
 
+#include <tidegate/call.hpp>
 #include <tidegate/object_pool.hpp>
+
+#include <algorithm>
+#include <functional>
+#include <iterator>
+#include <stdexcept>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -23,35 +29,65 @@ class object_pool_state final : public waiting_room<Clock, Executor, Mutex> {
 
 public:
     using time_point = typename room::time_point;
+    using object_ptr = std::unique_ptr<T>;
 
     template <class Factory>
-    static std::shared_ptr<object_pool_state> make(Executor const& executor, std::size_t size,
+    static std::shared_ptr<object_pool_state> make(Executor const& executor,
+                                                   object_pool_options<T> options,
                                                    Factory& factory) {
-        check_option<std::size_t>("object_pool size", size, 1, std::size_t{1} << 24);
-        auto state = std::make_shared<object_pool_state>(executor, size);
-        for (std::size_t i = 0; i < size; ++i) state->idle_.push_back(factory());
+        if (options.max_size() == 0) throw std::invalid_argument("tidegate: object_pool needs max_size");
+        check_option<std::size_t>("object_pool min_size", options.min_size(), 0,
+                                  options.max_size());
+        auto state = std::make_shared<object_pool_state>(executor, std::move(options), factory);
+        while (state->made_ < state->options_.min_size()) {
+            state->idle_.push_back({state->make_(), Clock::now()});
+            ++state->made_;
+        }
         state->enroll();
         return state;
     }
 
-    object_pool_state(Executor const& executor, std::size_t size) : room(executor), size_(size) {
-        idle_.reserve(size);
+    template <class Factory>
+    object_pool_state(Executor const& executor, object_pool_options<T>&& options, Factory& factory)
+        : room(executor), options_(std::move(options)) {
+        idle_.reserve(options_.max_size());
+        make_ = [make = std::make_shared<Factory>(std::move(factory))]() -> object_ptr {
+            object_ptr made = (*make)();
+            if (!made) throw std::logic_error("tidegate: the factory of an object_pool returned null");
+            return made;
+        };
     }
 
-    lease try_acquire() noexcept {
-        std::lock_guard lock(this->mutex_);
-        return take_under_lock();
+    lease try_acquire() {
+        lease taken;
+        {
+            std::lock_guard lock(this->mutex_);
+            taken = take_under_lock();
+            if (taken || !reserve_place()) return taken;
+        }
+        place_guard place(*this);
+        taken = lease(self(), make_());
+        place.filled = true;
+        return taken;
     }
 
-    void give_back(std::unique_ptr<T> object) noexcept {
+    void give_back(object_ptr object) noexcept {
+        if (!is_fit(*object)) {
+            object.reset();
+            free_place();
+            return;
+        }
         std::unique_lock lock(this->mutex_);
         if (this->closed_) {
+            --made_;
             lock.unlock(); // the object's destructor is the user's
             return;
         }
         auto* const first = static_cast<waiter_type*>(waiting_.front());
         if (!first) {
-            idle_.push_back(std::move(object)); // within the reserved size
+            // Within the reserved size.
+            idle_.push_back({std::move(object), trims() ? Clock::now() : time_point()});
+            settle_alarm();
             return;
         }
         this->unpark(*first);
@@ -65,26 +101,33 @@ public:
         auto op = op_type::make(std::forward<Handler>(handler), this->executor());
         auto* const cancel = this->connect(*op);
         lease taken;
+        bool may_make = false;
         {
             std::lock_guard lock(this->mutex_);
             taken = take_under_lock();
-            if (!taken && !this->closed_) {
+            may_make = !taken && reserve_place();
+            if (!taken && !may_make && !this->closed_) {
                 this->park(waiting_, op, deadline, cancel);
                 return;
             }
         }
-        if (taken) op.release()->complete({}, std::move(taken));
+        if (may_make) make_for(*op.release());
+        else if (taken) op.release()->complete({}, std::move(taken));
         else op.release()->abort(error::closed);
     }
 
     void close() noexcept {
         room::close();
-        std::vector<std::unique_ptr<T>> idle;
+        idle_objects idle; // destroyed after the lock
         std::lock_guard lock(this->mutex_);
         idle.swap(idle_);
+        made_ -= idle.size();
     }
 
-    std::size_t size() const noexcept { return size_; }
+    std::size_t size() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        return made_;
+    }
     std::size_t idle() const noexcept {
         std::lock_guard lock(this->mutex_);
         return idle_.size();
@@ -99,18 +142,125 @@ private:
         return std::static_pointer_cast<object_pool_state>(this->shared_from_this());
     }
 
+    struct idle_object {
+        object_ptr object;
+        time_point since;
+    };
+    using idle_objects = std::vector<idle_object>;
+
     // Objects are idle only while nobody waits.
     lease take_under_lock() noexcept {
         if (idle_.empty() || this->closed_) return {};
-        lease taken(self(), std::move(idle_.back()));
+        lease taken(self(), std::move(idle_.back().object));
         idle_.pop_back();
+        settle_alarm();
         return taken;
     }
 
+    // Making --------------------------------------------------------------------------------------
+
+    bool reserve_place() noexcept {
+        if (this->closed_ || made_ == options_.max_size()) return false;
+        ++made_;
+        return true;
+    }
+
+    // Somebody has a place: makes him an object for it; if that fails, the next one has the place.
+    void make_for(waiter_type& w) noexcept {
+        waiter_type* next = &w;
+        while (next) {
+            try {
+                next->complete({}, lease(self(), make_()));
+                return;
+            } catch (...) {
+                next->abort(code_of(std::current_exception()));
+            }
+            next = pass_place_on();
+        }
+    }
+
+    void free_place() noexcept {
+        if (auto* const next = pass_place_on()) make_for(*next);
+    }
+
+    // The next one in line, who has the place now; without one it is free.
+    waiter_type* pass_place_on() noexcept {
+        std::lock_guard lock(this->mutex_);
+        auto* const first = static_cast<waiter_type*>(waiting_.front());
+        if (first) this->unpark(*first);
+        else --made_;
+        return first;
+    }
+
+    struct place_guard {
+        explicit place_guard(object_pool_state& p) noexcept : pool(p) {}
+        place_guard(place_guard const&) = delete;
+        place_guard& operator=(place_guard const&) = delete;
+        ~place_guard() {
+            if (!filled) pool.free_place();
+        }
+        object_pool_state& pool;
+        bool filled = false;
+    };
+
+    error_code code_of(std::exception_ptr thrown) noexcept {
+        if (options_.on_exception()) options_.on_exception()(thrown);
+        error_code const code = failure(std::move(thrown)).code();
+        return code ? code : make_error_code(error::exception_thrown);
+    }
+
+    bool is_fit(T& object) noexcept {
+        if (!options_.recycle()) return true;
+        try {
+            return options_.recycle()(object);
+        } catch (...) {
+            if (options_.on_exception()) options_.on_exception()(std::current_exception());
+            return false;
+        }
+    }
+
+    // Trimming ------------------------------------------------------------------------------------
+
+    bool trims() const noexcept { return options_.max_idle_time().has_value(); }
+
+    // Those that came back first are in front.
+    void settle_alarm() noexcept {
+        if (!trims()) return;
+        bool const any = !idle_.empty() && made_ > options_.min_size() && !this->closed_;
+        this->set_alarm(any ? idle_.front().since + max_idle() : room::no_deadline);
+    }
+    typename Clock::duration max_idle() const noexcept {
+        return std::chrono::duration_cast<typename Clock::duration>(*options_.max_idle_time());
+    }
+
+    void on_alarm(time_point now, waiter_list&) noexcept override {
+        std::size_t old = 0;
+        while (old < idle_.size() && made_ - old > options_.min_size() &&
+               idle_[old].since + max_idle() <= now) {
+            ++old;
+        }
+        auto const end = idle_.begin() + static_cast<std::ptrdiff_t>(old);
+        std::move(idle_.begin(), end, std::back_inserter(trimmed_));
+        idle_.erase(idle_.begin(), end);
+        made_ -= old;
+        settle_alarm();
+    }
+
+    void complete(waiter_list&) noexcept override {
+        idle_objects trimmed; // destroyed after the lock
+        std::lock_guard lock(this->mutex_);
+        trimmed.swap(trimmed_);
+    }
+
+    void on_close() noexcept override { this->set_alarm(room::no_deadline); }
+
     void take_all(waiter_list& all) noexcept override { all.append(waiting_); }
 
-    std::size_t const size_;
-    std::vector<std::unique_ptr<T>> idle_;
+    object_pool_options<T> const options_;
+    std::function<object_ptr()> make_;
+    std::size_t made_ = 0; // or being made
+    idle_objects idle_;
+    idle_objects trimmed_;
     waiter_list waiting_;
 };
 
