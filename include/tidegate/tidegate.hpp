@@ -13,6 +13,7 @@
 #include <tidegate/channel.hpp>
 #include <tidegate/circuit_breaker.hpp>
 #include <tidegate/circuit_breaker_registry.hpp>
+#include <tidegate/connection_pool.hpp>
 #include <tidegate/error.hpp>
 #include <tidegate/fallback.hpp>
 #include <tidegate/file.hpp>

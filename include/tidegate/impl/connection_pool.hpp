@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: BSL-1.0
+// The state of a connection pool: an object pool of places, each with a connection or without.
+#pragma once
+
+#include <tidegate/connection_pool.hpp>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+// A place for a connection.
+template <class T, class Clock>
+struct connection_slot {
+    explicit connection_slot(std::atomic<std::size_t>& count) noexcept : open_count(count) {}
+    connection_slot(connection_slot const&) = delete;
+    connection_slot& operator=(connection_slot const&) = delete;
+    ~connection_slot() { close(); }
+
+    void put(std::unique_ptr<T> opened) noexcept {
+        connection = std::move(opened);
+        ++open_count;
+    }
+    void close() noexcept {
+        if (!connection) return;
+        connection.reset();
+        --open_count;
+    }
+
+    std::atomic<std::size_t>& open_count;
+    std::unique_ptr<T> connection;
+    typename Clock::time_point usable_until{};
+    typename Clock::time_point last_used{};
+    typename Clock::time_point acquired{};
+    std::source_location where = std::source_location::current();
+};
+
+template <class T, class Clock, class Executor>
+class connection_pool_state
+    : public std::enable_shared_from_this<connection_pool_state<T, Clock, Executor>> {
+    using slot = connection_slot<T, Clock>;
+    using slots = basic_object_pool<slot, Clock, Executor>;
+    using duration = typename Clock::duration;
+    using time_point = typename Clock::time_point;
+
+public:
+    using connection = basic_connection<T, Clock, Executor>;
+
+    template <class Open, class Validate>
+    static std::shared_ptr<connection_pool_state> make(Executor const& executor,
+                                                       connection_pool_options const& options,
+                                                       Open open, Validate validate) {
+        check_option<std::size_t>("connection_pool min_size", options.min_size(), 0,
+                                  options.max_size());
+        auto state = std::make_shared<connection_pool_state>(executor, options);
+        state->open_ = [open = std::make_shared<Open>(std::move(open))] { return run_open(open); };
+        state->validate_ = [check = std::make_shared<Validate>(std::move(validate))](T& one) {
+            return (*check)(one);
+        };
+        return state;
+    }
+
+    connection_pool_state(Executor const& executor, connection_pool_options const& options)
+        : options_(options),
+          slots_(executor, slot_options(), [this] { return std::make_unique<slot>(open_count_); }) {
+    }
+
+    Executor executor() const noexcept { return slots_.get_executor(); }
+
+    template <class CoroutineExecutor>
+    static boost::asio::awaitable<connection, CoroutineExecutor>
+    acquire(std::shared_ptr<connection_pool_state> self, std::source_location where) {
+        auto waiting = self->slots_.async_acquire_for(in_clock(self->options_.wait_timeout()),
+                                                      boost::asio::deferred);
+        auto place = co_await std::move(waiting);
+        connection held(self, std::move(place));
+        slot& mine = *held.slot_;
+        self->note_acquired(mine, where);
+        time_point const now = Clock::now();
+        if (mine.connection && mine.usable_until <= now) {
+            ++self->too_old_;
+            mine.close();
+        }
+        if (mine.connection && now - mine.last_used >= in_clock(self->options_.validate_after())) {
+            bool const good = co_await is_good<CoroutineExecutor>(self, *mine.connection);
+            if (!good) {
+                ++self->validation_failures_;
+                mine.close();
+            }
+        }
+        if (!mine.connection) {
+            auto opened = co_await open<CoroutineExecutor>(self, mine);
+            mine.put(std::move(opened));
+        }
+        co_return held;
+    }
+
+    template <class CoroutineExecutor>
+    static boost::asio::awaitable<void, CoroutineExecutor>
+    warm_up(std::shared_ptr<connection_pool_state> self) {
+        std::vector<connection> all;
+        auto const where = std::source_location::current();
+        while (all.size() < self->options_.min_size()) {
+            auto one = co_await acquire<CoroutineExecutor>(self, where);
+            all.push_back(std::move(one));
+        }
+    }
+
+    std::vector<held_connection<time_point>> held_longer_than(duration time) const {
+        std::vector<held_connection<time_point>> all;
+        time_point const now = Clock::now();
+        std::lock_guard lock(mutex_);
+        for (slot const* one : held_) {
+            if (now - one->acquired > time) all.push_back({one->acquired, one->where});
+        }
+        return all;
+    }
+
+    connection_pool_statistics statistics() const noexcept {
+        connection_pool_statistics all;
+        all.open = open_count_;
+        all.idle = slots_.idle();
+        all.waiting = slots_.waiting();
+        all.connected = connected_;
+        all.connect_failures = connect_failures_;
+        all.validation_failures = validation_failures_;
+        all.discarded = discarded_;
+        all.too_old = too_old_;
+        return all;
+    }
+
+    void close() noexcept { slots_.close(); }
+
+    // For connections ---------------------------------------------------------------------------
+
+    void note_discarded(slot& one) noexcept {
+        if (!one.connection) return;
+        ++discarded_;
+        one.close();
+    }
+    void note_released(slot& one) noexcept {
+        one.last_used = Clock::now();
+        std::lock_guard lock(mutex_);
+        held_.erase(&one);
+    }
+
+private:
+    static duration in_clock(std::chrono::nanoseconds time) {
+        return std::chrono::duration_cast<duration>(time);
+    }
+
+    object_pool_options<slot> slot_options() {
+        object_pool_options<slot> all;
+        all.max_size(options_.max_size() + options_.max_overflow());
+        all.min_size(options_.min_size());
+        if (auto const time = options_.max_idle_time()) all.max_idle_time(*time);
+        // A place without a connection, or one too many, need not be kept.
+        all.recycle([this](slot& one) {
+            return one.connection &&
+                   (open_count_ <= options_.max_size() || slots_.waiting() > 0);
+        });
+        return all;
+    }
+
+    template <class Open>
+    static boost::asio::awaitable<std::unique_ptr<T>> run_open(std::shared_ptr<Open> open) {
+        auto opened = co_await (*open)();
+        if constexpr (std::is_convertible_v<decltype(opened), std::unique_ptr<T>>) {
+            if (!opened) throw std::logic_error("tidegate: a connection_pool's open returned null");
+            co_return std::move(opened);
+        } else {
+            co_return std::make_unique<T>(std::move(opened));
+        }
+    }
+
+    template <class CoroutineExecutor>
+    static boost::asio::awaitable<std::unique_ptr<T>, CoroutineExecutor>
+    open(std::shared_ptr<connection_pool_state> self, slot& mine) {
+        basic_call_context<Clock> context("connect");
+        context.set_deadline(deadline_in<Clock>(in_clock(self->options_.connect_timeout())));
+        auto opening = [&self] { return self->open_(); };
+        outcome<std::unique_ptr<T>> result;
+        co_await attempt_until_deadline<CoroutineExecutor>(opening, context, result);
+        ++(result ? self->connected_ : self->connect_failures_);
+        auto opened = std::move(result).get();
+        double const share =
+            1 - 0.1 * std::uniform_real_distribution<>()(thread_random());
+        mine.usable_until = deadline_in<Clock>(in_clock(std::chrono::nanoseconds(
+            static_cast<std::int64_t>(
+                static_cast<double>(self->options_.max_lifetime().count()) * share))));
+        co_return std::move(opened);
+    }
+
+    // A check that throws has failed, unless the caller does not want it any more.
+    template <class CoroutineExecutor>
+    static boost::asio::awaitable<bool, CoroutineExecutor>
+    is_good(std::shared_ptr<connection_pool_state> self, T& one) {
+        basic_call_context<Clock> context("validate");
+        context.set_deadline(deadline_in<Clock>(in_clock(self->options_.validate_timeout())));
+        auto checking = [&self, &one] { return self->validate_(one); };
+        outcome<bool> result;
+        co_await attempt_until_deadline<CoroutineExecutor>(checking, context, result);
+        if (!result && result.why().is_cancellation()) result.why().rethrow();
+        co_return result && result.value();
+    }
+
+    void note_acquired(slot& one, std::source_location where) {
+        one.acquired = Clock::now();
+        one.where = where;
+        std::lock_guard lock(mutex_);
+        held_.insert(&one);
+    }
+
+    connection_pool_options const options_;
+    std::function<boost::asio::awaitable<std::unique_ptr<T>>()> open_;
+    std::function<boost::asio::awaitable<bool>(T&)> validate_;
+    mutable std::mutex mutex_;
+    std::unordered_set<slot const*> held_;
+    std::atomic<std::size_t> open_count_{0};
+    std::atomic<std::uint64_t> connected_{0};
+    std::atomic<std::uint64_t> connect_failures_{0};
+    std::atomic<std::uint64_t> validation_failures_{0};
+    std::atomic<std::uint64_t> discarded_{0};
+    std::atomic<std::uint64_t> too_old_{0};
+    slots slots_;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
