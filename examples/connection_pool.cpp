@@ -80,8 +80,8 @@ asio::awaitable<void> run(sessions& all, tcp::acceptor& acceptor) {
     };
     co_await tidegate::with_scope(everything);
     auto const counted = all.statistics();
-    std::cout << counted.connected << " connections opened, " << counted.discarded
-              << " discarded, " << counted.open << " open\n";
+    std::cout << counted.connected << " connections opened, " << counted.discarded << " discarded, "
+              << counted.open << " open\n";
     all.close();
     acceptor.close();
 }

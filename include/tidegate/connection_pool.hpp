@@ -192,11 +192,11 @@ private:
 ///     auto session = co_await sessions.acquire();       // goes back by itself
 ///     if (failed) session.discard();
 ///
-/// Guarantees: never more connections than `max_size` and `max_overflow` together, each with at most
-/// one user; waiters first in, first out; the connection that came back last is used first. One that
-/// has not been used for a while is checked before it is handed out, and replaced if it does not
-/// pass; one that cannot be opened frees its place for the next in line. Waiting, opening and
-/// checking have time limits of their own.
+/// Guarantees: never more connections than `max_size` and `max_overflow` together, each with at
+/// most one user; waiters first in, first out; the connection that came back last is used first.
+/// One that has not been used for a while is checked before it is handed out, and replaced if it
+/// does not pass; one that cannot be opened frees its place for the next in line. Waiting, opening
+/// and checking have time limits of their own.
 ///
 /// Executors: opening and checking run in the coroutine of the caller, and are cancelled with it.
 /// Thread safety, cancellation and destruction are those of `basic_object_pool`, on which this is
@@ -250,8 +250,7 @@ public:
     }
 
     /// Who has had a connection for longer than that: leaks, mostly.
-    std::vector<held_connection<time_point>>
-    held_longer_than(typename Clock::duration time) const {
+    std::vector<held_connection<time_point>> held_longer_than(typename Clock::duration time) const {
         return state_->held_longer_than(time);
     }
 

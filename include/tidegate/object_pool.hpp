@@ -75,9 +75,9 @@ private:
 ///
 /// Guarantees: never more objects than the bound, and each with at most one lease. Waiters are
 /// served first in, first out. The object that came back last is lent first, while it is in the
-/// caches. An object that cannot be made, or not be made fit for use again, frees its place, and the
-/// next one in line has it. Steady state allocates nothing but the waiting operations. Objects are
-/// made, recycled and destroyed with no lock held.
+/// caches. An object that cannot be made, or not be made fit for use again, frees its place, and
+/// the next one in line has it. Steady state allocates nothing but the waiting operations. Objects
+/// are made, recycled and destroyed with no lock held.
 ///
 /// Executors, cancellation, deadlines, destruction and thread safety are those of
 /// `basic_semaphore`. A lease that was granted to an operation whose handler is destroyed uncalled
@@ -100,9 +100,9 @@ public:
     /// std::unique_ptr<T> each; what it throws passes through.
     template <class Factory>
     basic_object_pool(executor_type executor, std::size_t size, Factory make)
-        : state_(state::make(executor,
-                             object_pool_options<T>{}.max_size(detail::pool_size(size)).min_size(size),
-                             make)) {}
+        : state_(state::make(
+              executor, object_pool_options<T>{}.max_size(detail::pool_size(size)).min_size(size),
+              make)) {}
 
     template <class Context, class Factory>
         requires std::is_convertible_v<Context&, boost::asio::execution_context&>
@@ -130,8 +130,8 @@ public:
 
     executor_type get_executor() const noexcept { return state_->executor(); }
 
-    /// An object if one is there, or can be made, and nobody waits; otherwise an empty lease. Throws
-    /// what making it throws.
+    /// An object if one is there, or can be made, and nobody waits; otherwise an empty lease.
+    /// Throws what making it throws.
     lease try_acquire() { return state_->try_acquire(); }
 
     /// Borrows an object, waiting in line for one. Completion signature: `void(error_code, lease)`.

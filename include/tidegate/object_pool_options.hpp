@@ -26,7 +26,8 @@ public:
         max_size_ = n;
         return *this;
     }
-    /// Objects that are made at the start, and not trimmed; 0 to 2^24, at most `max_size`. Default: 0.
+    /// Objects that are made at the start, and not trimmed; 0 to 2^24, at most `max_size`. Default:
+    /// 0.
     object_pool_options& min_size(std::size_t n) {
         detail::check_option<std::size_t>("object_pool min_size", n, 0, most);
         min_size_ = n;
@@ -38,8 +39,8 @@ public:
         recycle_ = std::move(how);
         return *this;
     }
-    /// Objects that nobody has used for that long are destroyed, but for `min_size`. The context has
-    /// work while there are some. 1 ns to 10 years; default: never.
+    /// Objects that nobody has used for that long are destroyed, but for `min_size`. The context
+    /// has work while there are some. 1 ns to 10 years; default: never.
     object_pool_options& max_idle_time(std::chrono::nanoseconds time) {
         detail::check_option<std::int64_t>("object_pool max_idle_time in ns", time.count(), 1,
                                            315'576'000'000'000'000);

@@ -75,8 +75,8 @@ struct server {
         co_return healthy;
     }
     pool make_pool(connection_pool_options options) {
-        return pool(io, options, [this] { return connect(); },
-                    [this](session& s) { return check(s); });
+        return pool(
+            io, options, [this] { return connect(); }, [this](session& s) { return check(s); });
     }
 
     void run() {
@@ -308,7 +308,8 @@ TEST_CASE("threads that use and break connections never have too many") {
                 auto held = co_await p.acquire();
                 int const now = open;
                 int seen = most;
-                while (now > seen && !most.compare_exchange_weak(seen, now)) {}
+                while (now > seen && !most.compare_exchange_weak(seen, now)) {
+                }
                 if (++turn % 5 == 0) held.discard();
                 ++served;
             }

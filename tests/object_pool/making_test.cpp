@@ -6,10 +6,10 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/strand.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/strand.hpp>
 
 #include <atomic>
 #include <memory>
@@ -79,9 +79,11 @@ TEST_CASE("an object that cannot be made frees its place, for the next one in li
     int alive = 0;
     factory make{alive};
     std::vector<std::exception_ptr> reported;
-    pool p(io, options{}.max_size(1).recycle([](item& i) { return !i.broken; }).on_exception([&](std::exception_ptr e) {
-        reported.push_back(e);
-    }),
+    pool p(io,
+           options{}
+               .max_size(1)
+               .recycle([](item& i) { return !i.broken; })
+               .on_exception([&](std::exception_ptr e) { reported.push_back(e); }),
            std::ref(make));
     make.failures = 1;
     CHECK_THROWS_AS(p.try_acquire(), std::domain_error);
@@ -115,12 +117,15 @@ TEST_CASE("recycling that says no, or throws, ends the object") {
     int alive = 0, recycled = 0, reported = 0;
     factory make{alive};
     bool throws = false;
-    pool p(io, options{}.max_size(2).recycle([&](item& i) {
-                                       ++recycled;
-                                       if (throws) throw std::domain_error("recycle");
-                                       return !i.broken;
-                                   })
-                   .on_exception([&](std::exception_ptr) { ++reported; }),
+    pool p(io,
+           options{}
+               .max_size(2)
+               .recycle([&](item& i) {
+                   ++recycled;
+                   if (throws) throw std::domain_error("recycle");
+                   return !i.broken;
+               })
+               .on_exception([&](std::exception_ptr) { ++reported; }),
            std::ref(make));
     p.try_acquire().release();
     CHECK(recycled == 1);
@@ -171,15 +176,16 @@ TEST_CASE("threads never have more objects than the bound, whatever fails") {
     };
     using pool_type = tidegate::object_pool<counted>;
     std::atomic<unsigned> turn{0};
-    pool_type p(io,
-                tidegate::object_pool_options<counted>{}.max_size(3).recycle(
-                    [&](counted&) { return ++turn % 4 != 0; }),
+    pool_type p(io, tidegate::object_pool_options<counted>{}.max_size(3).recycle([&](counted&) {
+        return ++turn % 4 != 0;
+    }),
                 [&] {
                     if (++made % 7 == 0) throw std::domain_error("factory");
                     auto fresh = std::make_unique<counted>(alive);
                     int const now = alive;
                     int seen = most;
-                    while (now > seen && !most.compare_exchange_weak(seen, now)) {}
+                    while (now > seen && !most.compare_exchange_weak(seen, now)) {
+                    }
                     return fresh;
                 });
     auto use = [&]() -> asio::awaitable<void> {
@@ -213,5 +219,6 @@ TEST_CASE("options against each other are refused by name") {
     CHECK_THROWS_WITH(pool(io, options{}, make), ContainsSubstring("object_pool needs max_size"));
     CHECK_THROWS_WITH(pool(io, options{}.max_size(1).min_size(2), make),
                       ContainsSubstring("object_pool min_size is 2, allowed is 0 to 1"));
-    CHECK_THROWS_WITH(options{}.max_idle_time(0s), ContainsSubstring("object_pool max_idle_time in ns"));
+    CHECK_THROWS_WITH(options{}.max_idle_time(0s),
+                      ContainsSubstring("object_pool max_idle_time in ns"));
 }

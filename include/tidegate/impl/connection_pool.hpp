@@ -154,8 +154,7 @@ private:
         if (auto const time = options_.max_idle_time()) all.max_idle_time(*time);
         // A place without a connection, or one too many, need not be kept.
         all.recycle([this](slot& one) {
-            return one.connection &&
-                   (open_count_ <= options_.max_size() || slots_.waiting() > 0);
+            return one.connection && (open_count_ <= options_.max_size() || slots_.waiting() > 0);
         });
         return all;
     }
@@ -181,10 +180,9 @@ private:
         co_await attempt_until_deadline<CoroutineExecutor>(opening, context, result);
         ++(result ? self->connected_ : self->connect_failures_);
         auto opened = std::move(result).get();
-        double const share =
-            1 - 0.1 * std::uniform_real_distribution<>()(thread_random());
-        mine.usable_until = deadline_in<Clock>(in_clock(std::chrono::nanoseconds(
-            static_cast<std::int64_t>(
+        double const share = 1 - 0.1 * std::uniform_real_distribution<>()(thread_random());
+        mine.usable_until =
+            deadline_in<Clock>(in_clock(std::chrono::nanoseconds(static_cast<std::int64_t>(
                 static_cast<double>(self->options_.max_lifetime().count()) * share))));
         co_return std::move(opened);
     }
@@ -199,7 +197,7 @@ private:
         outcome<bool> result;
         co_await attempt_until_deadline<CoroutineExecutor>(checking, context, result);
         if (!result && result.why().is_cancellation()) result.why().rethrow();
-        co_return result && result.value();
+        co_return result&& result.value();
     }
 
     void note_acquired(slot& one, std::source_location where) {

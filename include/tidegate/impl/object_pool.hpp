@@ -32,10 +32,10 @@ public:
     using object_ptr = std::unique_ptr<T>;
 
     template <class Factory>
-    static std::shared_ptr<object_pool_state> make(Executor const& executor,
-                                                   object_pool_options<T> options,
-                                                   Factory& factory) {
-        if (options.max_size() == 0) throw std::invalid_argument("tidegate: object_pool needs max_size");
+    static std::shared_ptr<object_pool_state>
+    make(Executor const& executor, object_pool_options<T> options, Factory& factory) {
+        if (options.max_size() == 0)
+            throw std::invalid_argument("tidegate: object_pool needs max_size");
         check_option<std::size_t>("object_pool min_size", options.min_size(), 0,
                                   options.max_size());
         auto state = std::make_shared<object_pool_state>(executor, std::move(options), factory);
@@ -53,7 +53,8 @@ public:
         idle_.reserve(options_.max_size());
         make_ = [make = std::make_shared<Factory>(std::move(factory))]() -> object_ptr {
             object_ptr made = (*make)();
-            if (!made) throw std::logic_error("tidegate: the factory of an object_pool returned null");
+            if (!made)
+                throw std::logic_error("tidegate: the factory of an object_pool returned null");
             return made;
         };
     }
