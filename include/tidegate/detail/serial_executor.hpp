@@ -39,6 +39,18 @@ inline bool runs_in_turn(boost::asio::any_io_executor const& executor) {
     return io && has_one_thread(io->context());
 }
 
+/// True if this is called by something that `executor` runs, as far as can be told.
+inline bool runs_here(boost::asio::any_io_executor const& executor) noexcept {
+    namespace asio = boost::asio;
+    using io_executor = asio::io_context::executor_type;
+    if (auto const* const io = executor.target<io_executor>()) return io->running_in_this_thread();
+    if (auto const* const own = executor.target<asio::strand<io_executor>>()) {
+        return own->running_in_this_thread();
+    }
+    auto const* const any = executor.target<asio::strand<asio::any_io_executor>>();
+    return any && any->running_in_this_thread();
+}
+
 /// Executors for operations that run beside the coroutine that may cancel them: each runs in turn.
 class serial_executors {
 public:

@@ -33,6 +33,24 @@ public:
     /// `ended(std::exception_ptr, T)` is called when it has, where it ran.
     template <class Coroutine, class Handler>
     void start(Coroutine coroutine, Handler ended) {
+        // `co_spawn` runs the coroutine's first steps where it is called, and they look whether it
+        // has been cancelled: so that has to be where `cancel` emits.
+        if (runs_here(executor_)) return spawn(std::move(coroutine), std::move(ended));
+        boost::asio::post(executor_, [self = shared_from_this(), coroutine = std::move(coroutine),
+                                      ended = std::move(ended)]() mutable {
+            self->spawn(std::move(coroutine), std::move(ended));
+        });
+    }
+
+    void cancel() {
+        boost::asio::post(executor_, [self = shared_from_this()] {
+            if (!self->over_) self->signal_.emit(boost::asio::cancellation_type::all);
+        });
+    }
+
+private:
+    template <class Coroutine, class Handler>
+    void spawn(Coroutine coroutine, Handler ended) {
         boost::asio::co_spawn(
             executor_, std::move(coroutine),
             boost::asio::bind_cancellation_slot(
@@ -43,13 +61,6 @@ public:
                 }));
     }
 
-    void cancel() {
-        boost::asio::post(executor_, [self = shared_from_this()] {
-            if (!self->over_) self->signal_.emit(boost::asio::cancellation_type::all);
-        });
-    }
-
-private:
     boost::asio::any_io_executor executor_;
     boost::asio::cancellation_signal signal_;
     bool over_ = false; // changes where `executor_` runs
