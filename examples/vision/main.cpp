@@ -54,7 +54,7 @@ private:
 
     void arrived(int signal) {
         // Before the model is there nothing is written, and a large one takes long to load.
-        if (!engine_.model.try_get()) {
+        if (!engine_.model.get_if_ready()) {
             std::fputs("tidegate-vision: interrupted before the first frame\n", stderr);
             std::_Exit(interrupted);
         }
@@ -112,7 +112,7 @@ int detect(const command_line& wanted) {
                    });
     io.run();
     if (failure) std::rethrow_exception(failure);
-    auto const loaded = engine.model.try_get();
+    auto const loaded = engine.model.get_if_ready();
     auto const report = vision::make_report(wanted.engine.model.model, engine, *loaded, *summary);
     report.write_to(wanted.video.out);
     print_result(report, wanted.video.out);
