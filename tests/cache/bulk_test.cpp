@@ -250,4 +250,11 @@ TEST_CASE("what is getting old is loaded again together, in the background") {
     CHECK(a.values == std::vector{1, 2, 3});
     CHECK(load.made == calls{{1, 2}});
     CHECK(cache.get_if_present(2) == 200);
+    cache_clock::advance(5s);
+    cache.close(); // what is there stays, and is not loaded again
+    asking_all late;
+    late.ask(io, cache, {1, 2}, by_ref);
+    run(io);
+    CHECK(late.values == std::vector{100, 200});
+    CHECK(load.made.size() == 1);
 }

@@ -16,6 +16,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
+#include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_future.hpp>
 
@@ -203,6 +204,20 @@ TEST_CASE("the last to leave cancels the run, and nobody joins that") {
     io.restart();
     io.poll();
     CHECK(second.value == 2);
+}
+
+TEST_CASE("a coroutine that was cancelled before it began hears of it") {
+    asio::io_context io;
+    auto const executor = asio::make_strand(asio::any_io_executor(io.get_executor()));
+    gate g(io);
+    auto const task = std::make_shared<tidegate::detail::side_task>(executor);
+    bool ended = false;
+    task->cancel();
+    task->start(g.pass(), [&](std::exception_ptr) { ended = true; });
+    io.poll();
+    CHECK(g.entered == 1);
+    CHECK(g.cancelled == 1);
+    CHECK(ended);
 }
 
 TEST_CASE("a run may be kept though nobody waits, and be joined") {

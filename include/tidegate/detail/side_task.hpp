@@ -44,6 +44,7 @@ public:
 
     void cancel() {
         boost::asio::post(executor_, [self = shared_from_this()] {
+            self->cancelled_ = true;
             if (!self->over_) self->signal_.emit(boost::asio::cancellation_type::all);
         });
     }
@@ -59,11 +60,15 @@ private:
                     self->over_ = true;
                     std::move(ended)(std::forward<decltype(outcome)>(outcome)...);
                 }));
+        // Who was cancelled before there was anybody to hear it hears it now.
+        if (cancelled_ && !over_) signal_.emit(boost::asio::cancellation_type::all);
     }
 
     boost::asio::any_io_executor executor_;
     boost::asio::cancellation_signal signal_;
-    bool over_ = false; // changes where `executor_` runs
+    // These change where `executor_` runs.
+    bool cancelled_ = false;
+    bool over_ = false;
 };
 
 } // namespace detail

@@ -200,7 +200,8 @@ public:
     template <class CoroutineExecutor, class Load>
     static boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor>
     load_all(std::shared_ptr<cache_state> self, sightings seen, Load load) {
-        if (!seen.to_refresh.empty()) self->board(std::move(seen.to_refresh), load, true);
+        bool const refreshes = !seen.to_refresh.empty() && !self->is_closed();
+        if (refreshes) self->board(std::move(seen.to_refresh), load, true);
         if (seen.missing.empty()) co_return std::move(seen.results);
         auto const tickets =
             self->board(std::move(seen.missing), std::move(load), self->settings_.keep_loading_);
@@ -410,7 +411,7 @@ public:
         load_time_.fetch_add(clock::exact() - one.began, std::memory_order_relaxed);
         if (failure) {
             load_failures_.fetch_add(1, std::memory_order_relaxed);
-            if (one.waiting.empty()) rest.unheard = failure;
+            if (one.waiting.empty() && one.tickets == 0) rest.unheard = failure;
             if (current) put_off(one.key);
             return {};
         }
