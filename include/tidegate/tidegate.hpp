@@ -9,6 +9,7 @@
 #include <tidegate/batcher.hpp>
 #include <tidegate/cache.hpp>
 #include <tidegate/cache_options.hpp>
+#include <tidegate/cache_tier.hpp>
 #include <tidegate/call.hpp>
 #include <tidegate/channel.hpp>
 #include <tidegate/circuit_breaker.hpp>
@@ -17,6 +18,7 @@
 #include <tidegate/error.hpp>
 #include <tidegate/fallback.hpp>
 #include <tidegate/file.hpp>
+#include <tidegate/file_cache_tier.hpp>
 #include <tidegate/hedge.hpp>
 #include <tidegate/instrument.hpp>
 #include <tidegate/keyed_rate_limiter.hpp>
@@ -24,6 +26,7 @@
 #include <tidegate/lazy_map.hpp>
 #include <tidegate/lazy_options.hpp>
 #include <tidegate/loaded.hpp>
+#include <tidegate/memory_cache_tier.hpp>
 #include <tidegate/monitor.hpp>
 #include <tidegate/object_pool.hpp>
 #include <tidegate/parallel.hpp>
@@ -38,6 +41,8 @@
 #include <tidegate/single_flight.hpp>
 #include <tidegate/sleep.hpp>
 #include <tidegate/task_scope.hpp>
+#include <tidegate/tiered_cache.hpp>
 #include <tidegate/timeout.hpp>
+#include <tidegate/value_codec.hpp>
 #include <tidegate/version.hpp>
 #include <tidegate/worker_pool.hpp>

@@ -2,6 +2,7 @@
 // Real files: all of them, and never half of one.
 #include <tidegate/file.hpp>
 
+#include "support/folder.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -32,6 +33,7 @@
 namespace asio = boost::asio;
 namespace fs = std::filesystem;
 using Catch::Matchers::ContainsSubstring;
+using test::folder;
 using tidegate::read_chunks;
 using tidegate::read_file;
 using tidegate::read_file_options;
@@ -40,28 +42,6 @@ using tidegate::write_file;
 using tidegate::write_file_options;
 
 namespace {
-
-/// A folder of its own, which goes with the test.
-class folder {
-public:
-    folder() {
-        std::string name = (fs::temp_directory_path() / "tidegate-file-XXXXXX").string();
-        REQUIRE(::mkdtemp(name.data()));
-        path_ = name;
-    }
-    ~folder() {
-        std::error_code ignored;
-        fs::remove_all(path_, ignored);
-    }
-    fs::path operator/(char const* name) const { return path_ / name; }
-    std::size_t entries() const {
-        return static_cast<std::size_t>(
-            std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
-    }
-
-private:
-    fs::path path_;
-};
 
 void put(fs::path const& path, std::string const& bytes) {
     std::ofstream(path, std::ios::binary) << bytes;

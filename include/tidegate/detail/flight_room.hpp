@@ -8,6 +8,7 @@
 #include <tidegate/detail/operation_traits.hpp>
 #include <tidegate/detail/side_task.hpp>
 #include <tidegate/detail/waiting_room.hpp>
+#include <tidegate/loaded.hpp>
 
 #include <boost/asio/awaitable.hpp>
 
@@ -449,14 +450,8 @@ private:
     template <class Load>
     static boost::asio::awaitable<results> run_one(Load& load, Key const& key) {
         results all(1);
-        all[0].succeed(Derived::normalised(co_await call(load, key)));
+        all[0].succeed(Derived::normalised(co_await call_loader(load, key)));
         co_return all;
-    }
-
-    template <class Load>
-    static auto call(Load& load, Key const& key) {
-        if constexpr (std::is_invocable_v<Load&, Key const&>) return load(key);
-        else return load();
     }
 
     template <class Load>

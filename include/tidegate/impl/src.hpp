@@ -8,3 +8,4 @@
 
 #include <tidegate/impl/error.ipp>
 #include <tidegate/impl/file_handle.ipp>
+#include <tidegate/impl/file_store.ipp>
