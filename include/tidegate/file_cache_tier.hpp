@@ -68,9 +68,8 @@ public:
 
     /// Makes the folder if need be, reads which values there are, and removes what is over or
     /// damaged, and what is too much. Throws `file_error`.
-    static awaitable<std::shared_ptr<file_cache_tier>> open(worker_pool& pool,
-                                                            std::filesystem::path folder,
-                                                            options settings = {}) {
+    static awaitable<std::shared_ptr<file_cache_tier>>
+    open(worker_pool& pool, std::filesystem::path folder, options settings = {}) {
         std::unique_ptr<detail::file_store> store;
         auto const read = [&] {
             store = std::make_unique<detail::file_store>(folder, settings.max_bytes(),

@@ -30,11 +30,11 @@ public:
 
     /// `max_bytes` of keys and values together, 1 to 2^62.
     basic_memory_cache_tier(boost::asio::any_io_executor executor, std::uint64_t max_bytes)
-        : entries_(std::move(executor),
-                   options().max_weight(max_bytes,
-                                        [](std::string const& key, kept_value const& value) {
-                                            return key.size() + value.bytes.size();
-                                        })) {}
+        : entries_(
+              std::move(executor),
+              options().max_weight(max_bytes, [](std::string const& key, kept_value const& value) {
+                  return key.size() + value.bytes.size();
+              })) {}
     template <class Context>
         requires std::is_convertible_v<Context&, boost::asio::execution_context&>
     basic_memory_cache_tier(Context& context, std::uint64_t max_bytes)

@@ -168,8 +168,8 @@ public:
     /// As `cache::get_or_load`. The loader is copied.
     template <class CoroutineExecutor = executor_type, class Load>
     boost::asio::awaitable<handle, CoroutineExecutor> get_or_load(Key const& key, Load&& load) {
-        typename state::template read_through<std::decay_t<Load>> through{
-            state_, std::forward<Load>(load)};
+        typename state::template read_through<std::decay_t<Load>> through{state_,
+                                                                          std::forward<Load>(load)};
         return state_->first.template get_or_load<CoroutineExecutor>(key, through);
     }
     /// As `cache::get_or_load_all`: one call of the second level, and one of the loader for what is

@@ -28,14 +28,14 @@ struct value_codec {
 namespace detail {
 
 template <class V>
-inline constexpr bool is_byte_vector = std::is_same_v<V, std::vector<std::byte>> ||
-                                       std::is_same_v<V, std::vector<unsigned char>> ||
-                                       std::is_same_v<V, std::vector<char>>;
+inline constexpr bool is_byte_vector =
+    std::is_same_v<V, std::vector<std::byte>> || std::is_same_v<V, std::vector<unsigned char>> ||
+    std::is_same_v<V, std::vector<char>>;
 
 template <class V>
-inline constexpr bool has_default_codec = std::is_same_v<V, std::string> || is_byte_vector<V> ||
-                                          std::is_enum_v<V> ||
-                                          (std::integral<V> && !std::is_same_v<V, bool>);
+inline constexpr bool has_default_codec =
+    std::is_same_v<V, std::string> || is_byte_vector<V> || std::is_enum_v<V> ||
+    (std::integral<V> && !std::is_same_v<V, bool>);
 
 template <class Integer>
 Integer parse_integer(std::string_view text) {

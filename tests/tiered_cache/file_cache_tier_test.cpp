@@ -217,7 +217,8 @@ TEST_CASE("a process killed while it writes leaves whole values only") {
             tidegate::detail::file_store store(folder.path(), 1 << 24, false);
             for (std::uint64_t i = 0;; ++i) {
                 store.put(std::to_string(i % 20), text_of(i % 20, 20'000), 1h);
-                if (i == 50) [[maybe_unused]] auto const n = ::write(ready[1], "x", 1);
+                if (i == 50) [[maybe_unused]]
+                    auto const n = ::write(ready[1], "x", 1);
             }
         }
         char byte;

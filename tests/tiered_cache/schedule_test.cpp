@@ -34,7 +34,8 @@ public:
 
     void play(int steps) {
         for (int i = 0; i < steps; ++i) step();
-        for (int i = 0; i < 1000 && io_.poll_one() > 0; ++i) {}
+        for (int i = 0; i < 1000 && io_.poll_one() > 0; ++i) {
+        }
         clock_type::advance(1min);
         io_.poll();
         CHECK(asked_ == answered_);
@@ -90,9 +91,7 @@ private:
         case 2: change(key); break;
         case 3: cache_.first_level().invalidate(key); break; // as if it made room
         case 4: clock_type::advance(test::below(random_, 200) * 1ms); break;
-        default:
-            io_.restart();
-            io_.poll_one();
+        default: io_.restart(); io_.poll_one();
         }
     }
 
@@ -103,10 +102,10 @@ private:
     int asked_ = 0;
     int answered_ = 0;
     std::shared_ptr<test::watched_tier> tier_ = std::make_shared<test::watched_tier>();
-    numbers cache_{io_, tidegate::cache_options<int, int>().max_entries(4).time_to_live(5s), tier_,
-                   tidegate::tiered_cache_options<int, int>().breaker(
-                       tidegate::circuit_breaker_options().consecutive_failures(3).open_duration(
-                           300ms))};
+    numbers cache_{
+        io_, tidegate::cache_options<int, int>().max_entries(4).time_to_live(5s), tier_,
+        tidegate::tiered_cache_options<int, int>().breaker(
+            tidegate::circuit_breaker_options().consecutive_failures(3).open_duration(300ms))};
 };
 
 } // namespace

@@ -161,7 +161,8 @@ TEST_CASE_METHOD(fixture, "a key that fails in a batch fails alone, and is not w
     CHECK(tier->values.size() == 1);
 }
 
-TEST_CASE_METHOD(fixture, "a second level that throws is not noticed by callers, and is let alone") {
+TEST_CASE_METHOD(fixture,
+                 "a second level that throws is not noticed by callers, and is let alone") {
     std::vector<std::string> told;
     texts cache(io, small(), tier, options().on_exception([&](std::exception_ptr e) {
         try {
@@ -240,7 +241,8 @@ TEST_CASE_METHOD(fixture, "a codec that throws costs the second level, not the v
     CHECK_FALSE(cache.get_if_present(std::string("b")));
 }
 
-TEST_CASE_METHOD(fixture, "invalidate removes from both, and what was being loaded is not written") {
+TEST_CASE_METHOD(fixture,
+                 "invalidate removes from both, and what was being loaded is not written") {
     texts cache(io, small(), tier);
     asio::steady_timer gate(io, asio::steady_timer::time_point::max());
     auto slow = [&]() -> asio::awaitable<std::string> {
@@ -317,8 +319,8 @@ TEST_CASE_METHOD(fixture, "a cancelled invalidation reaches the second level all
     asio::cancellation_signal signal;
     std::exception_ptr failure;
     asio::co_spawn(io, cache.invalidate("a"),
-                   asio::bind_cancellation_slot(
-                       signal.slot(), [&](std::exception_ptr e, bool) { failure = e; }));
+                   asio::bind_cancellation_slot(signal.slot(),
+                                                [&](std::exception_ptr e, bool) { failure = e; }));
     finish();
     CHECK_FALSE(cache.get_if_present(std::string("a")));
     signal.emit(asio::cancellation_type::all);

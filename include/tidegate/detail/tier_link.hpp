@@ -33,13 +33,13 @@ TIDEGATE_BEGIN_NAMESPACE
 /// What came of a tiered cache's dealings with its second level. Keys, unless it says calls.
 struct tier_statistics {
     std::uint64_t hits = 0;
-    std::uint64_t misses = 0;          ///< with those of calls that failed
-    std::uint64_t failed_reads = 0;    ///< calls that failed, or that the breaker refused
-    std::uint64_t undecodable = 0;     ///< found, but the codec threw
+    std::uint64_t misses = 0;       ///< with those of calls that failed
+    std::uint64_t failed_reads = 0; ///< calls that failed, or that the breaker refused
+    std::uint64_t undecodable = 0;  ///< found, but the codec threw
     std::uint64_t written = 0;
-    std::uint64_t not_written = 0;     ///< a call failed, the codec threw, or too many were waiting
-    std::uint64_t overtaken = 0;       ///< not written: invalidated or put meanwhile
-    std::size_t pending_writes = 0;    ///< now
+    std::uint64_t not_written = 0;  ///< a call failed, the codec threw, or too many were waiting
+    std::uint64_t overtaken = 0;    ///< not written: invalidated or put meanwhile
+    std::size_t pending_writes = 0; ///< now
     std::size_t owed_invalidations = 0; ///< now; not read from the second level until it was told
     std::uint64_t failed_invalidations = 0; ///< calls; what they were to remove stays owed
     std::uint64_t lost_invalidations = 0;   ///< given up: there were more than may be pending
@@ -109,7 +109,8 @@ public:
                 got.fail(failure(make_error_code(error::result_count_mismatch)));
             }
             if (got) self->take_found(std::move(got.value()), place, found);
-            else self->note_failure(got.why(), &tier_statistics::failed_reads, co_await cancelled());
+            else
+                self->note_failure(got.why(), &tier_statistics::failed_reads, co_await cancelled());
         }
         self->count_found(found);
         co_return found;
@@ -134,8 +135,8 @@ public:
         return epochs_[slot(name)];
     }
 
-    /// What was loaded since the name's epoch was `epoch`. `supersedes`: there may be an older value
-    /// that must not be found again.
+    /// What was loaded since the name's epoch was `epoch`. `supersedes`: there may be an older
+    /// value that must not be found again.
     void write_loaded(std::string name, tier_value value, bool supersedes, std::uint64_t epoch) {
         {
             std::lock_guard lock(mutex_);
@@ -211,7 +212,7 @@ private:
         return std::hash<std::string>{}(name) % 1024;
     }
 
-    void count(std::uint64_t tier_statistics::*what, std::uint64_t n = 1) {
+    void count(std::uint64_t tier_statistics::* what, std::uint64_t n = 1) {
         std::lock_guard lock(mutex_);
         counts_.*what += n;
     }
@@ -226,7 +227,8 @@ private:
     }
 
     // Everything but the caller's cancellation ends here.
-    void note_failure(failure const& why, std::uint64_t tier_statistics::*what, bool was_cancelled) {
+    void note_failure(failure const& why, std::uint64_t tier_statistics::* what,
+                      bool was_cancelled) {
         if (was_cancelled) why.rethrow();
         if (what) count(what);
         if (why.code() == error::circuit_open) return; // the breaker has listeners of its own
@@ -335,8 +337,7 @@ private:
         return closed_;
     }
 
-    static awaitable<void> take_turn_and(self_type self,
-                                         awaitable<void> (*change)(self_type)) {
+    static awaitable<void> take_turn_and(self_type self, awaitable<void> (*change)(self_type)) {
         auto const turn = co_await self->turn_.acquire();
         co_await change(self);
     }
@@ -394,7 +395,9 @@ private:
         auto forgetting = self->changing_(forget);
         auto const done = co_await attempt(std::move(forgetting));
         if (done) self->settle(debts);
-        else self->note_failure(done.why(), &tier_statistics::failed_invalidations, co_await cancelled());
+        else
+            self->note_failure(done.why(), &tier_statistics::failed_invalidations,
+                               co_await cancelled());
     }
 
     std::unordered_map<std::string, std::uint64_t> debts() const {
@@ -416,7 +419,7 @@ private:
     breaker_type breaker_;
     using guard = decltype(make_guard(std::declval<breaker_type&>(), {}, true));
     guard reading_;
-    guard changing_; // a late write could overtake the next one: waits for its end
+    guard changing_;              // a late write could overtake the next one: waits for its end
     basic_semaphore<Clock> turn_; // to change the second level
 
     std::mutex mutable mutex_;

@@ -423,8 +423,8 @@ public:
             if (!time_to_live) return value;
         }
         if (auto const most = result->time_to_live_at_most()) {
-            time_to_live = std::min(time_to_live.value_or(settings_.time_to_live_.value_or(*most)),
-                                    *most);
+            time_to_live =
+                std::min(time_to_live.value_or(settings_.time_to_live_.value_or(*most)), *most);
         }
         place(std::move(one.key), value, rest.weight, time_to_live, false, rest.gone);
         return value;

@@ -87,14 +87,15 @@ TIDEGATE_DECL file_store::file_store(std::filesystem::path folder, std::uint64_t
                                      bool durable)
     : folder_(std::move(folder)),
       durable_(durable),
-      index_(max_bytes,
-             [] {
-                 core::store_features f;
-                 f.weighs = true;
-                 f.expires = true;
-                 return f;
-             }(),
-             system_clock_ns()) {
+      index_(
+          max_bytes,
+          [] {
+              core::store_features f;
+              f.weighs = true;
+              f.expires = true;
+              return f;
+          }(),
+          system_clock_ns()) {
     read_folder();
 }
 
@@ -166,7 +167,8 @@ TIDEGATE_DECL std::optional<file_store::found> file_store::get(std::string_view 
     {
         std::lock_guard lock(indexing_);
         auto const id = find(name);
-        if (id == core::no_entry || index_.fresh_until(id) <= system_clock_ns()) return std::nullopt;
+        if (id == core::no_entry || index_.fresh_until(id) <= system_clock_ns())
+            return std::nullopt;
         index_.touch(id);
     }
     bool damaged = false;
@@ -184,9 +186,8 @@ TIDEGATE_DECL std::optional<file_store::found> file_store::get(std::string_view 
     return value;
 }
 
-TIDEGATE_DECL std::optional<file_store::found> file_store::read(std::string const& name,
-                                                         std::string_view key,
-                                                         bool& damaged) const {
+TIDEGATE_DECL std::optional<file_store::found>
+file_store::read(std::string const& name, std::string_view key, bool& damaged) const {
     damaged = true;
     std::string bytes;
     try {
@@ -206,7 +207,8 @@ TIDEGATE_DECL std::optional<file_store::found> file_store::read(std::string cons
         return std::nullopt;
     damaged = false;
     std::string_view const rest = std::string_view(bytes).substr(header::size);
-    std::int64_t const left = h->until == index::never ? index::never : h->until - system_clock_ns();
+    std::int64_t const left =
+        h->until == index::never ? index::never : h->until - system_clock_ns();
     // Another key of that name would be a collision of SHA-1.
     if (rest.substr(0, h->key_size) != key || left <= 0) return std::nullopt;
     bytes.erase(0, header::size + h->key_size);
@@ -218,7 +220,8 @@ TIDEGATE_DECL void file_store::put(std::string_view key, std::string_view bytes,
     std::string const name = name_of_key(key);
     std::int64_t const now = system_clock_ns();
     header h;
-    h.until = time_to_live.count() >= index::never - now ? index::never : now + time_to_live.count();
+    h.until =
+        time_to_live.count() >= index::never - now ? index::never : now + time_to_live.count();
     h.key_size = key.size();
     h.value_size = bytes.size();
     std::string contents(header::size, '\0');
@@ -266,7 +269,7 @@ TIDEGATE_DECL void file_store::drop(std::string const& name) {
 
 // Which files have to go for it.
 TIDEGATE_DECL file_store::names file_store::note(std::string const& name, std::uint64_t size,
-                                          std::int64_t until) {
+                                                 std::int64_t until) {
     names gone;
     auto const removed = [&](std::string&& which, nothing, bool, removal_cause why) {
         if (why == removal_cause::replaced) return;

@@ -150,7 +150,9 @@ private:
     // What is there and is loaded all the same: a newer one is wanted.
     bool is_refresh(Key const& key) const { return static_cast<bool>(first.peek(key)); }
 
-    std::string name_of(Key const& key) const { return settings_.prefix_ + settings_.name_key_(key); }
+    std::string name_of(Key const& key) const {
+        return settings_.prefix_ + settings_.name_key_(key);
+    }
 
     named_keys names_of(std::vector<Key> const& keys) const {
         named_keys all;
