@@ -132,7 +132,7 @@ void queueing(run& r) {
             context.run();
         }
     }
-    r.report("p99_over_delay_ms", static_cast<double>(waited.percentile(0.99)) / 1e6 -
+    r.report("p99_over_delay_ms", waited.percentile(0.99) / 1e6 -
                                       std::chrono::duration<double, std::milli>(max_delay).count());
 }
 

@@ -94,7 +94,7 @@ public:
         auto const took = clock_type::now() - begun_;
         all_.record(static_cast<std::uint64_t>(took / 1ns));
     }
-    double p95_ms() const { return static_cast<double>(all_.percentile(0.95)) / 1e6; }
+    double p95_ms() const { return all_.percentile(0.95) / 1e6; }
 
 private:
     clock_type::time_point begun_;

@@ -14,6 +14,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -110,9 +111,9 @@ public:
         std::lock_guard lock(mutex_);
         if (full_.count() + filling_.count() < enough_) return std::nullopt;
         core::histogram const& best = full_.count() ? full_ : filling_;
-        std::uint64_t const about = best.percentile(share);
         // Up by the histogram's error: an answer that takes as long as the quantile is not late.
-        return std::chrono::nanoseconds(static_cast<std::int64_t>(about + about / 64));
+        double const about = std::ceil(best.percentile(share) * 1.006);
+        return std::chrono::nanoseconds(static_cast<std::int64_t>(about));
     }
 
 private:

@@ -42,11 +42,13 @@ TEST_CASE("a timer that moved records once, on whichever thread it ends") {
 TEST_CASE("summaries tell count, total, mean and percentiles") {
     tidegate::monitor monitor;
     for (int i = 1; i <= 100; ++i) monitor.record("x", i * 1ms);
-    monitor.record("x", -1ms); // counts as zero
+    monitor.record("x", -1ms); // counted apart
     auto const x = monitor.summary()[0];
-    CHECK(x.count == 101);
+    CHECK(x.count == 100);
+    CHECK(x.invalid == 1);
     CHECK(x.total == 5050ms);
-    CHECK(x.mean == 50ms);
+    CHECK(x.mean == 50500us);
+    CHECK(x.min == 1ms);
     CHECK(x.max == 100ms);
     CHECK(x.p50 > 49ms);
     CHECK(x.p50 < 51ms);

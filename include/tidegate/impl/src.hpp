@@ -9,3 +9,4 @@
 #include <tidegate/impl/error.ipp>
 #include <tidegate/impl/file_handle.ipp>
 #include <tidegate/impl/file_store.ipp>
+#include <tidegate/impl/process_memory.ipp>
