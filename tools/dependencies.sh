@@ -55,7 +55,7 @@ packages_for() {
     demo) echo "$build $vision" ;;
     test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev" ;;
     sanitize) echo "$build ccache libfmt-dev libsqlite3-dev libzstd-dev $catch clang-19 libclang-rt-19-dev llvm-19" ;;
-    bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev" ;;
+    bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev prometheus-cpp-dev" ;;
     lint) echo "git g++ clang-format-19 clang-tidy-19 shellcheck" ;;
     docs) echo "doxygen" ;;
     *) fail "unknown set of dependencies '$1'" ;;

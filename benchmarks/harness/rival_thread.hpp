@@ -12,7 +12,7 @@ class rival_thread {
 public:
     template <class Operation>
     explicit rival_thread(Operation operation)
-        : thread_([this, operation] {
+        : thread_([this, operation]() mutable {
               while (!stop_.load(std::memory_order_relaxed)) operation();
           }) {}
     ~rival_thread() {
