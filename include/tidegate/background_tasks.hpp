@@ -221,6 +221,13 @@ public:
     void cancel_all() { state_->cancel_all(); }
 
     /// Tasks that are queued or run.
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        to.gauge("tidegate_background_tasks_live", "Tasks that have not ended",
+                   static_cast<double>(live()));
+    }
+
     std::size_t live() const noexcept { return state_->live(); }
 
     /// Waits for the end of a task. Completion signature: `void(std::exception_ptr,

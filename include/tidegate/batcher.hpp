@@ -192,6 +192,22 @@ public:
     std::size_t queued() const noexcept { return state_->queued(); }
     /// Items that wait for room in the queue.
     std::size_t waiting() const noexcept { return state_->waiting(); }
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        auto const all = statistics();
+        to.counter("tidegate_batcher_batches", "Batches executed",
+                   static_cast<double>(all.batches));
+        to.counter("tidegate_batcher_items", "Items in those",
+                   static_cast<double>(all.items));
+        to.counter("tidegate_batcher_rejected", "Items refused by a full queue",
+                   static_cast<double>(all.rejected));
+        to.counter("tidegate_batcher_dropped", "Items that made room for newer ones",
+                   static_cast<double>(all.dropped));
+        to.counter("tidegate_batcher_cancelled", "Items whose caller left",
+                   static_cast<double>(all.cancelled));
+    }
+
     batcher_statistics statistics() const { return state_->statistics(); }
 
     /// Fails all waiting items, and all later ones, with `error::closed`. Batches that run end, and

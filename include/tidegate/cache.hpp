@@ -251,6 +251,40 @@ public:
 
     /// Entries, with those that have expired and are not removed yet.
     std::size_t size() const noexcept { return state_->statistics().entries; }
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        auto const all = statistics();
+        to.counter("tidegate_cache_hits", "Look-ups that found a value",
+                   static_cast<double>(all.hits));
+        to.counter("tidegate_cache_misses", "Look-ups that did not",
+                   static_cast<double>(all.misses));
+        to.counter("tidegate_cache_loads", "Loads that ended",
+                   static_cast<double>(all.loads));
+        to.counter("tidegate_cache_load_failures", "Loads that failed",
+                   static_cast<double>(all.load_failures));
+        to.counter("tidegate_cache_load_seconds", "Time spent loading",
+                   static_cast<double>(std::chrono::duration<double>(all.load_time).count()));
+        to.counter("tidegate_cache_expired", "Entries whose time was over",
+                   static_cast<double>(all.expired));
+        to.counter("tidegate_cache_evicted", "Entries that made room",
+                   static_cast<double>(all.evicted));
+        to.counter("tidegate_cache_replaced", "Entries that a newer value replaced",
+                   static_cast<double>(all.replaced));
+        to.counter("tidegate_cache_invalidated", "Entries removed by the user",
+                   static_cast<double>(all.invalidated));
+        to.counter("tidegate_cache_refused", "Values too heavy to be kept",
+                   static_cast<double>(all.refused));
+        to.gauge("tidegate_cache_entries", "Entries now",
+                   static_cast<double>(all.entries));
+        to.gauge("tidegate_cache_weight", "Their weight",
+                   static_cast<double>(all.weight));
+        to.gauge("tidegate_cache_loading", "Loads now",
+                   static_cast<double>(all.loading));
+        to.gauge("tidegate_cache_size_bytes", "Memory, without what values have elsewhere",
+                   static_cast<double>(all.bytes));
+    }
+
     cache_statistics statistics() const noexcept { return state_->statistics(); }
     /// Copies of up to `most` keys, those first that would be given up last; of a divided cache, in
     /// turn from each part.

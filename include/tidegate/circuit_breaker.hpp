@@ -246,6 +246,23 @@ public:
         return s.slow_call_duration_.has_value() || s.time_window_.has_value();
     }
 
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        to.gauge("tidegate_circuit_breaker_window_calls", "Calls in the window",
+                   static_cast<double>(counts().calls));
+        to.gauge("tidegate_circuit_breaker_window_failures", "Failures in the window",
+                   static_cast<double>(counts().failures));
+        to.gauge("tidegate_circuit_breaker_window_slow_calls", "Slow calls in the window",
+                   static_cast<double>(counts().slow));
+        for (auto const each : {breaker_state::closed, breaker_state::open, breaker_state::half_open,
+                                breaker_state::disabled, breaker_state::forced_open,
+                                breaker_state::metrics_only}) {
+            to.gauge("tidegate_circuit_breaker_state", "1 for the state it is in",
+                     state() == each ? 1 : 0, {{"state", std::string(to_string(each))}});
+        }
+    }
+
     breaker_state state() const noexcept { return state_of(word_.load(std::memory_order_acquire)); }
 
     /// The window, or the probes so far while half open; with `consecutive_failures` and no time

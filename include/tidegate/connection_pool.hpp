@@ -254,6 +254,28 @@ public:
         return state_->held_longer_than(time);
     }
 
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        auto const all = statistics();
+        to.gauge("tidegate_connection_pool_open", "Connections there are",
+                   static_cast<double>(all.open));
+        to.gauge("tidegate_connection_pool_idle", "Connections that nobody has",
+                   static_cast<double>(all.idle));
+        to.gauge("tidegate_connection_pool_waiting", "Who wait for one",
+                   static_cast<double>(all.waiting));
+        to.counter("tidegate_connection_pool_connected", "Connections made",
+                   static_cast<double>(all.connected));
+        to.counter("tidegate_connection_pool_connect_failures", "Attempts that failed",
+                   static_cast<double>(all.connect_failures));
+        to.counter("tidegate_connection_pool_validation_failures", "Connections found broken",
+                   static_cast<double>(all.validation_failures));
+        to.counter("tidegate_connection_pool_discarded", "Connections given back as broken",
+                   static_cast<double>(all.discarded));
+        to.counter("tidegate_connection_pool_too_old", "Connections closed for their age",
+                   static_cast<double>(all.too_old));
+    }
+
     connection_pool_statistics statistics() const noexcept { return state_->statistics(); }
 
     /// Fails all who wait, and all later calls, with `error::closed`; closes what is idle now, and

@@ -147,6 +147,20 @@ public:
     explicit basic_hedge(hedge_options settings)
         : shared_(std::make_shared<shared>(std::move(settings))) {}
 
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        auto const all = statistics();
+        to.counter("tidegate_hedge_calls", "Calls",
+                   static_cast<double>(all.calls));
+        to.counter("tidegate_hedge_hedges", "Further attempts",
+                   static_cast<double>(all.hedges));
+        to.counter("tidegate_hedge_won", "Calls that a further attempt answered",
+                   static_cast<double>(all.won));
+        to.counter("tidegate_hedge_out_of_budget", "Further attempts that the budget did not allow",
+                   static_cast<double>(all.out_of_budget));
+    }
+
     hedge_statistics statistics() const {
         std::lock_guard lock(shared_->mutex);
         return shared_->statistics;

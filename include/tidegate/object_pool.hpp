@@ -160,6 +160,17 @@ public:
     }
 
     /// All objects there are, lent or not.
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        to.gauge("tidegate_object_pool_objects", "Objects there are",
+                   static_cast<double>(size()));
+        to.gauge("tidegate_object_pool_idle", "Objects that nobody has",
+                   static_cast<double>(idle()));
+        to.gauge("tidegate_object_pool_waiting", "Who wait for one",
+                   static_cast<double>(waiting()));
+    }
+
     std::size_t size() const noexcept { return state_->size(); }
     /// Objects that are not lent at this moment.
     std::size_t idle() const noexcept { return state_->idle(); }

@@ -360,6 +360,20 @@ public:
     std::size_t waiting() const noexcept { return state_->waiting(); }
 
     /// The settings as they are now.
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        to.gauge("tidegate_rate_limiter_available_permits", "Permits there are",
+                   static_cast<double>(available()));
+        to.gauge("tidegate_rate_limiter_burst_permits", "Permits there are at most",
+                   static_cast<double>(settings().burst()));
+        to.gauge("tidegate_rate_limiter_permits_per_second", "The rate",
+                   static_cast<double>(static_cast<double>(settings().permits()) /
+                       std::chrono::duration<double>(settings().period()).count()));
+        to.gauge("tidegate_rate_limiter_waiting", "Who wait for permits",
+                   static_cast<double>(waiting()));
+    }
+
     options settings() const noexcept { return state_->settings(); }
 
     bool is_open() const noexcept { return !state_->is_closed(); }

@@ -207,6 +207,28 @@ public:
     /// was not resident.
     bool unload(Key const& key) { return state_->unload(key); }
 
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        auto const all = statistics();
+        to.gauge("tidegate_resource_budget_resident", "Resources loaded",
+                   static_cast<double>(all.resident));
+        to.gauge("tidegate_resource_budget_leased", "Resources in use",
+                   static_cast<double>(all.leased));
+        to.gauge("tidegate_resource_budget_waiting", "Loads that wait for room",
+                   static_cast<double>(all.waiting));
+        to.counter("tidegate_resource_budget_loads", "Loads",
+                   static_cast<double>(all.loads));
+        to.counter("tidegate_resource_budget_unloads", "Unloads",
+                   static_cast<double>(all.unloads));
+        for (std::size_t kind = 0; kind < kinds; ++kind) {
+            to.gauge("tidegate_resource_budget_used", "What resources take, by kind",
+                     static_cast<double>(all.used[kind]), {{"kind", std::to_string(kind)}});
+            to.gauge("tidegate_resource_budget_limit", "What they may take, by kind",
+                     static_cast<double>(all.limit[kind]), {{"kind", std::to_string(kind)}});
+        }
+    }
+
     resource_budget_statistics<kinds> statistics() const { return state_->statistics(); }
 
     /// Completes all that wait with `operation_aborted`, and cancels the loads.

@@ -57,6 +57,12 @@ public:
         return static_cast<double>(balance_.load(std::memory_order_relaxed)) / one;
     }
 
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        to.gauge("tidegate_retry_budget_attempts", "Further attempts allowed now", balance());
+    }
+
 private:
     static constexpr std::int64_t one = 1'000'000;
 

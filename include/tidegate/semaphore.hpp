@@ -376,6 +376,28 @@ public:
     bool is_overloaded() const noexcept { return state_->is_overloaded(); }
 
     /// Counted since construction.
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        auto const all = statistics();
+        to.gauge("tidegate_semaphore_permits", "Permits there are",
+                   static_cast<double>(capacity()));
+        to.gauge("tidegate_semaphore_available_permits", "Permits that nobody has",
+                   static_cast<double>(available()));
+        to.gauge("tidegate_semaphore_waiting", "Who wait for permits",
+                   static_cast<double>(waiting()));
+        to.counter("tidegate_semaphore_granted_after_waiting", "Grants that were waited for",
+                   static_cast<double>(all.granted_after_waiting));
+        to.counter("tidegate_semaphore_refused_full", "Refused because too many waited",
+                   static_cast<double>(all.refused_full));
+        to.counter("tidegate_semaphore_refused_overloaded", "Given up under overload",
+                   static_cast<double>(all.refused_overloaded));
+        to.counter("tidegate_semaphore_timed_out", "Waits that took too long",
+                   static_cast<double>(all.timed_out));
+        to.counter("tidegate_semaphore_cancelled", "Waits that were cancelled",
+                   static_cast<double>(all.cancelled));
+    }
+
     statistics_type statistics() const noexcept { return state_->statistics(); }
 
     // Ending ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #endif
 
 #include <tidegate/impl/error.ipp>
+#include <tidegate/impl/exposition.ipp>
 #include <tidegate/impl/file_handle.ipp>
 #include <tidegate/impl/file_store.ipp>
 #include <tidegate/impl/process_memory.ipp>

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: BSL-1.0
+// The series of a metric, and the rules for names.
+#pragma once
+
+#include <tidegate/metric_family.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+TIDEGATE_BEGIN_NAMESPACE
+namespace detail {
+
+inline bool is_metric_name(std::string_view name, bool colon_allowed) noexcept {
+    auto const letter = [&](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+               (colon_allowed && c == ':');
+    };
+    return !name.empty() && letter(name.front()) &&
+           std::all_of(name.begin(), name.end(),
+                       [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
+}
+
+[[noreturn]] inline void refuse_metric(std::string_view what, std::string_view name) {
+    throw std::invalid_argument("tidegate: metric '" + std::string(name) + "' " +
+                                std::string(what));
+}
+
+inline void check_label_name(std::string_view name) {
+    if (!is_metric_name(name, false) || name.starts_with("__"))
+        refuse_metric("is no name for a label: [a-zA-Z_][a-zA-Z0-9_]*, not beginning with __",
+                      name);
+    if (name == "le" || name == "quantile") refuse_metric("is a label of its own", name);
+}
+
+inline void check_labels(metric_labels const& labels) {
+    for (auto const& [name, value] : labels) check_label_name(name);
+}
+
+/// Counters get the suffix where they are written.
+inline void trim_total(std::string& name, metric_type type) {
+    constexpr std::string_view suffix = "_total";
+    if (type == metric_type::counter && name.ends_with(suffix))
+        name.resize(name.size() - suffix.size());
+}
+
+inline void check_metric_name(std::string_view name) {
+    if (!is_metric_name(name, true))
+        refuse_metric("is no name for a metric: [a-zA-Z_:][a-zA-Z0-9_:]*", name);
+    for (std::string_view const suffix : {"_total", "_bucket", "_count", "_sum", "_created"}) {
+        if (name.ends_with(suffix)) refuse_metric("ends with " + std::string(suffix), name);
+    }
+}
+
+/// Families being put together; those of one name are one.
+class metric_collection {
+public:
+    void add(std::string_view name, std::string_view help, metric_type type,
+             metric_sample sample) {
+        metric_family one{std::string(name), std::string(help), type, {}};
+        trim_total(one.name, type);
+        one.samples.push_back(std::move(sample));
+        add(std::move(one));
+    }
+
+    void add(metric_collection&& others) {
+        for (auto& [name, one] : others.by_name_) add(std::move(one));
+    }
+
+    void add(metric_family one) {
+        auto const [it, is_new] = by_name_.try_emplace(one.name, one);
+        if (is_new) {
+            check_metric_name(one.name);
+            return;
+        }
+        if (it->second.type != one.type) refuse_metric("has two types", one.name);
+        for (auto& sample : one.samples) it->second.samples.push_back(std::move(sample));
+    }
+
+    /// With the samples of a family in the order of their labels; of two with the same labels, the
+    /// first.
+    std::vector<metric_family> families() && {
+        std::vector<metric_family> all;
+        for (auto& [name, one] : by_name_) {
+            std::set<metric_labels> seen;
+            std::erase_if(one.samples,
+                          [&](auto const& sample) { return !seen.insert(sample.labels).second; });
+            std::sort(one.samples.begin(), one.samples.end(),
+                      [](auto const& a, auto const& b) { return a.labels < b.labels; });
+            all.push_back(std::move(one));
+        }
+        return all;
+    }
+
+private:
+    std::map<std::string, metric_family> by_name_;
+};
+
+class metric_store {
+public:
+    metric_store(std::string name, std::string help, metric_type type,
+                 std::vector<std::string> label_names, std::size_t max_series)
+        : name_(std::move(name)),
+          help_(std::move(help)),
+          type_(type),
+          label_names_(std::move(label_names)),
+          max_series_(max_series) {
+        check_metric_name(name_);
+        for (auto const& label : label_names_) check_label_name(label);
+        auto sorted = label_names_;
+        std::sort(sorted.begin(), sorted.end());
+        if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+            refuse_metric("has a label twice", name_);
+    }
+    metric_store(metric_store const&) = delete;
+    metric_store& operator=(metric_store const&) = delete;
+    virtual ~metric_store() = default;
+
+    void check_same(metric_type type, std::string const& help,
+                    std::vector<std::string> const& label_names) const {
+        if (type != type_)
+            refuse_metric("is a " + std::string(to_string(type_)) + ", not a " +
+                              std::string(to_string(type)),
+                          name_);
+        if (label_names != label_names_) refuse_metric("has other labels", name_);
+        if (help != help_) refuse_metric("has another help text", name_);
+    }
+
+    metric_family collect() const {
+        metric_family family{name_, help_, type_, {}};
+        std::vector<std::pair<std::vector<std::string>, std::shared_ptr<void>>> all;
+        {
+            std::lock_guard lock(mutex_);
+            all.assign(series_.begin(), series_.end());
+        }
+        for (auto const& [values, metric] : all) {
+            metric_sample one = sample(metric.get());
+            for (std::size_t i = 0; i < values.size(); ++i)
+                one.labels.emplace_back(label_names_[i], values[i]);
+            family.samples.push_back(std::move(one));
+        }
+        return family;
+    }
+
+protected:
+    template <class Make>
+    std::shared_ptr<void> series(std::vector<std::string> const& values, Make const& make) {
+        if (values.size() != label_names_.size())
+            refuse_metric("has " + std::to_string(label_names_.size()) + " labels, not " +
+                              std::to_string(values.size()),
+                          name_);
+        std::lock_guard lock(mutex_);
+        if (auto const it = series_.find(values); it != series_.end()) return it->second;
+        bool const full = series_.size() >= max_series_;
+        auto& place =
+            series_[full ? std::vector<std::string>(values.size(), "(other)") : values];
+        if (!place) place = make();
+        return place;
+    }
+
+    virtual metric_sample sample(void const* metric) const = 0;
+
+private:
+    std::string const name_;
+    std::string const help_;
+    metric_type const type_;
+    std::vector<std::string> const label_names_;
+    std::size_t const max_series_;
+    std::mutex mutable mutex_;
+    std::map<std::vector<std::string>, std::shared_ptr<void>> series_;
+};
+
+} // namespace detail
+TIDEGATE_END_NAMESPACE
