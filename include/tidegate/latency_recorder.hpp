@@ -47,11 +47,9 @@ public:
         if constexpr (std::chrono::treat_as_floating_point_v<Rep>) {
             if (!std::isfinite(took.count()) || took.count() < 0) return refuse(mine);
             double const ns = std::chrono::duration<double, std::nano>(took).count();
-            put(mine, ns < 9e18 ? static_cast<std::uint64_t>(std::llround(ns)) : most);
+            put(mine, ns < 9e18 ? std::llround(ns) : std::chrono::nanoseconds::max().count());
         } else {
-            auto const ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
-            if (ns < 0) [[unlikely]] return refuse(mine);
-            put(mine, static_cast<std::uint64_t>(ns));
+            put(mine, std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
         }
     }
 
@@ -87,13 +85,13 @@ public:
 
 private:
     friend class detail::per_thread<latency_recorder, detail::latency_shard>;
-    static constexpr auto most = static_cast<std::uint64_t>(std::chrono::nanoseconds::max().count());
 
-    void put(detail::latency_shard* mine, std::uint64_t ns) noexcept {
+    void put(detail::latency_shard* mine, std::int64_t ns) noexcept {
         if (mine) [[likely]] return mine->record(ns);
+        if (ns < 0) return refuse(mine);
         shards_.with_all([&](auto const&) {
             try {
-                ended_.record(ns);
+                ended_.record(static_cast<std::uint64_t>(ns));
             } catch (...) { // no memory
                 ended_.add_overflows(1);
             }

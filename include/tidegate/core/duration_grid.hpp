@@ -73,13 +73,21 @@ inline constexpr auto cells = make_cells();
 
 } // namespace detail
 
-/// The slot of a duration from 1 to `longest`.
-constexpr std::size_t slot_of(std::uint64_t ns) noexcept {
+/// The power of two of a duration from 1 to `longest`, and the slot within it; the 128th is the
+/// first of the next.
+struct position {
+    std::size_t power;
+    std::size_t within;
+
+    constexpr std::size_t slot() const noexcept { return power * octave + within; }
+};
+constexpr position position_of(std::uint64_t ns) noexcept {
     auto const zeros = static_cast<unsigned>(std::countl_zero(ns));
     std::uint64_t const mantissa = ns << zeros;
     std::uint64_t const cell = detail::cells[(mantissa >> 55) & 255];
-    return (63 - zeros) * octave + static_cast<std::size_t>(cell & 255) + (mantissa > cell);
+    return {63 - zeros, static_cast<std::size_t>(cell & 255) + (mantissa > cell)};
 }
+constexpr std::size_t slot_of(std::uint64_t ns) noexcept { return position_of(ns).slot(); }
 
 /// The longest duration that belongs to a slot; slots of less than 1 ns may have none, and then
 /// have the same as the slot before.

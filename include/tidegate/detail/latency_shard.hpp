@@ -4,6 +4,7 @@
 
 #include <tidegate/core/histogram.hpp>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -19,7 +20,8 @@ namespace detail {
 /// fits them. The sum may be ahead or behind by what is being recorded.
 class alignas(64) latency_shard {
     using word = std::atomic<std::uint64_t>;
-    using octave = std::array<word, core::duration_grid::octave>;
+    // With the first slot of the next, which a value of this one may be in.
+    using octave = std::array<word, core::duration_grid::octave + 1>;
 
 public:
     latency_shard() = default;
@@ -29,13 +31,14 @@ public:
         for (auto& o : octaves_) delete o.load(std::memory_order_relaxed);
     }
 
-    void record(std::uint64_t ns) noexcept {
-        if (ns - 1 >= core::duration_grid::longest) [[unlikely]] return record_apart(ns);
-        std::size_t const slot = core::duration_grid::slot_of(ns);
-        octave* const counts =
-            octaves_[slot / core::duration_grid::octave].load(std::memory_order_relaxed);
-        if (!counts) [[unlikely]] return record_first(ns, slot);
-        add((*counts)[slot % core::duration_grid::octave], 1);
+    /// Negative durations are counted as invalid.
+    void record(std::int64_t duration) noexcept {
+        auto const ns = static_cast<std::uint64_t>(duration);
+        if (ns - 1 >= core::duration_grid::longest) [[unlikely]] return record_apart(duration);
+        auto const at = core::duration_grid::position_of(ns);
+        octave* const counts = octaves_[at.power].load(std::memory_order_relaxed);
+        if (!counts) [[unlikely]] return record_first(ns, at);
+        add((*counts)[at.within], 1);
         note(ns);
     }
 
@@ -49,6 +52,8 @@ public:
             octave const* const counts = octaves_[i].load(std::memory_order_acquire);
             if (!counts) continue;
             sum.add_octave(i, [&](std::size_t at) { return (*counts)[at].load(relaxed); });
+            if (auto const next = counts->back().load(relaxed))
+                sum.add_slot((i + 1) * core::duration_grid::octave, next);
         }
         sum.add_zeros(zeros_.load(relaxed));
         sum.add_overflows(overflows_.load(relaxed));
@@ -58,10 +63,8 @@ public:
 
     /// Allocates for durations from `from` to `to`, so that recording them does not.
     void prefault(std::uint64_t from, std::uint64_t to) {
-        auto const octave_of = [](std::uint64_t ns) {
-            return core::duration_grid::slot_of(ns) / core::duration_grid::octave;
-        };
-        for (std::size_t i = octave_of(from); i <= octave_of(to); ++i) {
+        using core::duration_grid::position_of;
+        for (std::size_t i = position_of(from).power; i <= position_of(to).power; ++i) {
             if (!octaves_[i].load(std::memory_order_relaxed))
                 octaves_[i].store(new octave{}, std::memory_order_release);
         }
@@ -77,20 +80,29 @@ private:
         std::uint64_t const sum = sum_low_.load(relaxed) + ns;
         sum_low_.store(sum, relaxed);
         if (sum < ns) [[unlikely]] add(sum_high_, 1); // once in 584 years of latency
-        if (ns < min_.load(relaxed)) [[unlikely]] min_.store(ns, relaxed);
-        if (ns > max_.load(relaxed)) [[unlikely]] max_.store(ns, relaxed);
+        // One comparison for both ends.
+        if (ns - min_.load(relaxed) > span_) [[unlikely]] widen(ns);
     }
 
-    void record_apart(std::uint64_t ns) noexcept {
-        add(ns == 0 ? zeros_ : overflows_, 1);
-        note(ns);
+    [[gnu::noinline]] void widen(std::uint64_t ns) noexcept {
+        constexpr auto relaxed = std::memory_order_relaxed;
+        min_.store(std::min(ns, min_.load(relaxed)), relaxed);
+        max_.store(std::max(ns, max_.load(relaxed)), relaxed);
+        span_ = max_.load(relaxed) - min_.load(relaxed);
     }
 
-    [[gnu::noinline]] void record_first(std::uint64_t ns, std::size_t slot) noexcept {
+    [[gnu::noinline]] void record_apart(std::int64_t duration) noexcept {
+        if (duration < 0) return record_invalid();
+        add(duration == 0 ? zeros_ : overflows_, 1);
+        note(static_cast<std::uint64_t>(duration));
+    }
+
+    [[gnu::noinline]] void record_first(std::uint64_t ns,
+                                        core::duration_grid::position at) noexcept {
         auto* const counts = new (std::nothrow) octave{};
         if (counts) {
-            add((*counts)[slot % core::duration_grid::octave], 1);
-            octaves_[slot / core::duration_grid::octave].store(counts, std::memory_order_release);
+            add((*counts)[at.within], 1);
+            octaves_[at.power].store(counts, std::memory_order_release);
         } else {
             add(overflows_, 1); // not lost
         }
@@ -101,7 +113,8 @@ private:
     word sum_high_{0};
     word min_{std::numeric_limits<std::uint64_t>::max()};
     word max_{0};
-    std::array<std::atomic<octave*>, core::duration_grid::octaves + 1> octaves_{};
+    std::uint64_t span_ = 0; // between the two; all are out of it at first, but for the largest
+    std::array<std::atomic<octave*>, core::duration_grid::octaves> octaves_{};
     word zeros_{0};
     word overflows_{0};
     word invalid_{0};
