@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Metrics of a service and of the primitives in it, on http://127.0.0.1:PORT/metrics: for 100 ms, or
-// with a port as an argument until Ctrl-C.
+// Metrics of a service and of the primitives in it, on http://127.0.0.1:PORT/metrics: for 100 ms,
+// or with a port as an argument until Ctrl-C.
 #include <tidegate/cache.hpp>
 #include <tidegate/http/metrics_server.hpp>
 #include <tidegate/metrics.hpp>

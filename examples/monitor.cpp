@@ -54,9 +54,8 @@ int main() {
     asio::cancellation_signal enough;
     asio::co_spawn(io, monitor.report_every(1s, print),
                    asio::bind_cancellation_slot(enough.slot(), [](std::exception_ptr) {}));
-    asio::co_spawn(io, requests(monitor), [&](std::exception_ptr) {
-        enough.emit(asio::cancellation_type::terminal);
-    });
+    asio::co_spawn(io, requests(monitor),
+                   [&](std::exception_ptr) { enough.emit(asio::cancellation_type::terminal); });
     io.run();
     for (auto const& s : monitor.summary()) {
         std::cout << s.name << ": " << s.count << " well, " << s.errors << " failed, p50 "

@@ -53,7 +53,8 @@ public:
         counts_[index(ns)].fetch_add(1, std::memory_order_relaxed);
         sum_.fetch_add(ns, std::memory_order_relaxed);
         std::uint64_t most = max_.load(std::memory_order_relaxed);
-        while (ns > most && !max_.compare_exchange_weak(most, ns, std::memory_order_relaxed)) {}
+        while (ns > most && !max_.compare_exchange_weak(most, ns, std::memory_order_relaxed)) {
+        }
     }
     double percentile(double fraction) const {
         std::uint64_t count = 0;
@@ -79,7 +80,8 @@ private:
     }
     static double middle(std::size_t i) noexcept {
         std::size_t const shift = i < (2u << bits) ? 0 : (i >> bits) - 1;
-        double const low = std::ldexp(static_cast<double>(i - (shift << bits)), static_cast<int>(shift));
+        double const low =
+            std::ldexp(static_cast<double>(i - (shift << bits)), static_cast<int>(shift));
         return low + (shift ? std::ldexp(0.5, static_cast<int>(shift)) : 0);
     }
 

@@ -226,10 +226,13 @@ void accuracy_rows(std::string const& who, bool summary = false) {
     };
     for (auto const& [name, make] :
          {sample_set{"lognormal", lognormal}, {"bimodal", bimodal}, {"pareto", pareto}}) {
-        row(std::string("accuracy_") + name + "/" + who, wall_time, [make = make](run& r) {
-            r.skip_warm_up();
-            accuracy<Recorder>(r, make);
-        })->Iterations(1)->Repetitions(summary ? 1 : 3);
+        row(std::string("accuracy_") + name + "/" + who, wall_time,
+            [make = make](run& r) {
+                r.skip_warm_up();
+                accuracy<Recorder>(r, make);
+            })
+            ->Iterations(1)
+            ->Repetitions(summary ? 1 : 3);
     }
 }
 

@@ -191,17 +191,17 @@ public:
     void report_metrics(Writer& to) const {
         auto const all = statistics();
         to.gauge("tidegate_adaptive_limiter_limit", "Calls that may be out",
-                   static_cast<double>(limit()));
+                 static_cast<double>(limit()));
         to.gauge("tidegate_adaptive_limiter_in_flight", "Calls that are out",
-                   static_cast<double>(in_flight()));
+                 static_cast<double>(in_flight()));
         to.counter("tidegate_adaptive_limiter_refused", "Calls not let in",
                    static_cast<double>(all.refused));
         to.counter("tidegate_adaptive_limiter_windows", "Updates of the limit",
                    static_cast<double>(all.windows));
         to.gauge("tidegate_adaptive_limiter_latency_seconds", "Latency of the last window",
-                   static_cast<double>(std::chrono::duration<double>(all.latency).count()));
+                 static_cast<double>(std::chrono::duration<double>(all.latency).count()));
         to.gauge("tidegate_adaptive_limiter_baseline_seconds", "Latency without a queue",
-                   static_cast<double>(std::chrono::duration<double>(all.baseline).count()));
+                 static_cast<double>(std::chrono::duration<double>(all.baseline).count()));
     }
 
     adaptive_limiter_statistics statistics() const { return state_->statistics(); }

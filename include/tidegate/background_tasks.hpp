@@ -225,7 +225,7 @@ public:
     template <class Writer>
     void report_metrics(Writer& to) const {
         to.gauge("tidegate_background_tasks_live", "Tasks that have not ended",
-                   static_cast<double>(live()));
+                 static_cast<double>(live()));
     }
 
     std::size_t live() const noexcept { return state_->live(); }

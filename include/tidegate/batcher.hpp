@@ -198,8 +198,7 @@ public:
         auto const all = statistics();
         to.counter("tidegate_batcher_batches", "Batches executed",
                    static_cast<double>(all.batches));
-        to.counter("tidegate_batcher_items", "Items in those",
-                   static_cast<double>(all.items));
+        to.counter("tidegate_batcher_items", "Items in those", static_cast<double>(all.items));
         to.counter("tidegate_batcher_rejected", "Items refused by a full queue",
                    static_cast<double>(all.rejected));
         to.counter("tidegate_batcher_dropped", "Items that made room for newer ones",

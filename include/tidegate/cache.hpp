@@ -259,8 +259,7 @@ public:
                    static_cast<double>(all.hits));
         to.counter("tidegate_cache_misses", "Look-ups that did not",
                    static_cast<double>(all.misses));
-        to.counter("tidegate_cache_loads", "Loads that ended",
-                   static_cast<double>(all.loads));
+        to.counter("tidegate_cache_loads", "Loads that ended", static_cast<double>(all.loads));
         to.counter("tidegate_cache_load_failures", "Loads that failed",
                    static_cast<double>(all.load_failures));
         to.counter("tidegate_cache_load_seconds", "Time spent loading",
@@ -275,14 +274,11 @@ public:
                    static_cast<double>(all.invalidated));
         to.counter("tidegate_cache_refused", "Values too heavy to be kept",
                    static_cast<double>(all.refused));
-        to.gauge("tidegate_cache_entries", "Entries now",
-                   static_cast<double>(all.entries));
-        to.gauge("tidegate_cache_weight", "Their weight",
-                   static_cast<double>(all.weight));
-        to.gauge("tidegate_cache_loading", "Loads now",
-                   static_cast<double>(all.loading));
+        to.gauge("tidegate_cache_entries", "Entries now", static_cast<double>(all.entries));
+        to.gauge("tidegate_cache_weight", "Their weight", static_cast<double>(all.weight));
+        to.gauge("tidegate_cache_loading", "Loads now", static_cast<double>(all.loading));
         to.gauge("tidegate_cache_size_bytes", "Memory, without what values have elsewhere",
-                   static_cast<double>(all.bytes));
+                 static_cast<double>(all.bytes));
     }
 
     cache_statistics statistics() const noexcept { return state_->statistics(); }

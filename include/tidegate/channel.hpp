@@ -341,17 +341,14 @@ public:
     template <class Writer>
     void report_metrics(Writer& to) const {
         to.gauge("tidegate_channel_capacity", "Values there is room for",
-                   static_cast<double>(capacity()));
-        to.gauge("tidegate_channel_values", "Values in it",
-                   static_cast<double>(size()));
-        to.gauge("tidegate_channel_reserved", "Places reserved",
-                   static_cast<double>(reserved()));
-        to.counter("tidegate_channel_dropped", "Values dropped",
-                   static_cast<double>(dropped()));
+                 static_cast<double>(capacity()));
+        to.gauge("tidegate_channel_values", "Values in it", static_cast<double>(size()));
+        to.gauge("tidegate_channel_reserved", "Places reserved", static_cast<double>(reserved()));
+        to.counter("tidegate_channel_dropped", "Values dropped", static_cast<double>(dropped()));
         to.gauge("tidegate_channel_waiting_senders", "Who wait to send",
-                   static_cast<double>(waiting_senders()));
+                 static_cast<double>(waiting_senders()));
         to.gauge("tidegate_channel_waiting_receivers", "Who wait to receive",
-                   static_cast<double>(waiting_receivers()));
+                 static_cast<double>(waiting_receivers()));
     }
 
     std::size_t capacity() const noexcept { return state_->capacity(); }

@@ -250,14 +250,14 @@ public:
     template <class Writer>
     void report_metrics(Writer& to) const {
         to.gauge("tidegate_circuit_breaker_window_calls", "Calls in the window",
-                   static_cast<double>(counts().calls));
+                 static_cast<double>(counts().calls));
         to.gauge("tidegate_circuit_breaker_window_failures", "Failures in the window",
-                   static_cast<double>(counts().failures));
+                 static_cast<double>(counts().failures));
         to.gauge("tidegate_circuit_breaker_window_slow_calls", "Slow calls in the window",
-                   static_cast<double>(counts().slow));
-        for (auto const each : {breaker_state::closed, breaker_state::open, breaker_state::half_open,
-                                breaker_state::disabled, breaker_state::forced_open,
-                                breaker_state::metrics_only}) {
+                 static_cast<double>(counts().slow));
+        for (auto const each :
+             {breaker_state::closed, breaker_state::open, breaker_state::half_open,
+              breaker_state::disabled, breaker_state::forced_open, breaker_state::metrics_only}) {
             to.gauge("tidegate_circuit_breaker_state", "1 for the state it is in",
                      state() == each ? 1 : 0, {{"state", std::string(to_string(each))}});
         }

@@ -259,11 +259,11 @@ public:
     void report_metrics(Writer& to) const {
         auto const all = statistics();
         to.gauge("tidegate_connection_pool_open", "Connections there are",
-                   static_cast<double>(all.open));
+                 static_cast<double>(all.open));
         to.gauge("tidegate_connection_pool_idle", "Connections that nobody has",
-                   static_cast<double>(all.idle));
+                 static_cast<double>(all.idle));
         to.gauge("tidegate_connection_pool_waiting", "Who wait for one",
-                   static_cast<double>(all.waiting));
+                 static_cast<double>(all.waiting));
         to.counter("tidegate_connection_pool_connected", "Connections made",
                    static_cast<double>(all.connected));
         to.counter("tidegate_connection_pool_connect_failures", "Attempts that failed",

@@ -11,8 +11,7 @@
 TIDEGATE_BEGIN_NAMESPACE
 
 /// The content types of the two formats.
-inline constexpr std::string_view prometheus_text_type =
-    "text/plain; version=0.0.4; charset=utf-8";
+inline constexpr std::string_view prometheus_text_type = "text/plain; version=0.0.4; charset=utf-8";
 inline constexpr std::string_view open_metrics_type =
     "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

@@ -117,10 +117,9 @@ public:
     template <class Writer>
     void report_metrics(Writer& to) const {
         auto const all = statistics();
-        to.gauge("tidegate_file_cache_tier_files", "Files",
-                   static_cast<double>(all.files));
+        to.gauge("tidegate_file_cache_tier_files", "Files", static_cast<double>(all.files));
         to.gauge("tidegate_file_cache_tier_size_bytes", "Their size",
-                   static_cast<double>(all.bytes));
+                 static_cast<double>(all.bytes));
         to.counter("tidegate_file_cache_tier_damaged", "Files found damaged",
                    static_cast<double>(all.damaged));
         to.counter("tidegate_file_cache_tier_evicted", "Files that made room",

@@ -21,9 +21,9 @@ inline std::string format_table(std::vector<operation_summary> const& summaries)
     auto const ms = [](std::chrono::nanoseconds ns) {
         return std::chrono::duration<double, std::milli>(ns).count();
     };
-    std::string table = fmt::format("{:<24}{:>10}{:>8}{:>12}{:>12}{:>12}{:>12}{:>12}\n",
-                                    "operation (ms)", "count", "failed", "mean", "p50", "p95",
-                                    "p99", "max");
+    std::string table =
+        fmt::format("{:<24}{:>10}{:>8}{:>12}{:>12}{:>12}{:>12}{:>12}\n", "operation (ms)", "count",
+                    "failed", "mean", "p50", "p95", "p99", "max");
     for (operation_summary const& s : summaries) {
         table += fmt::format("{:<24}{:>10}{:>8}{:>12.3f}{:>12.3f}{:>12.3f}{:>12.3f}{:>12.3f}\n",
                              s.name, s.count, s.errors + s.cancelled + s.timed_out + s.abandoned,
@@ -34,9 +34,9 @@ inline std::string format_table(std::vector<operation_summary> const& summaries)
 
 /// A report for people: the table of what is recent, and the memory.
 inline std::string format_report(monitor_report const& report) {
-    std::string text = fmt::format("last {:.0f} s\n{}",
-                                   std::chrono::duration<double>(report.period).count(),
-                                   format_table(report.recent));
+    std::string text =
+        fmt::format("last {:.0f} s\n{}", std::chrono::duration<double>(report.period).count(),
+                    format_table(report.recent));
     auto const mib = [](auto bytes) { return static_cast<double>(bytes) / (1 << 20); };
     if (report.memory) {
         text += fmt::format("memory {:.1f} MiB ({:.1f} % of the machine)",

@@ -151,10 +151,8 @@ public:
     template <class Writer>
     void report_metrics(Writer& to) const {
         auto const all = statistics();
-        to.counter("tidegate_hedge_calls", "Calls",
-                   static_cast<double>(all.calls));
-        to.counter("tidegate_hedge_hedges", "Further attempts",
-                   static_cast<double>(all.hedges));
+        to.counter("tidegate_hedge_calls", "Calls", static_cast<double>(all.calls));
+        to.counter("tidegate_hedge_hedges", "Further attempts", static_cast<double>(all.hedges));
         to.counter("tidegate_hedge_won", "Calls that a further attempt answered",
                    static_cast<double>(all.won));
         to.counter("tidegate_hedge_out_of_budget", "Further attempts that the budget did not allow",

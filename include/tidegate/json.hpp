@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tidegate/monitor_report.hpp>
+#include <tidegate/stall_detector.hpp>
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -10,6 +11,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -69,6 +71,25 @@ inline boost::json::object to_json(monitor_report const& report) {
                          {"percent", report.memory->percent()}};
     }
     if (report.memory_delta) all["memory_delta_bytes"] = *report.memory_delta;
+    return all;
+}
+
+inline boost::json::object to_json(stall const& s) {
+    boost::json::object all{{"number", s.number},
+                            {"over", s.over},
+                            {"duration_seconds", std::chrono::duration<double>(s.duration).count()},
+                            {"cause", to_string(s.cause)},
+                            {"cpu_share", s.cpu_share},
+                            {"starved_share", s.starved_share},
+                            {"thread_id", s.thread_id},
+                            {"thread_name", s.thread_name},
+                            {"loop", s.loop},
+                            {"label", s.label},
+                            {"system_call", s.system_call},
+                            {"wait_channel", s.wait_channel}};
+    boost::json::array stack;
+    for (auto const& function : s.stack) stack.push_back(boost::json::value(function));
+    all["stack"] = std::move(stack);
     return all;
 }
 

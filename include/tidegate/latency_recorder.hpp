@@ -87,7 +87,8 @@ private:
     friend class detail::per_thread<latency_recorder, detail::latency_shard>;
 
     void put(detail::latency_shard* mine, std::int64_t ns) noexcept {
-        if (mine) [[likely]] return mine->record(ns);
+        if (mine) [[likely]]
+            return mine->record(ns);
         if (ns < 0) return refuse(mine);
         shards_.with_all([&](auto const&) {
             try {

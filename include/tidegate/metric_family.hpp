@@ -25,7 +25,7 @@ using metric_labels = std::vector<std::pair<std::string, std::string>>;
 
 struct metric_sample {
     metric_labels labels;
-    double value = 0;                        ///< of a counter or gauge
+    double value = 0;                         ///< of a counter or gauge
     std::optional<core::histogram> durations; ///< of a histogram
 };
 

@@ -48,9 +48,7 @@ private:
     };
     friend class detail::per_thread<metric_counter, piece>;
 
-    void fold(piece const& gone) noexcept {
-        ended_ += gone.count.load(std::memory_order_relaxed);
-    }
+    void fold(piece const& gone) noexcept { ended_ += gone.count.load(std::memory_order_relaxed); }
 
     std::uint64_t ended_ = 0; // of threads that have ended, under the pieces' lock
     detail::per_thread<metric_counter, piece> pieces_{*this};
@@ -244,8 +242,7 @@ private:
 
     template <class Metric>
     metric_family_of<Metric>& family(std::string name, std::string help, metric_type type,
-                                     std::vector<std::string> label_names,
-                                     std::size_t max_series) {
+                                     std::vector<std::string> label_names, std::size_t max_series) {
         detail::check_option<std::size_t>("metrics max_series", max_series, 1, 1'000'000);
         detail::trim_total(name, type);
         std::lock_guard lock(mutex_);

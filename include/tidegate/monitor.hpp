@@ -164,7 +164,8 @@ public:
         memory_scope measure_memory() const noexcept { return memory_scope(*operation_); }
 
         /// A duration measured elsewhere.
-        void record(duration took, operation_outcome outcome = operation_outcome::ok) const noexcept {
+        void record(duration took,
+                    operation_outcome outcome = operation_outcome::ok) const noexcept {
             operation_->record(took, outcome);
         }
         /// One of a load that calls again when the last call has ended, `expected` apart: adds the

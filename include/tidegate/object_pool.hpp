@@ -163,12 +163,11 @@ public:
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
-        to.gauge("tidegate_object_pool_objects", "Objects there are",
-                   static_cast<double>(size()));
+        to.gauge("tidegate_object_pool_objects", "Objects there are", static_cast<double>(size()));
         to.gauge("tidegate_object_pool_idle", "Objects that nobody has",
-                   static_cast<double>(idle()));
+                 static_cast<double>(idle()));
         to.gauge("tidegate_object_pool_waiting", "Who wait for one",
-                   static_cast<double>(waiting()));
+                 static_cast<double>(waiting()));
     }
 
     std::size_t size() const noexcept { return state_->size(); }

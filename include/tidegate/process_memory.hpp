@@ -18,8 +18,7 @@ struct memory_usage {
 
     /// The resident share of the machine's memory, 0 to 100.
     double percent() const noexcept {
-        return total == 0 ? 0
-                          : 100 * static_cast<double>(resident) / static_cast<double>(total);
+        return total == 0 ? 0 : 100 * static_cast<double>(resident) / static_cast<double>(total);
     }
 };
 

@@ -364,14 +364,14 @@ public:
     template <class Writer>
     void report_metrics(Writer& to) const {
         to.gauge("tidegate_rate_limiter_available_permits", "Permits there are",
-                   static_cast<double>(available()));
+                 static_cast<double>(available()));
         to.gauge("tidegate_rate_limiter_burst_permits", "Permits there are at most",
-                   static_cast<double>(settings().burst()));
+                 static_cast<double>(settings().burst()));
         to.gauge("tidegate_rate_limiter_permits_per_second", "The rate",
-                   static_cast<double>(static_cast<double>(settings().permits()) /
-                       std::chrono::duration<double>(settings().period()).count()));
+                 static_cast<double>(static_cast<double>(settings().permits()) /
+                                     std::chrono::duration<double>(settings().period()).count()));
         to.gauge("tidegate_rate_limiter_waiting", "Who wait for permits",
-                   static_cast<double>(waiting()));
+                 static_cast<double>(waiting()));
     }
 
     options settings() const noexcept { return state_->settings(); }

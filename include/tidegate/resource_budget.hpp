@@ -212,15 +212,13 @@ public:
     void report_metrics(Writer& to) const {
         auto const all = statistics();
         to.gauge("tidegate_resource_budget_resident", "Resources loaded",
-                   static_cast<double>(all.resident));
+                 static_cast<double>(all.resident));
         to.gauge("tidegate_resource_budget_leased", "Resources in use",
-                   static_cast<double>(all.leased));
+                 static_cast<double>(all.leased));
         to.gauge("tidegate_resource_budget_waiting", "Loads that wait for room",
-                   static_cast<double>(all.waiting));
-        to.counter("tidegate_resource_budget_loads", "Loads",
-                   static_cast<double>(all.loads));
-        to.counter("tidegate_resource_budget_unloads", "Unloads",
-                   static_cast<double>(all.unloads));
+                 static_cast<double>(all.waiting));
+        to.counter("tidegate_resource_budget_loads", "Loads", static_cast<double>(all.loads));
+        to.counter("tidegate_resource_budget_unloads", "Unloads", static_cast<double>(all.unloads));
         for (std::size_t kind = 0; kind < kinds; ++kind) {
             to.gauge("tidegate_resource_budget_used", "What resources take, by kind",
                      static_cast<double>(all.used[kind]), {{"kind", std::to_string(kind)}});

@@ -381,11 +381,11 @@ public:
     void report_metrics(Writer& to) const {
         auto const all = statistics();
         to.gauge("tidegate_semaphore_permits", "Permits there are",
-                   static_cast<double>(capacity()));
+                 static_cast<double>(capacity()));
         to.gauge("tidegate_semaphore_available_permits", "Permits that nobody has",
-                   static_cast<double>(available()));
+                 static_cast<double>(available()));
         to.gauge("tidegate_semaphore_waiting", "Who wait for permits",
-                   static_cast<double>(waiting()));
+                 static_cast<double>(waiting()));
         to.counter("tidegate_semaphore_granted_after_waiting", "Grants that were waited for",
                    static_cast<double>(all.granted_after_waiting));
         to.counter("tidegate_semaphore_refused_full", "Refused because too many waited",

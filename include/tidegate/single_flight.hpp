@@ -128,10 +128,9 @@ public:
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
-        to.gauge("tidegate_single_flight_running", "Runs now",
-                   static_cast<double>(running()));
+        to.gauge("tidegate_single_flight_running", "Runs now", static_cast<double>(running()));
         to.gauge("tidegate_single_flight_waiting", "Who wait for one",
-                   static_cast<double>(waiting()));
+                 static_cast<double>(waiting()));
     }
 
     std::size_t running() const noexcept { return state_->in_flight(); }

@@ -46,9 +46,11 @@
 #include <tidegate/shared_value.hpp>
 #include <tidegate/single_flight.hpp>
 #include <tidegate/sleep.hpp>
+#include <tidegate/stall_detector.hpp>
 #include <tidegate/task_scope.hpp>
 #include <tidegate/tiered_cache.hpp>
 #include <tidegate/timeout.hpp>
 #include <tidegate/value_codec.hpp>
 #include <tidegate/version.hpp>
+#include <tidegate/watched_executor.hpp>
 #include <tidegate/worker_pool.hpp>

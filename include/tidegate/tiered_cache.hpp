@@ -229,18 +229,21 @@ public:
                    static_cast<double>(all.hits));
         to.counter("tidegate_tiered_cache_tier_misses", "Values not found there",
                    static_cast<double>(all.misses));
-        to.counter("tidegate_tiered_cache_tier_failed_reads", "Readings of the second level that failed",
+        to.counter("tidegate_tiered_cache_tier_failed_reads",
+                   "Readings of the second level that failed",
                    static_cast<double>(all.failed_reads));
-        to.counter("tidegate_tiered_cache_tier_undecodable", "Values found there that could not be decoded",
+        to.counter("tidegate_tiered_cache_tier_undecodable",
+                   "Values found there that could not be decoded",
                    static_cast<double>(all.undecodable));
         to.counter("tidegate_tiered_cache_tier_written", "Values written there",
                    static_cast<double>(all.written));
-        to.counter("tidegate_tiered_cache_tier_not_written", "Values that could not be written there",
-                   static_cast<double>(all.not_written));
+        to.counter("tidegate_tiered_cache_tier_not_written",
+                   "Values that could not be written there", static_cast<double>(all.not_written));
         to.gauge("tidegate_tiered_cache_tier_pending_writes", "Values waiting to be written",
-                   static_cast<double>(all.pending_writes));
-        to.gauge("tidegate_tiered_cache_tier_owed_invalidations", "Keys whose invalidation it has not heard of",
-                   static_cast<double>(all.owed_invalidations));
+                 static_cast<double>(all.pending_writes));
+        to.gauge("tidegate_tiered_cache_tier_owed_invalidations",
+                 "Keys whose invalidation it has not heard of",
+                 static_cast<double>(all.owed_invalidations));
     }
 
     /// As `cache::close`; what is waiting to be written is dropped.

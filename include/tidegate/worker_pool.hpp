@@ -200,14 +200,12 @@ public:
     template <class Writer>
     void report_metrics(Writer& to) const {
         auto const all = statistics();
-        to.gauge("tidegate_worker_pool_threads", "Threads",
-                   static_cast<double>(all.threads));
-        to.gauge("tidegate_worker_pool_active", "Jobs that run",
-                   static_cast<double>(all.active));
+        to.gauge("tidegate_worker_pool_threads", "Threads", static_cast<double>(all.threads));
+        to.gauge("tidegate_worker_pool_active", "Jobs that run", static_cast<double>(all.active));
         to.gauge("tidegate_worker_pool_queued", "Jobs in the queue",
-                   static_cast<double>(all.queued));
+                 static_cast<double>(all.queued));
         to.gauge("tidegate_worker_pool_waiting", "Who wait for room in the queue",
-                   static_cast<double>(all.waiting));
+                 static_cast<double>(all.waiting));
         to.counter("tidegate_worker_pool_started", "Jobs started on threads of the pool",
                    static_cast<double>(all.started));
         to.counter("tidegate_worker_pool_caller_ran", "Jobs run by who submitted them",
@@ -218,10 +216,11 @@ public:
                    static_cast<double>(all.dropped));
         to.counter("tidegate_worker_pool_cancelled", "Jobs cancelled before they started",
                    static_cast<double>(all.cancelled));
-        to.gauge("tidegate_worker_pool_wait_p99_seconds", "99th percentile of the time in the queue",
-                   static_cast<double>(std::chrono::duration<double>(all.wait.p99).count()));
+        to.gauge("tidegate_worker_pool_wait_p99_seconds",
+                 "99th percentile of the time in the queue",
+                 static_cast<double>(std::chrono::duration<double>(all.wait.p99).count()));
         to.gauge("tidegate_worker_pool_run_p99_seconds", "99th percentile of the time a job runs",
-                   static_cast<double>(std::chrono::duration<double>(all.run.p99).count()));
+                 static_cast<double>(std::chrono::duration<double>(all.run.p99).count()));
     }
 
     worker_pool_statistics statistics() const { return state_->statistics(); }

@@ -96,7 +96,8 @@ TEST_CASE("slots are those of the formula for a million random durations") {
     int wrong = 0;
     for (int i = 0; i < 1'000'000; ++i) {
         auto const ns = std::max<std::uint64_t>(1, random() >> (19 + test::below(random, 45)));
-        auto const bucket = std::ceil(128 * std::log2(static_cast<long double>(ns) / 1e9L) - 1e-12L);
+        auto const bucket =
+            std::ceil(128 * std::log2(static_cast<long double>(ns) / 1e9L) - 1e-12L);
         auto const slot = static_cast<long double>(duration_grid::slot_of(ns));
         wrong += slot + duration_grid::first_bucket != bucket;
     }
@@ -112,7 +113,8 @@ TEST_CASE("sums are exact where 64 bits do not hold them") {
     CHECK(h.sum() == 3.6e24);
     CHECK(std::abs(h.mean() / 3.6e12 - 1) < 1e-9);
     histogram big;
-    big.record(std::numeric_limits<std::uint64_t>::max(), std::numeric_limits<std::uint64_t>::max());
+    big.record(std::numeric_limits<std::uint64_t>::max(),
+               std::numeric_limits<std::uint64_t>::max());
     CHECK(big.sum() == std::ldexp(1.0, 128));
 }
 

@@ -27,8 +27,9 @@ TEST_CASE("what was recorded stays for the length of a window, and not much long
     std::int64_t now = 12345;
     for (int i = 0; i < 3000; ++i) {
         // Mostly a second, sometimes none or many.
-        now += test::below(random, 20) ? second / 2 + static_cast<std::int64_t>(test::below(random, second))
-                                       : static_cast<std::int64_t>(test::below(random, 100 * second));
+        now += test::below(random, 20)
+                   ? second / 2 + static_cast<std::int64_t>(test::below(random, second))
+                   : static_cast<std::int64_t>(test::below(random, 100 * second));
         for (auto n = test::below(random, 5); n > 0; --n) {
             samples.push_back({now, 1 + test::below(random, 1'000'000'000)});
             all.record(samples.back().ns);

@@ -56,7 +56,8 @@ TEST_CASE("what threads recorded is what one would have, also after they ended")
         threads.emplace_back([&, t] {
             test::random random(t);
             for (int i = 0; i < 20000; ++i)
-                recorder.record(std::chrono::nanoseconds(random() >> (20 + test::below(random, 44))));
+                recorder.record(
+                    std::chrono::nanoseconds(random() >> (20 + test::below(random, 44))));
         });
         test::random random(t);
         for (int i = 0; i < 20000; ++i) whole.record(random() >> (20 + test::below(random, 44)));

@@ -99,7 +99,8 @@ TEST_CASE("metrics are served in the format that is asked for, on one connection
     CHECK_THAT(text.body(), !ContainsSubstring("# EOF"));
     auto const open =
         c.ask(verb::get, "/metrics?x=1", "application/openmetrics-text;version=1.0.0,*/*;q=0.1");
-    CHECK(open[field::content_type] == "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    CHECK(open[field::content_type] ==
+          "application/openmetrics-text; version=1.0.0; charset=utf-8");
     CHECK(open.body().ends_with("# EOF\n"));
     auto const head = c.ask(verb::head, "/metrics");
     CHECK(head.result_int() == 200);

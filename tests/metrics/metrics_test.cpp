@@ -68,23 +68,28 @@ TEST_CASE("a gauge goes up and down, and is never no number") {
 
 TEST_CASE("label values are escaped, and so is help") {
     metrics_registry registry;
-    registry.gauge("odd", "two\nlines, a \\ and a \"", {"path"}).with({"a\"b\\c\nd \xC3\xA9"}).set(1);
+    registry.gauge("odd", "two\nlines, a \\ and a \"", {"path"})
+        .with({"a\"b\\c\nd \xC3\xA9"})
+        .set(1);
     CHECK(text(registry) == "# HELP odd two\\nlines, a \\\\ and a \"\n"
                             "# TYPE odd gauge\n"
                             "odd{path=\"a\\\"b\\\\c\\nd \xC3\xA9\"} 1\n");
-    CHECK_THAT(open_text(registry), ContainsSubstring("# HELP odd two\\nlines, a \\\\ and a \\\"\n"));
+    CHECK_THAT(open_text(registry),
+               ContainsSubstring("# HELP odd two\\nlines, a \\\\ and a \\\"\n"));
 }
 
 TEST_CASE("a histogram has exact cumulative buckets") {
     metrics_registry registry;
     auto& latency = registry.histogram("latency_seconds", "Latency", {"method"}).with({"GET"});
-    for (auto const took : {0ns, 1ns, 1000000000ns, 1000000001ns, 500000000ns}) latency.record(took);
+    for (auto const took : {0ns, 1ns, 1000000000ns, 1000000001ns, 500000000ns})
+        latency.record(took);
     latency.record(400s);
     latency.record(10h);
     latency.record(-1s);
     auto const all = text(registry);
     CHECK_THAT(all, ContainsSubstring("# TYPE latency_seconds histogram\n"));
-    CHECK_THAT(all, ContainsSubstring("latency_seconds_bucket{method=\"GET\",le=\"9.5367431640625e-07\"} 2\n"));
+    CHECK_THAT(all, ContainsSubstring(
+                        "latency_seconds_bucket{method=\"GET\",le=\"9.5367431640625e-07\"} 2\n"));
     CHECK_THAT(all, ContainsSubstring("latency_seconds_bucket{method=\"GET\",le=\"0.25\"} 2\n"));
     CHECK_THAT(all, ContainsSubstring("latency_seconds_bucket{method=\"GET\",le=\"0.5\"} 3\n"));
     CHECK_THAT(all, ContainsSubstring("latency_seconds_bucket{method=\"GET\",le=\"1.0\"} 4\n"));
@@ -103,7 +108,8 @@ TEST_CASE("a family has so many series and one for the rest") {
     auto const all = registry.collect();
     REQUIRE(all.size() == 1);
     REQUIRE(all[0].samples.size() == 4);
-    CHECK_THAT(text(registry), ContainsSubstring("hits_total{user=\"(other)\",code=\"(other)\"} 7\n"));
+    CHECK_THAT(text(registry),
+               ContainsSubstring("hits_total{user=\"(other)\",code=\"(other)\"} 7\n"));
     CHECK_THROWS_AS(family.with({"1"}), std::invalid_argument);
 }
 
@@ -126,21 +132,24 @@ TEST_CASE("what does not fit is refused, and says what and why") {
 TEST_CASE("collectors are asked while they are registered, and may fail alone") {
     metrics_registry registry;
     auto good = registry.add_collector(
-        [](tidegate::metric_writer& to) { to.gauge("good", "Good", 1, {{"b", "2"}}); }, {{"a", "1"}});
+        [](tidegate::metric_writer& to) { to.gauge("good", "Good", 1, {{"b", "2"}}); },
+        {{"a", "1"}});
     auto const bad = registry.add_collector([](tidegate::metric_writer& to) {
         to.gauge("half", "Half", 1);
         throw std::domain_error("x");
     });
     auto const twice = registry.add_collector(
-        [](tidegate::metric_writer& to) { to.gauge("good", "Good", 2, {{"b", "2"}}); }, {{"a", "1"}});
+        [](tidegate::metric_writer& to) { to.gauge("good", "Good", 2, {{"b", "2"}}); },
+        {{"a", "1"}});
     auto const other_type = registry.add_collector(
         [](tidegate::metric_writer& to) { to.counter("good", "Good", 2); }, {{"a", "1"}});
-    CHECK(text(registry) == "# HELP good Good\n"
-                            "# TYPE good gauge\n"
-                            "good{a=\"1\",b=\"2\"} 1\n"
-                            "# HELP tidegate_metrics_failed_collectors Collectors that threw just now\n"
-                            "# TYPE tidegate_metrics_failed_collectors gauge\n"
-                            "tidegate_metrics_failed_collectors 2\n");
+    CHECK(text(registry) ==
+          "# HELP good Good\n"
+          "# TYPE good gauge\n"
+          "good{a=\"1\",b=\"2\"} 1\n"
+          "# HELP tidegate_metrics_failed_collectors Collectors that threw just now\n"
+          "# TYPE tidegate_metrics_failed_collectors gauge\n"
+          "tidegate_metrics_failed_collectors 2\n");
     good = {};
     CHECK_THAT(text(registry), ContainsSubstring("good{a=\"1\",b=\"2\"} 2\n"));
 }
@@ -182,10 +191,13 @@ TEST_CASE("every primitive registers with one call") {
     all.push_back(tidegate::register_metrics(registry, "tiered", tiered));
     auto const out = text(registry);
     CHECK_THAT(out, ContainsSubstring("tidegate_semaphore_permits{name=\"mine\"} 3\n"));
-    CHECK_THAT(out, ContainsSubstring("tidegate_rate_limiter_permits_per_second{name=\"mine\"} 10\n"));
-    CHECK_THAT(out, ContainsSubstring("tidegate_circuit_breaker_state{name=\"mine\",state=\"closed\"} 1\n"));
+    CHECK_THAT(out,
+               ContainsSubstring("tidegate_rate_limiter_permits_per_second{name=\"mine\"} 10\n"));
+    CHECK_THAT(out, ContainsSubstring(
+                        "tidegate_circuit_breaker_state{name=\"mine\",state=\"closed\"} 1\n"));
     CHECK_THAT(out, ContainsSubstring("tidegate_cache_hits_total{name=\"tiered\"} 0\n"));
-    CHECK_THAT(out, ContainsSubstring("tidegate_resource_budget_limit{name=\"mine\",kind=\"0\"} 100\n"));
+    CHECK_THAT(out,
+               ContainsSubstring("tidegate_resource_budget_limit{name=\"mine\",kind=\"0\"} 100\n"));
     CHECK_THAT(out, !ContainsSubstring("failed_collectors"));
     for (auto const what : {"adaptive_limiter", "retry_budget", "worker_pool", "channel",
                             "object_pool", "background_tasks", "single_flight", "tiered_cache"})

@@ -44,3 +44,18 @@ TEST_CASE("a report becomes JSON with base units, and only what is known") {
     CHECK(read.at("memory").at("percent").as_double() == 25);
     CHECK(read.at("memory_delta_bytes").to_number<int>() == -20);
 }
+
+TEST_CASE("a stall becomes JSON with its stack") {
+    tidegate::stall one;
+    one.number = 3;
+    one.duration = 250ms;
+    one.cause = tidegate::stall_cause::starved;
+    one.system_call = "read(3, 0x1)";
+    one.stack = {"inner()", "outer()"};
+    auto const read = boost::json::parse(boost::json::serialize(tidegate::to_json(one)));
+    CHECK(read.at("duration_seconds").as_double() == 0.25);
+    CHECK(read.at("cause") == "starved");
+    CHECK(read.at("system_call") == "read(3, 0x1)");
+    CHECK(read.at("stack").at(1) == "outer()");
+    CHECK_FALSE(read.at("over").as_bool());
+}

@@ -144,7 +144,9 @@ TEST_CASE("runs that hop between threads are counted once each") {
 TEST_CASE("a timer ends as it is told, or by what leaves its scope") {
     tidegate::monitor monitor;
     auto const x = monitor.operation("x");
-    { auto const timer = x.measure(); }
+    {
+        auto const timer = x.measure();
+    }
     {
         auto timer = x.measure();
         timer.set_outcome(operation_outcome::timed_out);

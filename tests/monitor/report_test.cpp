@@ -77,9 +77,9 @@ TEST_CASE("reports come in time, whatever their sink does, until they are cancel
     };
     asio::cancellation_signal signal;
     std::exception_ptr ended;
-    asio::co_spawn(io, m.report_every(10s, sink),
-                   asio::bind_cancellation_slot(signal.slot(),
-                                                [&](std::exception_ptr e) { ended = e; }));
+    asio::co_spawn(
+        io, m.report_every(10s, sink),
+        asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { ended = e; }));
     io.poll();
     for (int i = 0; i < 3; ++i) {
         m.record("x", 1ms);

@@ -152,8 +152,7 @@ public:
 
     /// With errors equal on both sides.
     static double middle(std::size_t slot) noexcept {
-        auto const low =
-            static_cast<double>(slot == 0 ? 1 : duration_grid::last_of(slot - 1) + 1);
+        auto const low = static_cast<double>(slot == 0 ? 1 : duration_grid::last_of(slot - 1) + 1);
         auto const high = static_cast<double>(duration_grid::last_of(slot));
         return 2 * low * high / (low + high);
     }
@@ -206,11 +205,11 @@ private:
             min_ = std::max(min_, s == 0 ? 1 : duration_grid::last_of(s - 1) + 1);
         }
         if (overflows_ > 0) return;
-        max_ = high == counts_.rend()
-                   ? 0
-                   : std::min(max_, duration_grid::last_of(
-                                        first_ + static_cast<std::size_t>(counts_.rend() - high) -
-                                        1));
+        max_ =
+            high == counts_.rend()
+                ? 0
+                : std::min(max_, duration_grid::last_of(
+                                     first_ + static_cast<std::size_t>(counts_.rend() - high) - 1));
     }
 
     std::vector<std::uint64_t> counts_; // from slot `first_`

@@ -34,10 +34,12 @@ public:
     /// Negative durations are counted as invalid.
     void record(std::int64_t duration) noexcept {
         auto const ns = static_cast<std::uint64_t>(duration);
-        if (ns - 1 >= core::duration_grid::longest) [[unlikely]] return record_apart(duration);
+        if (ns - 1 >= core::duration_grid::longest) [[unlikely]]
+            return record_apart(duration);
         auto const at = core::duration_grid::position_of(ns);
         octave* const counts = octaves_[at.power].load(std::memory_order_relaxed);
-        if (!counts) [[unlikely]] return record_first(ns, at);
+        if (!counts) [[unlikely]]
+            return record_first(ns, at);
         add((*counts)[at.within], 1);
         note(ns);
     }
@@ -79,9 +81,11 @@ private:
         constexpr auto relaxed = std::memory_order_relaxed;
         std::uint64_t const sum = sum_low_.load(relaxed) + ns;
         sum_low_.store(sum, relaxed);
-        if (sum < ns) [[unlikely]] add(sum_high_, 1); // once in 584 years of latency
+        if (sum < ns) [[unlikely]]
+            add(sum_high_, 1); // once in 584 years of latency
         // One comparison for both ends.
-        if (ns - min_.load(relaxed) > span_) [[unlikely]] widen(ns);
+        if (ns - min_.load(relaxed) > span_) [[unlikely]]
+            widen(ns);
     }
 
     [[gnu::noinline]] void widen(std::uint64_t ns) noexcept {

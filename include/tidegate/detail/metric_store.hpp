@@ -64,8 +64,7 @@ inline void check_metric_name(std::string_view name) {
 /// Families being put together; those of one name are one.
 class metric_collection {
 public:
-    void add(std::string_view name, std::string_view help, metric_type type,
-             metric_sample sample) {
+    void add(std::string_view name, std::string_view help, metric_type type, metric_sample sample) {
         metric_family one{std::string(name), std::string(help), type, {}};
         trim_total(one.name, type);
         one.samples.push_back(std::move(sample));
@@ -161,8 +160,7 @@ protected:
         std::lock_guard lock(mutex_);
         if (auto const it = series_.find(values); it != series_.end()) return it->second;
         bool const full = series_.size() >= max_series_;
-        auto& place =
-            series_[full ? std::vector<std::string>(values.size(), "(other)") : values];
+        auto& place = series_[full ? std::vector<std::string>(values.size(), "(other)") : values];
         if (!place) place = make();
         return place;
     }

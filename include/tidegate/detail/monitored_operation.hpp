@@ -67,10 +67,10 @@ public:
     std::string const& name() const noexcept { return name_; }
 
     void record(duration took, operation_outcome outcome) noexcept {
-        if (outcome == operation_outcome::ok) [[likely]] ok_.record(took);
+        if (outcome == operation_outcome::ok) [[likely]]
+            ok_.record(took);
         else recorder_of(outcome).record(took);
-        if (log_.keeps())
-            log_.note(name_, std::chrono::duration_cast<nanoseconds>(took), outcome);
+        if (log_.keeps()) log_.note(name_, std::chrono::duration_cast<nanoseconds>(took), outcome);
     }
 
     void record_corrected(duration took, duration expected) noexcept {

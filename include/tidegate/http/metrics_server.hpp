@@ -80,8 +80,9 @@ answer_metrics(boost::beast::http::request<Body> const& request, metrics_registr
         response.set(beast::field::allow, "GET, HEAD");
     } else {
         auto const accept = request[beast::field::accept];
-        bool const open = std::string_view(accept.data(), accept.size())
-                              .find("application/openmetrics-text") != std::string_view::npos;
+        bool const open =
+            std::string_view(accept.data(), accept.size()).find("application/openmetrics-text") !=
+            std::string_view::npos;
         auto const type = open ? open_metrics_type : prometheus_text_type;
         response.set(beast::field::content_type, {type.data(), type.size()});
         auto const families = registry.collect();
@@ -103,25 +104,38 @@ struct metrics_session {
     static boost::asio::awaitable<void> run(std::shared_ptr<metrics_session> self) {
         namespace beast = boost::beast::http;
         constexpr auto token = boost::asio::as_tuple(boost::asio::deferred);
-        boost::beast::flat_buffer buffer(16 * 1024); // a longer header is refused
+        boost::beast::flat_buffer buffer(std::size_t{16} * 1024); // a longer header is refused
         for (bool more = true; more;) {
             beast::request<beast::empty_body> request;
             self->stream.expires_after(self->settings.time_limit());
             auto reading = beast::async_read(self->stream, buffer, request, token);
             auto const [read_failed, read] = co_await std::move(reading);
             if (read_failed) break;
-            auto const response =
-                answer_metrics(request, self->registry, self->settings.path());
+            auto const response = answer_metrics(request, self->registry, self->settings.path());
             more = response.keep_alive();
             self->stream.expires_after(self->settings.time_limit());
             auto writing = beast::async_write(self->stream, response, token);
             auto const [write_failed, written] = co_await std::move(writing);
             if (write_failed) break;
         }
-        boost::system::error_code ignored; // the client may be gone
-        self->stream.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_both, ignored);
+        boost::system::error_code ec; // the client may be gone
+        ec = self->stream.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_both, ec);
     }
 };
+
+inline boost::asio::awaitable<void>
+accept_metrics_clients(task_scope& scope, boost::asio::ip::tcp::acceptor& acceptor,
+                       semaphore& places, metrics_registry const& registry,
+                       metrics_server_options const& settings) {
+    for (;;) {
+        auto place = co_await places.acquire();
+        auto accepting = acceptor.async_accept(boost::asio::deferred);
+        boost::beast::tcp_stream stream(co_await std::move(accepting));
+        auto session = std::make_shared<metrics_session>(
+            metrics_session{std::move(stream), registry, settings, std::move(place)});
+        scope.spawn([session] { return metrics_session::run(session); });
+    }
+}
 
 } // namespace detail
 
@@ -138,17 +152,10 @@ inline boost::asio::awaitable<void> serve_metrics(boost::asio::ip::tcp::acceptor
                                                   metrics_registry const& registry,
                                                   metrics_server_options settings = {}) {
     semaphore places(acceptor.get_executor(), settings.max_connections());
-    auto body = [&](task_scope& scope) -> boost::asio::awaitable<void> {
-        for (;;) {
-            auto place = co_await places.acquire();
-            auto accepting = acceptor.async_accept(boost::asio::deferred);
-            auto session = std::make_shared<detail::metrics_session>(
-                detail::metrics_session{boost::beast::tcp_stream(co_await std::move(accepting)),
-                                        registry, settings, std::move(place)});
-            scope.spawn([session] { return detail::metrics_session::run(session); });
-        }
+    auto accept = [&](task_scope& scope) {
+        return detail::accept_metrics_clients(scope, acceptor, places, registry, settings);
     };
-    co_await with_scope(std::ref(body));
+    co_await with_scope(std::ref(accept));
 }
 
 } // namespace http

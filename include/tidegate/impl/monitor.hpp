@@ -88,8 +88,8 @@ public:
             monitor_report const report = self->make_report(period, before);
             std::exception_ptr thrown;
             try {
-                if constexpr (awaited_type<
-                                  std::invoke_result_t<Sink&, monitor_report const&>>::is_awaitable) {
+                if constexpr (awaited_type<std::invoke_result_t<Sink&, monitor_report const&>>::
+                                  is_awaitable) {
                     co_await sink(report);
                 } else {
                     sink(report);
@@ -171,7 +171,8 @@ auto basic_monitor<Clock>::operation_handle::run(record_type* operation, time_po
     try {
         context const here(operation->name());
         if constexpr (traits<Op>::takes_token) {
-            auto started = traits<Op>::start(op, here, boost::asio::as_tuple(boost::asio::deferred));
+            auto started =
+                traits<Op>::start(op, here, boost::asio::as_tuple(boost::asio::deferred));
             detail::store(result, co_await std::move(started));
         } else {
             auto running = traits<Op>::await(op, here);

@@ -286,8 +286,8 @@ private:
             if (!more && adaptive_) give_up(too_old, now);
             if (more && !kept) kept = this->shared_from_this();
             lock.unlock();
-            // Until the last of them is completed their permits are out, which keeps the state. With
-            // nobody to complete it may be gone already.
+            // Until the last of them is completed their permits are out, which keeps the state.
+            // With nobody to complete it may be gone already.
             if (!ready.empty()) complete(ready);
             if (!more) return;
             lock.lock();

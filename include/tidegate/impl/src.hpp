@@ -11,3 +11,4 @@
 #include <tidegate/impl/file_handle.ipp>
 #include <tidegate/impl/file_store.ipp>
 #include <tidegate/impl/process_memory.ipp>
+#include <tidegate/impl/stall_detector.ipp>
