@@ -29,16 +29,16 @@ asio::awaitable<void> handle_upload() {
     co_await pause.async_wait(asio::deferred);
     tidegate::activity_label const label("counts to a billion");
     auto const end = std::chrono::steady_clock::now() + 60ms;
-    while (std::chrono::steady_clock::now() < end) {}
+    while (std::chrono::steady_clock::now() < end) {
+    }
 }
 
 } // namespace
 
 int main() {
     asio::io_context context{1};
-    tidegate::stall_detector detector(
-        tidegate::stall_detector_options().threshold(20ms).on_stall(
-            [](tidegate::stall const& one) { std::cout << to_string(one) << '\n'; }));
+    tidegate::stall_detector detector(tidegate::stall_detector_options().threshold(20ms).on_stall(
+        [](tidegate::stall const& one) { std::cout << to_string(one) << '\n'; }));
     asio::co_spawn(tidegate::watched(context.get_executor(), "uploads"), handle_upload(),
                    asio::detached);
     context.run();

@@ -51,8 +51,8 @@ group const cost{[] {
             invocation.end();
         }
     });
-    claim("stall_wrapper_ns",
-          difference_of(time_of("handler/watched"), time_of("handler/asio")), at_most(12));
+    claim("stall_wrapper_ns", difference_of(time_of("handler/watched"), time_of("handler/asio")),
+          at_most(12));
     claim("stall_tracking_ns", time_of("tracked_invocation/tidegate"), at_most(5));
     claim("stall_wrapper_allocations",
           difference_of(allocations_of("handler/watched"), allocations_of("handler/asio")),
@@ -67,9 +67,8 @@ void plant(run& r, std::chrono::nanoseconds length) {
     r.skip_warm_up();
     std::uint64_t found = 0;
     while (r.more(planted)) {
-        tidegate::stall_detector const detector(tidegate::stall_detector_options()
-                                                    .threshold(threshold)
-                                                    .max_reports_per_minute(0));
+        tidegate::stall_detector const detector(
+            tidegate::stall_detector_options().threshold(threshold).max_reports_per_minute(0));
         asio::io_context context{1};
         auto const executor = tidegate::watched(context.get_executor());
         for (int i = 0; i < planted; ++i) {
@@ -77,7 +76,8 @@ void plant(run& r, std::chrono::nanoseconds length) {
                 auto const end = std::chrono::steady_clock::now() + length;
                 if (i % 2) std::this_thread::sleep_until(end);
                 else
-                    while (std::chrono::steady_clock::now() < end) {}
+                    while (std::chrono::steady_clock::now() < end) {
+                    }
             });
             asio::post(executor, [] {});
         }

@@ -14,7 +14,8 @@
 #define BOOST_ASIO_HANDLER_TRACKING_INIT (void)0
 #define BOOST_ASIO_HANDLER_LOCATION(args) (void)0
 #define BOOST_ASIO_HANDLER_CREATION(args) (void)0
-#define BOOST_ASIO_HANDLER_COMPLETION(args) ::tidegate::detail::tracked_invocation tidegate_invocation
+#define BOOST_ASIO_HANDLER_COMPLETION(args)                                                        \
+    ::tidegate::detail::tracked_invocation tidegate_invocation
 #define BOOST_ASIO_HANDLER_INVOCATION_BEGIN(args) tidegate_invocation.begin()
 #define BOOST_ASIO_HANDLER_INVOCATION_END tidegate_invocation.end()
 #define BOOST_ASIO_HANDLER_OPERATION(args) (void)0

@@ -37,14 +37,14 @@ struct stall {
     bool over = false;        ///< the last report of it
     std::chrono::nanoseconds duration{0};
     stall_cause cause = stall_cause::blocked;
-    double cpu_share = 0;       ///< of the time, computing
-    double starved_share = 0;   ///< of the time, waiting for a processor
-    long thread_id = 0;         ///< as in top
+    double cpu_share = 0;     ///< of the time, computing
+    double starved_share = 0; ///< of the time, waiting for a processor
+    long thread_id = 0;       ///< as in top
     std::string thread_name;
-    std::string loop;           ///< of the executor, if it has a name
-    std::string label;          ///< of an `activity_label`, if there is one
-    std::string system_call;    ///< "read(3, 0x..., 0x400)" while in one
-    std::string wait_channel;   ///< where in the kernel, if that tells
+    std::string loop;               ///< of the executor, if it has a name
+    std::string label;              ///< of an `activity_label`, if there is one
+    std::string system_call;        ///< "read(3, 0x..., 0x400)" while in one
+    std::string wait_channel;       ///< where in the kernel, if that tells
     std::vector<std::string> stack; ///< innermost first; empty unless asked for
 };
 

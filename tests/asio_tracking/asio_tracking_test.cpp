@@ -39,7 +39,9 @@ struct watch {
 TEST_CASE("handlers of every kind are watched") {
     watch w;
     asio::io_context io{1};
-    SECTION("posted") { asio::post(io, [&] { w.stall(); }); }
+    SECTION("posted") {
+        asio::post(io, [&] { w.stall(); });
+    }
     SECTION("a timer's") {
         asio::steady_timer timer(io, 1ms);
         timer.async_wait([&](boost::system::error_code) { w.stall(); });

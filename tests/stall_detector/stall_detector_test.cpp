@@ -27,6 +27,7 @@
 #include <vector>
 
 #include <csignal>
+#include <ctime>
 #include <poll.h>
 #include <unistd.h>
 
@@ -62,6 +63,12 @@ public:
 private:
     int ends_[2];
 };
+
+/// What is to be found: a call that blocks.
+void block_in_nanosleep(std::chrono::nanoseconds time) {
+    ::timespec const length{0, static_cast<long>(time.count())};
+    ::nanosleep(&length, nullptr);
+}
 
 /// What a detector reported of one handler, which `release` lets go on the first report.
 struct watch {
@@ -150,7 +157,7 @@ TEST_CASE("a handler in a blocking call is found while it blocks, with the call"
         other.join();
     }
     SECTION("sleep") {
-        auto const s = first_report(w, [] { std::this_thread::sleep_for(60ms); });
+        auto const s = first_report(w, [] { block_in_nanosleep(60ms); });
         CHECK(s.cause == stall_cause::blocked);
         CHECK_THAT(s.system_call, ContainsSubstring("nanosleep("));
     }
@@ -161,7 +168,8 @@ TEST_CASE("a handler that computes is busy, or starved when others compute more"
     std::atomic<bool> enough{false};
     w.release = [&] { enough = true; };
     auto const s = first_report(w, [&] {
-        while (!enough) {}
+        while (!enough) {
+        }
     });
     CHECK(s.cause != stall_cause::blocked);
     CHECK(s.cpu_share + s.starved_share > 0.5);
@@ -203,7 +211,8 @@ TEST_CASE("handlers of less than half the threshold are not stalls, however many
     for (int i = 0; i < 50; ++i) {
         asio::post(executor, [] {
             auto const end = std::chrono::steady_clock::now() + 5ms;
-            while (std::chrono::steady_clock::now() < end) {}
+            while (std::chrono::steady_clock::now() < end) {
+            }
         });
     }
     io.run();
@@ -217,7 +226,7 @@ TEST_CASE("a thread that waits for events, or runs what is not watched, is in no
     stall_detector const detector(w.options());
     asio::steady_timer timer(watched(io.get_executor()), 100ms);
     timer.async_wait([](boost::system::error_code) {});
-    asio::post(io, [] { std::this_thread::sleep_for(60ms); });
+    asio::post(io, [] { block_in_nanosleep(60ms); });
     io.run();
     CHECK(detector.statistics().count() == 0);
 }
@@ -228,7 +237,9 @@ TEST_CASE("labels say what a handler does, and go back to what they were") {
     w.release = [&] { p.write(); };
     auto const s = first_report(w, [&] {
         tidegate::activity_label const outer("parse upload");
-        { tidegate::activity_label const inner("header"); }
+        {
+            tidegate::activity_label const inner("header");
+        }
         p.read();
     });
     CHECK(s.label == "parse upload");
@@ -279,7 +290,7 @@ TEST_CASE("more stalls than may be reported are counted, and so are reports that
     asio::io_context io{1};
     auto const executor = watched(io.get_executor());
     auto const stall_once = [&](stall_detector const& detector, std::uint64_t n) {
-        asio::post(executor, [] { std::this_thread::sleep_for(10ms); });
+        asio::post(executor, [] { block_in_nanosleep(10ms); });
         io.restart();
         io.run();
         while (detector.statistics().count() < n) std::this_thread::yield();
@@ -308,7 +319,8 @@ TEST_CASE("a stack is taken when asked for, and only where a signal does no harm
         auto const s = first_report(
             w,
             [&] {
-                while (!enough) {}
+                while (!enough) {
+                }
             },
             SIGURG);
         CHECK(s.stack.size() > 3);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a thread says about itself: that it is inside a handler. No Asio in here: the tracking header
-// is included by Asio itself.
+// What a thread says about itself: that it is inside a handler. No Asio in here: the tracking
+// header is included by Asio itself.
 #pragma once
 
 #include <tidegate/config.hpp>
@@ -25,9 +25,9 @@ namespace detail {
 
 /// Written by its thread alone, with plain stores; read by the watchdog.
 struct activity_slot {
-    std::atomic<std::uint64_t> sequence{0};      ///< odd inside a handler; never the same twice
-    std::atomic<char const*> label{nullptr};     ///< of what runs; a string that stays
-    std::atomic<char const*> loop{nullptr};      ///< of the executor that it came from
+    std::atomic<std::uint64_t> sequence{0};  ///< odd inside a handler; never the same twice
+    std::atomic<char const*> label{nullptr}; ///< of what runs; a string that stays
+    std::atomic<char const*> loop{nullptr};  ///< of the executor that it came from
 #if defined(__unix__) || defined(__APPLE__)
     pthread_t thread = pthread_self();
 #endif
@@ -96,7 +96,8 @@ inline constinit thread_local activity_slot* this_thread_activity = nullptr;
 class handler_scope {
 public:
     explicit handler_scope(char const* loop = nullptr) noexcept : slot_(this_thread_activity) {
-        if (!slot_) [[unlikely]] slot_ = make_activity_slot();
+        if (!slot_) [[unlikely]]
+            slot_ = make_activity_slot();
         if (slot_) begin(loop);
     }
     handler_scope(handler_scope const&) = delete;

@@ -19,7 +19,7 @@ struct thread_times {
 TIDEGATE_DECL thread_times read_thread_times(activity_slot const& slot) noexcept;
 
 struct system_call_state {
-    std::string text;          ///< "read(3, 0x7f.., 0x400)"; empty if it is in none
+    std::string text;               ///< "read(3, 0x7f.., 0x400)"; empty if it is in none
     bool may_be_interrupted = true; ///< a signal does not make it fail
 };
 TIDEGATE_DECL system_call_state read_system_call(activity_slot const& slot);

@@ -123,10 +123,11 @@ struct metrics_session {
     }
 };
 
-inline boost::asio::awaitable<void>
-accept_metrics_clients(task_scope& scope, boost::asio::ip::tcp::acceptor& acceptor,
-                       semaphore& places, metrics_registry const& registry,
-                       metrics_server_options const& settings) {
+inline boost::asio::awaitable<void> accept_metrics_clients(task_scope& scope,
+                                                           boost::asio::ip::tcp::acceptor& acceptor,
+                                                           semaphore& places,
+                                                           metrics_registry const& registry,
+                                                           metrics_server_options const& settings) {
     for (;;) {
         auto place = co_await places.acquire();
         auto accepting = acceptor.async_accept(boost::asio::deferred);

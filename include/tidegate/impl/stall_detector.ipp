@@ -82,7 +82,7 @@ private:
                 if (now - one.since >= one.next_report) to_tell.push_back(report(slot, one, now));
             } else {
                 still[&slot] = {sequence, now, read_thread_times(slot), settings_.threshold(),
-                                false, {}};
+                                false,    {}};
             }
         });
         // What is left has ended, or its thread.
@@ -127,15 +127,16 @@ private:
 
     static void classify(stall& s, thread_times const& before, thread_times const& after) noexcept {
         auto const share = [&](nanoseconds part) {
-            return std::clamp(static_cast<double>(part.count()) /
-                                  static_cast<double>(std::max<std::int64_t>(1, s.duration.count())),
-                              0.0, 1.0);
+            return std::clamp(
+                static_cast<double>(part.count()) /
+                    static_cast<double>(std::max<std::int64_t>(1, s.duration.count())),
+                0.0, 1.0);
         };
         s.cpu_share = share(after.computing - before.computing);
         s.starved_share = share(after.waiting_to_run - before.waiting_to_run);
         // Neither computing nor ready to: most of the time it was asleep.
         double const awake = s.cpu_share + s.starved_share;
-        s.cause = awake < 0.5                        ? stall_cause::blocked
+        s.cause = awake < 0.5                      ? stall_cause::blocked
                   : s.cpu_share >= s.starved_share ? stall_cause::busy
                                                    : stall_cause::starved;
     }
@@ -151,8 +152,9 @@ private:
         std::lock_guard lock(mutex_);
         ++statistics_.stalls[static_cast<std::size_t>(s.cause)];
         statistics_.longest = std::max(statistics_.longest, s.duration);
-        statistics_.delays.record_corrected(static_cast<std::uint64_t>(s.duration.count()),
-                                            static_cast<std::uint64_t>(settings_.threshold().count()));
+        statistics_.delays.record_corrected(
+            static_cast<std::uint64_t>(s.duration.count()),
+            static_cast<std::uint64_t>(settings_.threshold().count()));
     }
 
     void tell(stall const& one) noexcept {
@@ -187,20 +189,23 @@ private:
 } // namespace detail
 
 TIDEGATE_DECL std::string to_string(stall const& s) {
-    auto const percent = [](double share) { return std::to_string(std::lround(share * 100)) + " %"; };
+    auto const percent = [](double share) {
+        return std::to_string(std::lround(share * 100)) + " %";
+    };
     std::string text = s.over ? "stall over: " : "stall: ";
     text += s.loop.empty() ? "a handler" : "a handler of " + s.loop;
     text += " on thread " + std::to_string(s.thread_id);
     if (!s.thread_name.empty()) text += " (" + s.thread_name + ")";
     if (!s.label.empty()) text += ", " + s.label + ",";
-    text += (s.over ? " took " : " runs for ") +
-            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(s.duration).count()) +
-            " ms, ";
+    text +=
+        (s.over ? " took " : " runs for ") +
+        std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(s.duration).count()) +
+        " ms, ";
     text += to_string(s.cause);
     if (!s.system_call.empty()) text += " in " + s.system_call;
     if (!s.wait_channel.empty()) text += " at " + s.wait_channel;
-    text += ", cpu " + percent(s.cpu_share) + ", waiting for a processor " +
-            percent(s.starved_share);
+    text +=
+        ", cpu " + percent(s.cpu_share) + ", waiting for a processor " + percent(s.starved_share);
     for (auto const& function : s.stack) text += "\n    " + function;
     return text;
 }

@@ -48,8 +48,7 @@ TIDEGATE_DECL thread_times read_thread_times(activity_slot const& slot) noexcept
     ::clockid_t clock;
     ::timespec now{};
     if (::pthread_getcpuclockid(slot.thread, &clock) == 0 && ::clock_gettime(clock, &now) == 0)
-        times.computing =
-            std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+        times.computing = std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
     try {
         // Time run, time waited to run, turns.
         std::string const text = read_task_file(slot, "schedstat");
@@ -179,7 +178,7 @@ TIDEGATE_DECL void prepare_stacks(int signal) {
     void* warm[4];
     ::backtrace(warm, 4); // loads the unwinder
     stack_request::only();
-    struct ::sigaction action {};
+    struct ::sigaction action{};
     action.sa_handler = &answer_with_stack;
     action.sa_flags = SA_RESTART | SA_ONSTACK;
     ::sigemptyset(&action.sa_mask);
