@@ -7,7 +7,11 @@ set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/tidegate")
 
 get_target_property(header_sets tidegate INTERFACE_HEADER_SETS)
 list(TRANSFORM header_sets PREPEND "FILE_SET;")
-install(TARGETS tidegate tidegate_compiled EXPORT tidegate ${header_sets})
+set(installed_targets tidegate tidegate_compiled)
+if(TARGET tidegate_blocking_guard)
+  list(APPEND installed_targets tidegate_blocking_guard)
+endif()
+install(TARGETS ${installed_targets} EXPORT tidegate ${header_sets})
 install(EXPORT tidegate
   NAMESPACE tidegate::
   FILE tidegateTargets.cmake

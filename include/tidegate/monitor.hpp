@@ -81,7 +81,8 @@ private:
 /// `operation()` returns for hot paths, where a measurement costs two readings of the clock and
 /// about 3 ns.
 ///
-/// Thread-safe. Everything that a monitor hands out must not outlive it.
+/// Thread-safe. Timers must not outlive the monitor: mind those in coroutines that the execution
+/// context destroys. Handles, and what is tracked, may.
 template <class Clock = std::chrono::steady_clock>
 class basic_monitor {
     using state = detail::monitor_state<Clock>;
@@ -125,6 +126,7 @@ public:
 
     private:
         friend class operation_handle;
+        friend class basic_monitor;
         scoped_timer(record_type& op, time_point start) noexcept
             : operation_(&op), start_(start), exceptions_(std::uncaught_exceptions()) {}
 
@@ -146,6 +148,7 @@ public:
 
     private:
         friend class operation_handle;
+        friend class basic_monitor;
         explicit memory_scope(record_type& op) noexcept
             : operation_(&op), before_(read_memory_usage()) {}
 
@@ -153,7 +156,7 @@ public:
         std::optional<memory_usage> before_;
     };
 
-    /// An operation, looked up once. Copies are the same operation.
+    /// An operation, looked up once. Copies are the same operation. Keeps what it records alive.
     class operation_handle {
     public:
         scoped_timer measure() const noexcept { return {*operation_, Clock::now()}; }
@@ -188,13 +191,14 @@ public:
             static_assert(detail::survives_await_as_temporary<Op&&>,
                           "g++ before 12.3 destroys this temporary twice: name the operation, and "
                           "pass the name or std::ref(name)");
-            return run<CoroutineExecutor>(operation_, intended_start,
+            return run<CoroutineExecutor>(*this, intended_start,
                                           std::decay_t<Op>(std::forward<Op>(op)));
         }
 
     private:
         friend class basic_monitor;
-        explicit operation_handle(record_type& op) noexcept : operation_(&op) {}
+        operation_handle(std::shared_ptr<state> owner, record_type& op) noexcept
+            : owner_(std::move(owner)), operation_(&op) {}
 
         using context = basic_call_context<Clock>;
         template <class Op>
@@ -202,8 +206,9 @@ public:
 
         template <class CoroutineExecutor, class Op>
         static boost::asio::awaitable<typename traits<Op>::value, CoroutineExecutor>
-        run(record_type* operation, time_point start, Op op);
+        run(operation_handle operation, time_point start, Op op);
 
+        std::shared_ptr<state> owner_;
         record_type* operation_;
     };
 
@@ -216,24 +221,28 @@ public:
 
     /// The operation of that name.
     operation_handle operation(std::string_view name) {
-        return operation_handle(state_->operation(name));
+        return operation_handle(state_, state_->operation(name));
     }
 
-    scoped_timer measure(std::string_view name) { return operation(name).measure(); }
-    scoped_timer measure(std::string_view name, time_point intended_start) {
-        return operation(name).measure(intended_start);
+    scoped_timer measure(std::string_view name) {
+        return {state_->operation(name), Clock::now()};
     }
-    memory_scope measure_memory(std::string_view name) { return operation(name).measure_memory(); }
+    scoped_timer measure(std::string_view name, time_point intended_start) {
+        return {state_->operation(name), intended_start};
+    }
+    memory_scope measure_memory(std::string_view name) {
+        return memory_scope(state_->operation(name));
+    }
 
     void record(std::string_view name, duration took,
                 operation_outcome outcome = operation_outcome::ok) {
-        operation(name).record(took, outcome);
+        state_->operation(name).record(took, outcome);
     }
     void record_corrected(std::string_view name, duration took, duration expected) {
-        operation(name).record_corrected(took, expected);
+        state_->operation(name).record_corrected(took, expected);
     }
-    void hit(std::string_view name) { operation(name).hit(); }
-    void miss(std::string_view name) { operation(name).miss(); }
+    void hit(std::string_view name) { state_->operation(name).hit(); }
+    void miss(std::string_view name) { state_->operation(name).miss(); }
 
     /// Runs `op` (a function that returns an awaitable or takes a completion token) from a
     /// coroutine, and records how long that took and how it ended: with its result, with a failure,

@@ -118,6 +118,18 @@ TEST_CASE("a cancelled run is counted as that, and so is one that is destroyed")
     }
 }
 
+TEST_CASE("what is tracked, and handles, may outlive the monitor") {
+    auto io = std::make_unique<asio::io_context>();
+    auto monitor = std::make_unique<tidegate::monitor>();
+    auto work = []() -> asio::awaitable<void> { co_await tidegate::sleep_for(1h); };
+    auto const handle = monitor->operation("x");
+    asio::co_spawn(*io, monitor->track("x", work), asio::detached);
+    io->poll();
+    monitor.reset();
+    io.reset();
+    handle.record(1ms);
+}
+
 TEST_CASE("runs that hop between threads are counted once each") {
     tidegate::monitor monitor;
     asio::thread_pool pool(4);

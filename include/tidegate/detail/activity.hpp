@@ -36,6 +36,13 @@ struct activity_slot {
 #else
     long id = 0;
 #endif
+
+private:
+    // Not of another thread's range either, whose slot was in the same place.
+    static std::uint64_t first() noexcept {
+        static std::atomic<std::uint64_t> threads{0};
+        return threads.fetch_add(1, std::memory_order_relaxed) << 32;
+    }
 };
 
 /// The slots of all threads that ran a handler. Never destroyed: threads may end last.

@@ -162,14 +162,14 @@ private:
 
 template <class Clock>
 template <class CoroutineExecutor, class Op>
-auto basic_monitor<Clock>::operation_handle::run(record_type* operation, time_point start, Op op)
+auto basic_monitor<Clock>::operation_handle::run(operation_handle operation, time_point start, Op op)
     -> boost::asio::awaitable<typename traits<Op>::value, CoroutineExecutor> {
     using value = typename traits<Op>::value;
-    scoped_timer timer(*operation, start);
+    scoped_timer timer(*operation.operation_, start);
     timer.set_outcome(operation_outcome::abandoned);
     outcome<value> result;
     try {
-        context const here(operation->name());
+        context const here(operation.name());
         if constexpr (traits<Op>::takes_token) {
             auto started =
                 traits<Op>::start(op, here, boost::asio::as_tuple(boost::asio::deferred));
