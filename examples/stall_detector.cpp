@@ -24,7 +24,8 @@ asio::awaitable<void> handle_upload() {
     co_await pause.async_wait(asio::deferred);
     {
         tidegate::activity_label const label("waits for the disk");
-        std::this_thread::sleep_for(60ms); // a blocking call
+        // tidegate-lint: allow(blocking-sleep) is what the example is about
+        std::this_thread::sleep_for(60ms);
     }
     co_await pause.async_wait(asio::deferred);
     tidegate::activity_label const label("counts to a billion");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Functions of libc, in front of the real ones. Only objects that refer to the guard are linked with
-// this, and then the whole program calls these.
+// Functions of libc, in front of the real ones. Only objects that refer to the guard are linked
+// with this, and then the whole program calls these.
 #include <tidegate/testing/blocking_guard.hpp>
 
 #include <tidegate/detail/activity.hpp>
@@ -84,8 +84,7 @@ void blocking_guard_state::note(char const* function) {
     constexpr int ours = 3; // this, tell(), and the function
     blocking_call call{function, {}};
     if (n > ours) {
-        call.stack =
-            detail::name_functions(std::vector<void*>(addresses + ours, addresses + n));
+        call.stack = detail::name_functions(std::vector<void*>(addresses + ours, addresses + n));
     }
     std::lock_guard lock(mutex);
     if (on_call) on_call(call);
@@ -231,8 +230,8 @@ long syscall(long number, ...) noexcept {
     for (long& one : a) one = va_arg(all, long);
     va_end(all);
     constexpr long command = ~static_cast<long>(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
-    bool const waits = number == SYS_futex && ((a[1] & command) == FUTEX_WAIT ||
-                                               (a[1] & command) == FUTEX_WAIT_BITSET);
+    bool const waits = number == SYS_futex &&
+                       ((a[1] & command) == FUTEX_WAIT || (a[1] & command) == FUTEX_WAIT_BITSET);
     TIDEGATE_FORWARD(syscall, waits, number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 }

@@ -224,9 +224,7 @@ public:
         return operation_handle(state_, state_->operation(name));
     }
 
-    scoped_timer measure(std::string_view name) {
-        return {state_->operation(name), Clock::now()};
-    }
+    scoped_timer measure(std::string_view name) { return {state_->operation(name), Clock::now()}; }
     scoped_timer measure(std::string_view name, time_point intended_start) {
         return {state_->operation(name), intended_start};
     }

@@ -177,7 +177,9 @@ TEST_CASE("nothing is found outside of handlers, without a guard, or where it is
     }
     CHECK(found_in([] {
               allow_blocking const outer("start-up");
-              { allow_blocking const inner("nested"); }
+              {
+                  allow_blocking const inner("nested");
+              }
               block_shortly();
           }).empty());
     asio::io_context io{1};

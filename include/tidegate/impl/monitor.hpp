@@ -78,6 +78,7 @@ public:
         using duration = typename Clock::duration;
         auto const step = std::chrono::duration_cast<duration>(std::chrono::seconds(1));
         auto next = Clock::now() + std::chrono::duration_cast<duration>(period);
+        // tidegate-lint: allow(blocking-socket) a file of /proc, which is memory
         std::optional<memory_usage> before = read_memory_usage();
         self->advance();
         for (;;) {
@@ -85,6 +86,7 @@ public:
             co_await std::move(pause);
             self->advance();
             if (Clock::now() < next) continue;
+            // tidegate-lint: allow(blocking-socket) a file of /proc, which is memory
             monitor_report const report = self->make_report(period, before);
             std::exception_ptr thrown;
             try {
@@ -162,7 +164,8 @@ private:
 
 template <class Clock>
 template <class CoroutineExecutor, class Op>
-auto basic_monitor<Clock>::operation_handle::run(operation_handle operation, time_point start, Op op)
+auto basic_monitor<Clock>::operation_handle::run(operation_handle operation, time_point start,
+                                                 Op op)
     -> boost::asio::awaitable<typename traits<Op>::value, CoroutineExecutor> {
     using value = typename traits<Op>::value;
     scoped_timer timer(*operation.operation_, start);

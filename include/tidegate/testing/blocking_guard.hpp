@@ -34,9 +34,9 @@ struct blocking_guard_state;
 /// The calls are made all the same: nothing is thrown into code that does not expect it. Found are
 /// sleeping, poll and select that may wait, reading, writing, sending, receiving, connecting and
 /// accepting on descriptors that are not O_NONBLOCK, getaddrinfo, fsync, fdatasync, flock, system
-/// and waitpid, condition variables, semaphores, joining threads, locking a mutex that somebody else
-/// has, and waiting on a futex, as std::future and std::atomic do. Not found are system calls that
-/// a program makes by itself or libc inside another function, and time spent computing.
+/// and waitpid, condition variables, semaphores, joining threads, locking a mutex that somebody
+/// else has, and waiting on a futex, as std::future and std::atomic do. Not found are system calls
+/// that a program makes by itself or libc inside another function, and time spent computing.
 ///
 /// The functions of libc are replaced in the whole program, which costs a look at a thread-local
 /// variable a call. One guard at a time, else the constructor throws std::logic_error. Thread-safe.

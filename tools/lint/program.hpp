@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSL-1.0
+// What the checker knows of a program: its functions, what they call, and what of that blocks.
+#pragma once
+
+#include <compare>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace lint {
+
+struct place {
+    std::string file;
+    unsigned line = 0;
+    unsigned column = 0;
+
+    friend auto operator<=>(place const&, place const&) = default;
+};
+
+/// A call of a function of the program; `callee` is clang's name for it across translation units.
+struct call {
+    std::string callee;
+    place at;
+};
+
+/// A call of something that may block, or a lock held while waiting.
+struct blocking {
+    std::string rule;
+    std::string what;
+    place at;
+
+    friend auto operator<=>(blocking const&, blocking const&) = default;
+};
+
+struct function {
+    std::string name;
+    place at;
+    bool is_coroutine = false;
+    std::vector<call> calls;
+    std::vector<blocking> blocks;
+};
+
+/// A comment that allows a rule in a line: its own, or the next if it stands alone.
+struct allowance {
+    place at;
+    unsigned line = 0;
+    std::string rule; ///< or `*`
+    std::string reason;
+};
+
+/// One translation unit, or several put together.
+struct program {
+    std::map<std::string, function> functions; ///< by clang's name
+    std::set<std::string> handlers;            ///< functions that an executor runs
+    std::vector<allowance> allowances;
+
+    void add(program const& other) {
+        functions.insert(other.functions.begin(), other.functions.end());
+        handlers.insert(other.handlers.begin(), other.handlers.end());
+        for (auto const& one : other.allowances) {
+            bool known = false;
+            for (auto const& mine : allowances) known = known || mine.at == one.at;
+            if (!known) allowances.push_back(one);
+        }
+    }
+};
+
+} // namespace lint
