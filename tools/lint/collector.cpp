@@ -487,6 +487,11 @@ public:
                 for (auto* decl : context.getTranslationUnitDecl()->decls()) {
                     if (!sources.isInSystemHeader(decl->getLocation())) reader.TraverseDecl(decl);
                 }
+                for (auto it = sources.fileinfo_begin(); it != sources.fileinfo_end(); ++it) {
+                    llvm::SmallString<256> path(it->first.getName());
+                    sources.getFileManager().makeAbsolutePath(path);
+                    program_.files.insert(path.str().str());
+                }
             }
             rules const& rules_;
             program& program_;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 // tidegate-lint: finds calls that block inside coroutines and handlers.
 #include "analysis.hpp"
+#include "cache.hpp"
 #include "collector.hpp"
 #include "report.hpp"
 #include "rules.hpp"
 
+#include <clang/Basic/Version.h>
 #include <clang/Tooling/ArgumentsAdjusters.h>
 #include <clang/Tooling/CompilationDatabase.h>
 #include <clang/Tooling/Tooling.h>
@@ -51,6 +53,9 @@ cl::opt<std::string> json_file("json", cl::desc("also write JSON to this file; -
                                cl::value_desc("file"), cl::cat(category));
 cl::opt<std::string> sarif_file("sarif", cl::desc("also write SARIF 2.1.0 to this file"),
                                 cl::value_desc("file"), cl::cat(category));
+cl::opt<std::string> cache_folder("cache",
+                                  cl::desc("keep what was read of files that do not change"),
+                                  cl::value_desc("folder"), cl::cat(category));
 cl::opt<bool> progress("progress", cl::desc("say which file is read"), cl::cat(category));
 
 // What g++ knows and clang does not, and what tells about code rather than compiles it.
@@ -68,12 +73,30 @@ tooling::CommandLineArguments for_clang(tooling::CommandLineArguments const& arg
     return kept;
 }
 
+// How a file is compiled, in one text.
+std::string commands_of(tooling::CompilationDatabase const& compilations, std::string const& file) {
+    llvm::SmallString<256> here;
+    llvm::sys::fs::current_path(here);
+    std::string all = here.str().str() + "\n" + file;
+    for (auto const& one : compilations.getCompileCommands(file)) {
+        all += "\n" + one.Directory;
+        for (auto const& argument : one.CommandLine) all += " " + argument;
+    }
+    return all;
+}
+
 lint::program read_program(tooling::CompilationDatabase const& compilations,
                            std::vector<std::string> const& files, lint::rules const& rules) {
     lint::program all;
+    lint::cache const kept(cache_folder, rules.fingerprint() + " " + CLANG_VERSION_STRING);
     for (std::size_t i = 0; i < files.size(); ++i) {
         if (progress)
             llvm::errs() << "[" << i + 1 << "/" << files.size() << "] " << files[i] << "\n";
+        auto const commands = commands_of(compilations, files[i]);
+        if (auto const known = kept.find(commands)) {
+            all.add(*known);
+            continue;
+        }
         lint::program unit;
         tooling::ClangTool tool(compilations, {files[i]});
         tool.appendArgumentsAdjuster(for_clang);
@@ -83,6 +106,7 @@ lint::program read_program(tooling::CompilationDatabase const& compilations,
         if (tool.run(lint::make_collector(rules, unit).get()) != 0)
             throw std::runtime_error(files[i] + " could not be read");
         all.add(unit);
+        kept.keep(commands, unit);
     }
     return all;
 }

@@ -54,6 +54,7 @@ struct program {
     std::map<std::string, function> functions; ///< by clang's name
     std::set<std::string> handlers;            ///< functions that an executor runs
     std::vector<allowance> allowances;
+    std::set<std::string> files; ///< that were read for it, with absolute paths
 
     void add(program const& other) {
         functions.insert(other.functions.begin(), other.functions.end());

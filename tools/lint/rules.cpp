@@ -3,8 +3,10 @@
 
 #include "default_rules.hpp"
 
+#include <llvm/ADT/StringExtras.h>
 #include <llvm/Support/JSON.h>
 #include <llvm/Support/MemoryBuffer.h>
+#include <llvm/Support/SHA1.h>
 
 #include <algorithm>
 #include <stdexcept>
@@ -112,6 +114,16 @@ rule const* rules::find_lock(std::string_view name) const {
         }
     }
     return nullptr;
+}
+
+std::string rules::fingerprint() const {
+    llvm::SHA1 hash;
+    for (auto const& one : rules_) {
+        hash.update(one.id + (one.is_about_locks ? "\nlocks" : "\n"));
+        for (auto const& each : one.functions) hash.update("\n" + each);
+    }
+    auto const bytes = hash.final();
+    return llvm::toHex(llvm::ArrayRef<unsigned char>(bytes.data(), 20), true);
 }
 
 rule const* rules::by_id(std::string_view id) const {

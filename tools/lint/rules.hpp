@@ -29,6 +29,8 @@ public:
     rule const* find(std::string_view qualified_name) const;
     rule const* find_lock(std::string_view qualified_class_name) const;
     rule const* by_id(std::string_view id) const;
+    /// Changes with what is found.
+    std::string fingerprint() const;
     std::vector<rule> const& all() const noexcept { return rules_; }
 
 private:
