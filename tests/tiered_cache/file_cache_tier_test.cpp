@@ -166,16 +166,27 @@ TEST_CASE("files of others stay, leftovers of killed processes go") {
     test::folder folder;
     loop l;
     fs::create_directories(folder / "ab");
-    std::ofstream(folder / "ab/readme.txt") << "x";
-    std::ofstream(folder / "notes.value") << "x";
-    std::ofstream(folder / "ab/.old.value.1.tmp") << "x";
-    std::ofstream(folder / "ab/.new.value.2.tmp") << "x";
-    fs::last_write_time(folder / "ab/.old.value.1.tmp", fs::file_time_type::clock::now() - 1h);
-    l.open(folder.path());
-    CHECK(fs::exists(folder / "ab/readme.txt"));
-    CHECK(fs::exists(folder / "notes.value"));
-    CHECK(fs::exists(folder / "ab/.new.value.2.tmp"));
-    CHECK_FALSE(fs::exists(folder / "ab/.old.value.1.tmp"));
+    std::string const uuid = "ab000000-0000-5000-8000-000000000000.value";
+    std::vector<std::string> const others{"ab/readme.txt",           "notes.value",
+                                          "ab/notes.value",          "ab/old.tmp",
+                                          "ab/.old.value.1.tmp",
+                                          "ab/cd" + uuid.substr(2), // in the wrong folder
+                                          "ab/." + uuid + ".new.tmp"};
+    std::string const leftover = "ab/." + uuid + ".old.tmp", damaged = "ab/" + uuid;
+    auto const hour_ago = fs::file_time_type::clock::now() - 1h;
+    for (auto const& name : others) std::ofstream(folder.path() / name) << "x";
+    for (auto const& name : {leftover, damaged}) std::ofstream(folder.path() / name) << "x";
+    for (std::size_t i = 0; i + 1 < others.size(); ++i)
+        fs::last_write_time(folder.path() / others[i], hour_ago);
+    fs::last_write_time(folder.path() / leftover, hour_ago);
+    auto const tier = l.open(folder.path());
+    for (auto const& name : others) {
+        INFO(name);
+        CHECK(fs::exists(folder.path() / name));
+    }
+    CHECK_FALSE(fs::exists(folder.path() / leftover));
+    CHECK_FALSE(fs::exists(folder.path() / damaged));
+    CHECK(tier->statistics().damaged == 1);
 }
 
 TEST_CASE("a folder that cannot be is an error that names it") {

@@ -112,6 +112,22 @@ TIDEGATE_DECL bool file_store::is_known(std::string const& name) const {
     return find(name) != core::no_entry;
 }
 
+// Named by a UUID, in the folder of its first two digits: nobody else's file is to be removed.
+inline bool is_stored_file(std::filesystem::path const& path, std::string_view name) {
+    constexpr std::size_t uuid_size = 36;
+    return name.size() == uuid_size + file_store_suffix.size() &&
+           name.ends_with(file_store_suffix) &&
+           name.find_first_not_of("0123456789abcdef-") == uuid_size &&
+           path.parent_path().filename() == name.substr(0, 2);
+}
+
+// `.NAME.*.tmp`, see `replacement_file`.
+inline bool is_left_behind(std::filesystem::path const& path, std::string_view name) {
+    auto const end = name.rfind(file_store_suffix);
+    return name.starts_with('.') && name.ends_with(".tmp") && end != name.npos &&
+           is_stored_file(path, name.substr(1, end + file_store_suffix.size() - 1));
+}
+
 // Opening ---------------------------------------------------------------------------------------
 
 TIDEGATE_DECL void file_store::read_folder() {
@@ -134,8 +150,9 @@ TIDEGATE_DECL void file_store::read_folder() {
         if (it.depth() != 1 || !it->is_regular_file(ec)) continue;
         fs::path const& path = it->path();
         auto const changed = it->last_write_time(ec);
-        if (path.extension() == ".tmp" && changed < long_ago) fs::remove(path, ec);
-        if (path.extension() != file_store_suffix) continue;
+        std::string const file_name = path.filename().string();
+        if (is_left_behind(path, file_name) && changed < long_ago) fs::remove(path, ec);
+        if (!is_stored_file(path, file_name)) continue;
         std::array<char, header::size> bytes{};
         std::size_t got = 0;
         std::uint64_t const size = it->file_size(ec);
