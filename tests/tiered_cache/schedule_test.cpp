@@ -40,10 +40,8 @@ public:
         io_.poll();
         CHECK(asked_ == answered_);
         calm_ = true;
-        clock_type::advance(10min);
-        for (int key = 0; key < keys; ++key) ask(key);
-        io_.restart();
-        io_.poll();
+        ask_for_all(); // a breaker that is half-open lets a few calls through: it closes
+        ask_for_all(); // and now what is owed is paid
         CHECK(asked_ == answered_);
         CHECK(cache_.second_level_statistics().owed_invalidations == 0);
     }
@@ -75,6 +73,13 @@ private:
         auto const value = co_await cache_.get_or_load(key, by);
         if (*value < at_least) ++wrong;
         ++answered_;
+    }
+
+    void ask_for_all() {
+        clock_type::advance(10min); // nothing is in the first level any more
+        for (int key = 0; key < keys; ++key) ask(key);
+        io_.restart();
+        io_.poll();
     }
 
     void change(int key) {
