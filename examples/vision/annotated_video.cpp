@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <fmt/format.h>
+#include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 #include <string>
 #include <vector>
@@ -120,6 +121,19 @@ void draw_detections(cv::Mat& bgr, std::span<const detection> detections,
             fmt::format("{} {:.2f}", ascii(layout.class_name(d.class_id)), d.score);
         taken.push_back(draw_label(bgr, box_of(d), text, class_colour(d.class_id), p, taken));
     }
+}
+
+std::string small_jpeg(const cv::Mat& bgr) {
+    constexpr int widest = 640;
+    cv::Mat small = bgr;
+    if (bgr.cols > widest) {
+        const double scale = static_cast<double>(widest) / bgr.cols;
+        const int height = std::max(1, static_cast<int>(std::lround(bgr.rows * scale)));
+        cv::resize(bgr, small, {widest, height}, 0, 0, cv::INTER_AREA);
+    }
+    std::vector<unsigned char> bytes;
+    cv::imencode(".jpg", small, bytes, {cv::IMWRITE_JPEG_QUALITY, 75});
+    return {bytes.begin(), bytes.end()};
 }
 
 annotated_video::annotated_video(const std::filesystem::path& path, double frames_per_second)

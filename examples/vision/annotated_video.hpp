@@ -12,12 +12,16 @@
 #include <opencv2/core/mat.hpp>
 #include <opencv2/videoio.hpp>
 #include <span>
+#include <string>
 
 namespace vision {
 
 // Boxes in the colour of their class, each with "name 0.87" on a bar of that colour.
 void draw_detections(cv::Mat& bgr, std::span<const detection> detections,
                      const model_layout& layout);
+
+// At most 640 pixels wide, to look at.
+[[nodiscard]] std::string small_jpeg(const cv::Mat& bgr);
 
 // The first picture sets the size; others are fitted into it on black. One thread at a time;
 // encoding blocks. The file has its name only after commit(). All failures throw vision::error

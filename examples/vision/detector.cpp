@@ -326,6 +326,9 @@ detector::detector(detector&&) noexcept = default;
 detector& detector::operator=(detector&&) noexcept = default;
 
 const model_layout& detector::layout() const noexcept { return model_->layout; }
+detection_limits detector::limits() const noexcept {
+    return {model_->options.confidence, model_->options.iou};
+}
 std::size_t detector::fixed_batch() const noexcept { return model_->fixed_batch; }
 std::size_t detector::picture_bytes() const noexcept { return letterbox_bytes(model_->input); }
 
@@ -400,19 +403,20 @@ void detector::infer(std::size_t count, detector_scratch& scratch, run_control& 
 }
 
 std::vector<detection> detector::detections(std::size_t slot, const letterbox_plan& plan,
-                                            detector_scratch& scratch) const {
+                                            detector_scratch& scratch,
+                                            detection_limits limits) const {
     if (slot >= scratch.max_batch_) {
         throw error(fmt::format("slot {}; allowed: below {}", slot, scratch.max_batch_));
     }
     const std::span<const float> output =
         std::span(scratch.output_).subspan(slot * model_->output_floats, model_->output_floats);
     std::vector<detection> boxes;
-    scratch.dropped_boxes_ += decode(model_->layout, output, model_->options.confidence, boxes);
+    scratch.dropped_boxes_ += decode(model_->layout, output, limits.confidence, boxes);
     if (model_->layout.family == layout_family::end_to_end) {
         keep_best(boxes, model_->options.most_detections);
     } else {
-        suppress_overlaps(boxes, {.iou = model_->options.iou,
-                                  .most_detections = model_->options.most_detections});
+        suppress_overlaps(boxes,
+                          {.iou = limits.iou, .most_detections = model_->options.most_detections});
     }
     for (detection& box : boxes) {
         box = to_source(box, plan);

@@ -27,6 +27,12 @@ struct detector_options {
     int intra_op_threads = 1; // threads of one inference; many inferences at once use cores better
 };
 
+// Which boxes are reported.
+struct detection_limits {
+    float confidence; // above this score, in 0..1
+    float iou;        // in 0..1; see nms_limits
+};
+
 // A picture ready for the network: the bytes that apply_letterbox wrote for the plan.
 struct prepared_picture {
     std::span<const std::uint8_t> pixels;
@@ -82,6 +88,8 @@ public:
     detector& operator=(detector&&) noexcept;
 
     [[nodiscard]] const model_layout& layout() const noexcept;
+    // Those of the options.
+    [[nodiscard]] detection_limits limits() const noexcept;
     // The batch size the model insists on, or 0 where it takes any.
     [[nodiscard]] std::size_t fixed_batch() const noexcept;
 
@@ -103,7 +111,12 @@ public:
     void infer(std::size_t count, detector_scratch& scratch, run_control& control) const;
     // Step 3: the boxes of one slot, best first.
     [[nodiscard]] std::vector<detection> detections(std::size_t slot, const letterbox_plan& plan,
-                                                    detector_scratch& scratch) const;
+                                                    detector_scratch& scratch) const {
+        return detections(slot, plan, scratch, limits());
+    }
+    [[nodiscard]] std::vector<detection> detections(std::size_t slot, const letterbox_plan& plan,
+                                                    detector_scratch& scratch,
+                                                    detection_limits limits) const;
 
 private:
     struct loaded_model;

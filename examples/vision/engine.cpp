@@ -48,8 +48,10 @@ loaded_model::loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monit
                            const engine_options& options, run_control& stop)
     : model(options.model),
       tuned(tune(model, options, stop)),
-      batches(pool, batching(tuned, options),
-              [this](std::span<frame_pool::lease> batch) { return run(batch); }),
+      batches(
+          pool, batching(tuned, options),
+          [this](std::span<frame_pool::lease> batch) { return run(batch); }, std::monostate(),
+          [](const frame_pool::lease& frame) { return frame->video; }),
       monitor_(monitor),
       stop_(stop),
       scratches_(pool.get_executor(), tuned.chosen.workers, [this] {
@@ -73,7 +75,7 @@ std::vector<detected_frame> loaded_model::run(std::span<frame_pool::lease> batch
     std::vector<detected_frame> results;
     results.reserve(batch.size());
     for (std::size_t i = 0; i < batch.size(); ++i) {
-        auto found = model.detections(i, batch[i]->plan, *scratch);
+        auto found = model.detections(i, batch[i]->plan, *scratch, batch[i]->limits);
         results.push_back({std::move(batch[i]), std::move(found)});
     }
     return results;
@@ -81,7 +83,7 @@ std::vector<detected_frame> loaded_model::run(std::span<frame_pool::lease> batch
 
 engine::engine(boost::asio::any_io_executor executor, const engine_options& options)
     : compute(executor, threads("compute", compute_threads(options))),
-      decode(executor, threads("decode", 1)),
+      decode(executor, threads("decode", options.decoders)),
       write(executor, threads("write", 1)),
       model(compute, [this, options] {
           auto const timer = monitor.measure("load model");

@@ -31,6 +31,8 @@ struct frame_slot {
     cv::Mat picture;                    // as decoded
     std::vector<std::uint8_t> prepared; // letterboxed, as the model wants it
     letterbox_plan plan;
+    std::uint64_t video = 0; // whose it is: the videos take turns in a batch
+    detection_limits limits{};
 };
 using frame_pool = tidegate::object_pool<frame_slot>;
 
@@ -78,7 +80,7 @@ private:
 
 public:
     tidegate::worker_pool compute; // preparation and inference: as many threads as cores
-    tidegate::worker_pool decode;  // blocking reads
+    tidegate::worker_pool decode;  // blocking reads: as many videos at once as it has threads
     tidegate::worker_pool write;   // blocking writes, one thread: in order
     tidegate::lazy<loaded_model> model;
 };

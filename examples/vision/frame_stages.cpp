@@ -5,7 +5,9 @@
 #include "letterbox.hpp"
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 
 namespace vision {
 
@@ -18,6 +20,11 @@ std::unique_ptr<frame_slot> make_slot(std::size_t bytes) {
     auto slot = std::make_unique<frame_slot>();
     slot->prepared.resize(bytes);
     return slot;
+}
+
+std::uint64_t next_number() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
 }
 
 // On the decode pool. False at the end.
@@ -50,6 +57,8 @@ asio::awaitable<void> read_frames(stages_ptr stages) {
         auto read = [&stages, &slot] { return read_next(*stages, *slot); };
         if (!co_await stages->shared.decode.submit(read)) break;
         slot->number = number;
+        slot->video = stages->number;
+        slot->limits = stages->limits;
         co_await stages->decoded.send(std::move(slot));
     }
 }
@@ -73,6 +82,8 @@ bool is_stop(const std::exception_ptr& why) {
         std::rethrow_exception(why);
     } catch (const run_stopped&) {
         return true;
+    } catch (const boost::system::system_error& e) {
+        return e.code() == asio::error::operation_aborted;
     } catch (...) {
         return false;
     }
@@ -91,11 +102,15 @@ auto when_ended(stages_ptr stages, bool reader) {
 
 frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
                            std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
-                           std::size_t slot_count, std::size_t every_nth)
+                           std::size_t slot_count, const video_options& options)
     : shared(e),
       model(std::move(loaded)),
       source(std::move(from)),
-      every_n(every_nth),
+      every_n(options.every_n),
+      limits{options.confidence.value_or(model->model.limits().confidence),
+             options.iou.value_or(model->model.limits().iou)},
+      stop(options.stop),
+      number(next_number()),
       slots(executor, slot_count, [this] { return make_slot(model->model.picture_bytes()); }),
       decoded(executor, slot_count),
       done(executor, slot_count) {}
@@ -104,6 +119,10 @@ void frame_stages::fail(std::exception_ptr why) {
     if (!ended.exchange(true) && !is_stop(why)) failure = std::move(why);
     slots.close();
     decoded.close();
+}
+
+void frame_stages::cancel() {
+    for (auto& signal : signals) signal.emit(asio::cancellation_type::terminal);
 }
 
 void frame_stages::abandon() noexcept {
@@ -119,10 +138,13 @@ void start_stages(asio::any_io_executor executor, stages_ptr stages) {
         stages->model->tuned.chosen.workers * stages->model->tuned.chosen.batch;
     std::size_t const inferring = std::min(stages->slots.size(), 2 * wide + 1);
     stages->running = 1 + inferring;
-    asio::co_spawn(executor, read_frames(stages), when_ended(stages, true));
-    for (std::size_t i = 0; i < inferring; ++i) {
-        asio::co_spawn(executor, infer_frames(stages), when_ended(stages, false));
-    }
+    auto const start = [&](asio::awaitable<void> stage, bool reader) {
+        auto const slot = stages->signals.emplace_back().slot();
+        asio::co_spawn(executor, std::move(stage),
+                       asio::bind_cancellation_slot(slot, when_ended(stages, reader)));
+    };
+    start(read_frames(stages), true);
+    for (std::size_t i = 0; i < inferring; ++i) start(infer_frames(stages), false);
 }
 
 } // namespace vision

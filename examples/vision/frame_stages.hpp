@@ -7,9 +7,14 @@
 
 #include <tidegate/channel.hpp>
 
+#include <boost/asio/cancellation_signal.hpp>
+
 #include <atomic>
+#include <cstdint>
+#include <deque>
 #include <exception>
 #include <memory>
+#include <stop_token>
 
 namespace vision {
 
@@ -23,28 +28,39 @@ struct finished_frame {
 struct frame_stages {
     frame_stages(boost::asio::any_io_executor executor, engine& e,
                  std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
-                 std::size_t slots, std::size_t every_nth);
+                 std::size_t slot_count, const video_options& options);
 
     // The first failure ends the video; later ones are its consequences. One that comes from
     // engine::stop is none.
     void fail(std::exception_ptr why);
     // Nobody wants the frames any more: the stages end by themselves.
     void abandon() noexcept;
-    [[nodiscard]] bool ending() const noexcept { return ended || shared.stopped(); } // any thread
+    // The video is to end before its end. Any thread, as the next.
+    [[nodiscard]] bool stopped() const noexcept {
+        return shared.stopped() || stop.stop_requested();
+    }
+    [[nodiscard]] bool ending() const noexcept { return ended || stopped(); }
+    // Ends what the stages wait for.
+    void cancel();
 
     engine& shared;
     std::shared_ptr<loaded_model> model;
     std::unique_ptr<video_source> source; // used by the decode pool only, one job at a time
     std::size_t every_n;
+    detection_limits limits;
+    std::stop_token stop;
+    std::uint64_t number; // of the video, among those of this process
     frame_pool slots;
     tidegate::channel<frame_pool::lease> decoded;
     tidegate::channel<finished_frame> done; // closed once all stages have ended
     std::exception_ptr failure;
     std::atomic<bool> ended = false;
-    std::size_t running = 0; // stages
+    std::size_t running = 0;                              // stages
+    std::deque<boost::asio::cancellation_signal> signals; // one for each
 };
 
-// Starts the stages on `executor`; their results arrive in `done`, in any order.
+// Starts the stages on `executor`; their results arrive in `done`, in any order. Once the video's
+// stop is requested they end, without what is still on its way.
 void start_stages(boost::asio::any_io_executor executor, std::shared_ptr<frame_stages> stages);
 
 } // namespace vision

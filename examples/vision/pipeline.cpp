@@ -8,6 +8,7 @@
 #include "reorder_buffer.hpp"
 
 #include <boost/asio/deferred.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 
 #include <fmt/format.h>
@@ -41,7 +42,13 @@ public:
         }
         if (!video_) return;
         auto const timer = monitor.measure("write video");
-        video_->write(frame.slot->picture, frame.found, layout_);
+        video_->write(frame.slot->picture, frame.found, layout_); // draws into it, too
+    }
+
+    // What `frame`, which was written, looks like.
+    [[nodiscard]] std::shared_ptr<const std::string> preview(detected_frame& frame) const {
+        if (!video_) draw_detections(frame.slot->picture, frame.found, layout_);
+        return std::make_shared<const std::string>(small_jpeg(frame.slot->picture));
     }
 
     // Nothing gets its name before all is written.
@@ -130,7 +137,7 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     summary.detections_file = options.out / "detections.jsonl";
 
     auto const stages = std::make_shared<frame_stages>(executor, shared, model, std::move(source),
-                                                       summary.frames_in_flight, options.every_n);
+                                                       summary.frames_in_flight, options);
     abandon_at_exit const on_exit(stages);
     auto open_output = [&] {
         return std::make_unique<video_output>(options, model->model.layout(),
@@ -140,10 +147,13 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     std::unique_ptr<video_output> output =
         co_await shared.write.async_submit(open_output, asio::deferred);
     start_stages(executor, stages);
+    auto cancel = [executor, stages] { asio::post(executor, [stages] { stages->cancel(); }); };
+    std::stop_callback const on_stop(options.stop, cancel);
 
     reorder_buffer<finished_frame> in_order;
     std::vector<detected_frame> ready;
     pending_parts parts(summary.source.announced_frames, options.every_n, start);
+    std::shared_ptr<const std::string> preview;
     bool gap = false; // a frame fell out: what comes after it is not written
     for (;;) {
         tidegate::error_code ended;
@@ -162,8 +172,11 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
 
         auto write = [&] {
             std::size_t written = 0;
-            for (; written < ready.size() && !shared.stopped(); ++written) {
+            for (; written < ready.size() && !stages->stopped(); ++written) {
                 output->write(ready[written], *stages->source, shared.monitor);
+            }
+            if (options.previews && written > 0 && parts.size() + written >= options.chunk) {
+                preview = output->preview(ready[written - 1]);
             }
             return written;
         };
@@ -187,6 +200,7 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
         ready.clear(); // gives the slots back
         while (parts.size() >= options.chunk) {
             partial_result part = parts.take(options.chunk);
+            part.preview = preview;
             co_yield std::move(part);
         }
     }
@@ -195,11 +209,11 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     auto close_source = [&] {
         auto const from = std::move(stages->source);
         summary.undecodable = from->undecodable();
-        if (!shared.stopped()) return from->truncation_warning();
+        if (!stages->stopped()) return from->truncation_warning();
         return std::string();
     };
     std::string truncated = co_await shared.decode.async_submit(close_source, asio::deferred);
-    summary.interrupted = shared.stopped();
+    summary.interrupted = stages->stopped();
     if (stages->failure) {
         auto discard = [&output] { output.reset(); };
         co_await shared.write.async_submit(discard, asio::deferred);

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,6 +34,7 @@ struct partial_result {
     std::int64_t frames_done = 0;                 // in all
     std::optional<std::int64_t> announced_frames; // what the file says, which may be wrong
     double frames_per_second = 0;                 // so far
+    std::shared_ptr<const std::string> preview;   // a JPEG of the last frame, where wanted
 
     // 0..1; nothing if unknown. It reaches 1 only at the real end.
     [[nodiscard]] std::optional<double> progress() const;
@@ -59,8 +61,9 @@ using video_run = boost::asio::experimental::coro<partial_result(), video_summar
 
 // Runs a video: every resumption gives the next partial result (a chunk of frames), the end gives
 // the summary. Throws vision::error for what is wrong with model, source or output; then no file is
-// left behind. After engine::stop it ends soon with what was done by then, in whole files.
-// `executor` runs one handler at a time (an io_context with one thread, or a strand).
+// left behind. After engine::stop, or a stop of its own, it ends soon with what was done by then,
+// in whole files. `executor` runs one handler at a time (an io_context with one thread, or a
+// strand).
 video_run detect_objects(boost::asio::any_io_executor executor, engine& shared,
                          video_options options);
 

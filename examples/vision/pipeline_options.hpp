@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <stop_token>
 
 namespace vision {
 
@@ -17,6 +18,7 @@ struct engine_options {
     std::optional<std::size_t> batch;       // 1..16: a run is cut short between its nodes
     std::optional<std::size_t> workers;     // 1..64, inferences at once
     std::chrono::milliseconds max_delay{0}; // 0..10000, how long a batch waits to fill; 0: never
+    std::size_t decoders = 1;               // 1..64, threads that read videos
 };
 
 struct video_options {
@@ -27,6 +29,11 @@ struct video_options {
     std::size_t every_n = 1; // 1..100000, infer every n-th frame only
     std::size_t chunk = 30;  // 1..100000, frames between two partial results
     bool annotate = true;    // write the video with boxes
+    bool previews = false;   // a small picture with each partial result
+    // Unset: the model's.
+    std::optional<float> confidence; // in 0..1
+    std::optional<float> iou;        // in 0..1
+    std::stop_token stop;            // ends this video soon, as engine::stop ends all of them
 };
 
 // Throw vision::error naming the option, its value and the allowed range.
