@@ -8,8 +8,10 @@ else()
   target_compile_options(tidegate_house INTERFACE
     -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    # Warns of std::string's and std::optional's own code (GCC bugs 105329 and 80635).
-    target_compile_options(tidegate_house INTERFACE -Wno-restrict -Wno-maybe-uninitialized)
+    # Warns of std::string's and std::optional's own code (GCC bugs 105329 and 80635), and of
+    # coroutines whose operator new is a template, as that of Asio's is (109224).
+    target_compile_options(tidegate_house INTERFACE
+      -Wno-restrict -Wno-maybe-uninitialized -Wno-mismatched-new-delete)
   endif()
 endif()
 

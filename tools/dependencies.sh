@@ -37,7 +37,8 @@ require_debian() {
   command -v apt-get >/dev/null && debian_release >/dev/null && return
   fail "only Debian's packages are installed for you. On this system, install these CMake packages:
      the library: Boost >= 1.83 (headers); tests: Catch2 >= 3.4 and fmt; benchmarks: benchmark;
-     examples/vision: OpenCV >= 4.5 (core imgproc imgcodecs videoio), onnxruntime >= 1.17, fmt, CLI11.
+     examples/vision: OpenCV >= 4.5 (core imgproc imgcodecs videoio), onnxruntime >= 1.17, fmt, CLI11,
+     spdlog, uriparser.
      Conan and vcpkg have them all. Then 'cmake -B build && cmake --build build' works, and so does
      this script with TIDEGATE_DEPENDENCIES=installed in the environment."
 }
@@ -45,7 +46,7 @@ require_debian() {
 # Packages of this Debian itself, for one purpose.
 packages_for() {
   local build="g++ cmake ninja-build"
-  local vision="libfmt-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-videoio-dev libcli11-dev"
+  local vision="libfmt-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-videoio-dev libcli11-dev libspdlog-dev liburiparser-dev"
   local catch=""
   if [ "$(debian_release)" != 12 ]; then
     vision+=" libonnxruntime-dev"

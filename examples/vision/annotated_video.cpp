@@ -203,7 +203,7 @@ const cv::Mat& annotated_video::fit(const cv::Mat& frame) {
 }
 
 void annotated_video::fail(const char* why) const {
-    throw error(fmt::format("cannot write '{}': {}", file_.path().string(), why));
+    throw output_error(fmt::format("cannot write '{}': {}", file_.path().string(), why));
 }
 
 } // namespace vision

@@ -13,6 +13,18 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+// The video or pictures cannot be used.
+class source_error : public error {
+public:
+    using error::error;
+};
+
+// What was found cannot be written.
+class output_error : public error {
+public:
+    using error::error;
+};
+
 // A run that ended because its run_control was told to stop; no fault of model or input.
 class run_stopped : public error {
 public:

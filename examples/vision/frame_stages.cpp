@@ -7,7 +7,8 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/post.hpp>
+
+#include <fmt/format.h>
 
 namespace vision {
 
@@ -36,6 +37,10 @@ bool read_next(frame_stages& stages, frame_slot& slot) {
         bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
         read_status const status = wanted ? source.read(slot.picture) : source.skip();
         if (status == read_status::end) return false;
+        if (next >= stages.max_frames) {
+            throw source_error(fmt::format("source '{}': longer than {} frames",
+                                           source.info().path.string(), stages.max_frames));
+        }
         if (!wanted || status == read_status::skipped) continue;
         slot.index = source.index();
         slot.image_name = source.image_name();
@@ -109,6 +114,7 @@ frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
       every_n(options.every_n),
       limits{options.confidence.value_or(model->model.limits().confidence),
              options.iou.value_or(model->model.limits().iou)},
+      max_frames(options.max_frames),
       stop(options.stop),
       number(next_number()),
       slots(executor, slot_count, [this] { return make_slot(model->model.picture_bytes()); }),

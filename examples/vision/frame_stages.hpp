@@ -48,6 +48,7 @@ struct frame_stages {
     std::unique_ptr<video_source> source; // used by the decode pool only, one job at a time
     std::size_t every_n;
     detection_limits limits;
+    std::int64_t max_frames;
     std::stop_token stop;
     std::uint64_t number; // of the video, among those of this process
     frame_pool slots;

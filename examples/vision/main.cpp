@@ -6,6 +6,7 @@
 #include "pipeline.hpp"
 #include "progress_line.hpp"
 #include "report.hpp"
+#include "serve_command.hpp"
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -197,9 +198,12 @@ int main(int argc, char** argv) {
                  "tidegate-vision"};
     app.require_subcommand(1);
     command_line wanted;
+    vision::service::service_options to_serve;
     try {
         add_detect(app, wanted);
+        CLI::App const& serve = vision::add_serve(app, to_serve);
         app.parse(argc, argv);
+        if (serve.parsed()) return vision::serve(to_serve);
         vision::check(wanted.engine);
         vision::check(wanted.video);
         return wanted.naive ? detect_naively(wanted) : detect(wanted);

@@ -8,6 +8,12 @@
 #include <fmt/format.h>
 #include <system_error>
 
+#if defined(_WIN32)
+#include <io.h>
+#else
+#include <unistd.h>
+#endif
+
 namespace vision {
 
 output_stream::output_stream(const partial_file& file)
@@ -23,6 +29,15 @@ void output_stream::write(std::string_view text) {
     }
 }
 
+void output_stream::make_durable() {
+    if (std::fflush(stream_.get()) != 0) fail();
+#if defined(_WIN32)
+    if (::_commit(::_fileno(stream_.get())) != 0) fail();
+#else
+    if (::fsync(::fileno(stream_.get())) != 0) fail();
+#endif
+}
+
 void output_stream::close() {
     if (stream_ && std::fclose(stream_.release()) != 0) {
         fail();
@@ -30,8 +45,8 @@ void output_stream::close() {
 }
 
 void output_stream::fail() const {
-    throw error(fmt::format("cannot write '{}': {}", file_.path().string(),
-                            std::generic_category().message(errno)));
+    throw output_error(fmt::format("cannot write '{}': {}", file_.path().string(),
+                                   std::generic_category().message(errno)));
 }
 
 } // namespace vision

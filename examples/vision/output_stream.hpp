@@ -17,6 +17,8 @@ public:
     explicit output_stream(const partial_file& file);
 
     void write(std::string_view text);
+    // What was written survives a loss of power, where the system can promise it.
+    void make_durable();
     // Throws what the last flush meets, which the destructor would swallow.
     void close();
 

@@ -26,7 +26,8 @@ void partial_file::commit() {
     std::error_code problem;
     std::filesystem::rename(temporary_, final_, problem);
     if (problem) {
-        throw error(fmt::format("cannot write '{}': {}", final_.string(), problem.message()));
+        throw output_error(
+            fmt::format("cannot write '{}': {}", final_.string(), problem.message()));
     }
     committed_ = true;
 }
@@ -35,8 +36,8 @@ void make_output_folder(const std::filesystem::path& folder) {
     std::error_code problem;
     std::filesystem::create_directories(folder, problem);
     if (problem) {
-        throw error(fmt::format("cannot make the output folder '{}': {}", folder.string(),
-                                problem.message()));
+        throw output_error(fmt::format("cannot make the output folder '{}': {}", folder.string(),
+                                       problem.message()));
     }
 }
 

@@ -104,6 +104,15 @@ private:
     std::int64_t done_ = 0;
 };
 
+void check_size(const source_info& source, const video_options& options) {
+    std::int64_t const pixels = std::int64_t{source.size.width} * source.size.height;
+    if (pixels > options.max_pixels) {
+        throw source_error(fmt::format("source '{}': {} x {} is more than {} pixels",
+                                       source.path.string(), source.size.width, source.size.height,
+                                       options.max_pixels));
+    }
+}
+
 // Ends the stages of a run that is left in the middle.
 struct abandon_at_exit {
     std::shared_ptr<frame_stages> stages;
@@ -123,6 +132,7 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     // What blocks is named before it is awaited, because of g++ 12.2: see docs/compilers.md.
     auto open = [&options] {
         auto source = open_source(options.source);
+        check_size(source->info(), options);
         make_output_folder(options.out);
         return source;
     };

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <stop_token>
@@ -33,7 +34,10 @@ struct video_options {
     // Unset: the model's.
     std::optional<float> confidence; // in 0..1
     std::optional<float> iou;        // in 0..1
-    std::stop_token stop;            // ends this video soon, as engine::stop ends all of them
+    // A video with more is refused.
+    std::int64_t max_pixels = std::int64_t{1} << 28; // of a frame
+    std::int64_t max_frames = std::int64_t{1} << 40;
+    std::stop_token stop; // ends this video soon, as engine::stop ends all of them
 };
 
 // Throw vision::error naming the option, its value and the allowed range.

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 constexpr double default_rate = 25;
 
 [[noreturn]] void fail(const fs::path& path, std::string_view why) {
-    throw error(fmt::format("source '{}': {}", path.string(), why));
+    throw source_error(fmt::format("source '{}': {}", path.string(), why));
 }
 
 bool is_image(const fs::path& path) {

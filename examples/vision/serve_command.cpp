@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "serve_command.hpp"
+
+#include "service.hpp"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+namespace vision {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr int interrupted = 130; // what shells expect after a Ctrl-C
+
+// The first signal drains, the second one ends it now: nothing is half-written then either, since
+// files get their names when they are whole.
+void wait_for_signal(asio::signal_set& signals, service::service& site) {
+    signals.async_wait([&](tidegate::error_code ec, int) {
+        if (ec) return;
+        if (site.is_draining()) std::_Exit(interrupted);
+        site.stop();
+        wait_for_signal(signals, site);
+    });
+}
+
+// Reads the sign too, so that "-1" is refused as what it is.
+template <class Target>
+void add_number(CLI::App& app, const char* name, Target& target, const char* description) {
+    app.add_option(name, target, description)->capture_default_str()->check(CLI::NonNegativeNumber);
+}
+
+void add_seconds(CLI::App& app, const char* name, std::chrono::seconds& target,
+                 const std::string& description) {
+    app.add_option_function<std::int64_t>(
+           name, [&target](std::int64_t s) { target = std::chrono::seconds(s); },
+           fmt::format("{} (default {})", description, target.count()))
+        ->type_name("SECONDS");
+}
+
+} // namespace
+
+CLI::App& add_serve(CLI::App& app, service::service_options& wanted) {
+    CLI::App& serve = *app.add_subcommand(
+        "serve", "Take videos over HTTP: submit one, get an id at once, watch its progress");
+    auto& model = wanted.engine.model;
+    serve.add_option("--model", model.model, "YOLO model, an ONNX file")->required();
+    serve.add_option("--data", wanted.data, "Folder for uploads and results; emptied at the start")
+        ->required();
+    serve.add_option("--address", wanted.address, "Address to listen on")->capture_default_str();
+    add_number(serve, "--port", wanted.port, "Port to listen on; 0: any free one");
+    serve.add_option("--confidence", model.confidence, "Report boxes above this score, 0 to 1")
+        ->capture_default_str();
+    serve.add_option("--iou", model.iou, "Suppress boxes of a class that overlap more, 0 to 1")
+        ->capture_default_str();
+    add_number(serve, "--max-running", wanted.max_running, "Videos open at a time, 1 to 64");
+    add_number(serve, "--max-queued", wanted.queue.max_queued, "Jobs that may wait, 1 to 100000");
+    add_number(serve, "--max-connections", wanted.max_connections, "Connections, 1 to 100000");
+    add_number(serve, "--rate", wanted.rate, "Jobs a second from one client, 1 to 1000000");
+    add_number(serve, "--burst", wanted.burst, "Jobs at once from one client, 1 to 1000000");
+    add_number(serve, "--max-upload", wanted.http.body_bytes, "Bytes of a video");
+    add_seconds(serve, "--keep-results", wanted.results.time_to_live, "How long results are kept");
+    add_seconds(serve, "--drain", wanted.drain,
+                "How long running jobs may take when the service is to end");
+    serve
+        .add_option("--log-level", wanted.log_level,
+                    "trace, debug, info, warning, error, critical or off")
+        ->capture_default_str();
+    serve.add_flag("--log-json", wanted.log_json, "Log a JSON object a line");
+    return serve;
+}
+
+int serve(const service::service_options& wanted) {
+    asio::io_context io(1);
+    service::service site(io, wanted);
+    fmt::print("tidegate-vision on http://{}:{}\n", site.endpoint().address().to_string(),
+               site.endpoint().port());
+    std::fflush(stdout);
+    asio::signal_set signals(io, SIGINT, SIGTERM);
+    wait_for_signal(signals, site);
+    std::exception_ptr failure;
+    asio::co_spawn(io, site.run(), [&](std::exception_ptr why) {
+        failure = why;
+        signals.cancel();
+    });
+    io.run();
+    if (failure) std::rethrow_exception(failure);
+    return 0;
+}
+
+} // namespace vision

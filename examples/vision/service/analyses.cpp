@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "analyses.hpp"
+
+#include "error.hpp"
+#include "until_stopped.hpp"
+#include "upload.hpp"
+
+#include <boost/asio/use_awaitable.hpp>
+
+#include <algorithm>
+#include <utility>
+
+namespace vision::service {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+
+namespace {
+
+// What cannot be removed now is swept away at the next start.
+void remove_quietly(const fs::path& path) {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+}
+
+auto cache_settings(const analyses_options& options, tidegate::worker_pool& disk) {
+    // Files go with their entry. Who reads them at that moment keeps them until the end.
+    auto remove_files = [&disk](const std::string&, const tidegate::shared_value<analysis>& gone,
+                                tidegate::removal_cause) {
+        auto remove = [folder = gone->detections.parent_path()] { remove_quietly(folder); };
+        static_cast<void>(disk.post(remove));
+    };
+    return tidegate::cache_options<std::string, analysis>()
+        .max_entries(options.max_results)
+        .time_to_live(options.time_to_live)
+        .maintain_every(std::chrono::minutes(1))
+        .keep_loading(true) // a run ends by its own stop, in whole files
+        .on_removal(remove_files);
+}
+
+} // namespace
+
+void hide_path(std::string& text, const fs::path& source) {
+    std::string const shown = "source '" + source.string() + "'";
+    if (auto const at = text.find(shown); at != std::string::npos) {
+        text.replace(at, shown.size(), "the video");
+    }
+}
+
+analyses::run_state::~run_state() {
+    auto remove = [gone = std::move(uploads)] {
+        for (const fs::path& path : gone) remove_quietly(path);
+    };
+    static_cast<void>(disk.post(std::move(remove)));
+}
+
+// While it lives, the run has one more reason to go on.
+struct analyses::attachment {
+    attachment(analyses& all, const std::string& key, std::shared_ptr<progress_channel> progress)
+        : all_(all), key_(key), progress_(std::move(progress)) {
+        auto& run = all.runs_[key];
+        if (!run || run->stop.stop_requested()) run = std::make_shared<run_state>(all.disk_);
+        run_ = run;
+        run_->wanted_by.push_back(progress_);
+    }
+    attachment(const attachment&) = delete;
+    attachment& operator=(const attachment&) = delete;
+    ~attachment() {
+        std::erase(run_->wanted_by, progress_);
+        if (!run_->wanted_by.empty()) return;
+        run_->stop.request_stop();
+        auto const it = all_.runs_.find(key_);
+        if (it != all_.runs_.end() && it->second == run_) all_.runs_.erase(it);
+    }
+
+    analyses& all_;
+    std::string key_;
+    std::shared_ptr<progress_channel> progress_;
+    std::shared_ptr<run_state> run_;
+};
+
+analyses::analyses(engine& shared, tidegate::worker_pool& disk, analyses_options options)
+    : engine_(shared),
+      disk_(disk),
+      options_(std::move(options)),
+      cache_(disk.get_executor(), cache_settings(options_, disk)) {}
+
+std::string analyses::key(const job& one) const {
+    return sha256(one.content + ' ' + one.options.text());
+}
+
+auto analyses::get(job one, std::stop_token stop, std::shared_ptr<progress_channel> progress)
+    -> asio::awaitable<handle> {
+    std::string const name = key(one);
+    for (;;) {
+        attachment const attached(*this, name, progress);
+        auto& uploads = attached.run_->uploads;
+        if (std::ranges::find(uploads, one.source) == uploads.end()) uploads.push_back(one.source);
+        auto load = [this, one](const std::string& k) { return run(*this, k, one); };
+        auto waiting = cache_.get_or_load(name, load);
+        auto result = until_stopped(stop, std::move(waiting));
+        std::exception_ptr why;
+        try {
+            co_return co_await std::move(result);
+        } catch (const run_stopped&) {
+            // The run had been left by all others just before this one came.
+            if (stop.stop_requested() || engine_.stopped()) throw;
+        }
+    }
+}
+
+analyses::handle analyses::find(const std::string& key) { return cache_.get_if_present(key); }
+
+std::shared_ptr<const std::string> analyses::preview(const std::string& key) const {
+    auto const it = runs_.find(key);
+    return it == runs_.end() ? nullptr : it->second->preview;
+}
+
+video_options analyses::options_for(const std::string& key, const job& one,
+                                    std::stop_token stop) const {
+    video_options wanted;
+    wanted.source = one.source;
+    wanted.out = options_.folder / key;
+    wanted.every_n = one.options.every_n;
+    wanted.chunk = one.options.chunk;
+    wanted.annotate = one.options.annotate;
+    wanted.confidence = one.options.confidence;
+    wanted.iou = one.options.iou;
+    wanted.previews = true;
+    wanted.max_pixels = options_.max_pixels;
+    wanted.max_frames = options_.max_frames;
+    wanted.stop = std::move(stop);
+    return wanted;
+}
+
+void analyses::tell(run_state& run, const partial_result& part, job_progress& sum) {
+    for (const auto& frame : part.frames) {
+        sum.detections += static_cast<std::int64_t>(frame.found.size());
+    }
+    sum.frames_done = part.frames_done;
+    sum.frames_total = part.announced_frames;
+    sum.frames_per_second = part.frames_per_second;
+    if (part.preview) run.preview = part.preview;
+    for (const auto& channel : run.wanted_by) channel->try_send(sum);
+}
+
+asio::awaitable<analysis> analyses::run(analyses& self, std::string key, job first) {
+    auto const state = self.runs_.at(key);
+    video_options const wanted = self.options_for(key, first, state->stop.get_token());
+    std::exception_ptr why;
+    try {
+        auto looking = look(self, state, wanted);
+        co_return co_await std::move(looking);
+    } catch (...) {
+        why = std::current_exception();
+    }
+    auto discard = [folder = wanted.out] { remove_quietly(folder); };
+    co_await self.disk_.submit(discard);
+    std::rethrow_exception(why);
+}
+
+auto analyses::look(analyses& self, std::shared_ptr<run_state> state, video_options wanted)
+    -> asio::awaitable<analysis> {
+    auto const executor = co_await asio::this_coro::executor;
+    video_run running = detect_objects(executor, self.engine_, wanted);
+    job_progress sum;
+    for (;;) {
+        auto step = co_await running.async_resume(asio::use_awaitable);
+        if (auto* const part = std::get_if<partial_result>(&step)) {
+            self.tell(*state, *part, sum);
+            continue;
+        }
+        auto& summary = std::get<video_summary>(step);
+        if (summary.interrupted) throw run_stopped();
+        sum.frames_done = summary.frames;
+        sum.frames_total = summary.frames;
+        sum.detections = summary.detections;
+        sum.frames_per_second = summary.frames_per_second();
+        for (std::string& warning : summary.warnings) hide_path(warning, wanted.source);
+        co_return analysis{summary.detections_file, summary.video_file, sum, summary.warnings};
+    }
+}
+
+} // namespace vision::service

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSL-1.0
+// What was found in videos, by content: jobs with equal videos and options share one run, and its
+// files.
+#pragma once
+
+#include "engine.hpp"
+#include "job_queue.hpp"
+#include "pipeline.hpp"
+
+#include <tidegate/cache.hpp>
+#include <tidegate/worker_pool.hpp>
+
+#include <boost/asio/awaitable.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+namespace vision::service {
+
+// The files of a run and what is to be said of them.
+struct analysis {
+    std::filesystem::path detections;
+    std::filesystem::path video; // empty where none was asked for
+    job_progress last;
+    std::vector<std::string> warnings;
+};
+
+struct analyses_options {
+    std::filesystem::path folder;
+    std::size_t max_results = 1000;                             // 1..1000000, kept
+    std::chrono::seconds time_to_live = std::chrono::hours(24); // 1 s..1 year
+    std::int64_t max_pixels = std::int64_t{4096} * 4096;
+    std::int64_t max_frames = 1'000'000;
+};
+
+// To be used on the engine's executor alone, which runs one handler at a time.
+class analyses {
+public:
+    using handle = tidegate::shared_value<analysis>;
+    // The latest progress, at most.
+    using progress_channel = tidegate::channel<job_progress>;
+
+    // `disk` is for small blocking calls.
+    analyses(engine& shared, tidegate::worker_pool& disk, analyses_options options);
+
+    // Names what is found in a video of that content with those options.
+    [[nodiscard]] std::string key(const job& one) const;
+
+    // The result, from the cache or by a run, which is shared with other jobs of the same key. The
+    // run ends early when all that want it have left. Throws what the run met, or operation_aborted
+    // when `stop` was requested. Removes the upload, sooner or later.
+    boost::asio::awaitable<handle> get(job one, std::stop_token stop,
+                                       std::shared_ptr<progress_channel> progress);
+
+    // Null when it is not there any more.
+    [[nodiscard]] handle find(const std::string& key);
+    // Of a run: the picture last drawn. Null where there is none.
+    [[nodiscard]] std::shared_ptr<const std::string> preview(const std::string& key) const;
+
+    tidegate::cache<std::string, analysis>& cache() noexcept { return cache_; }
+
+private:
+    struct run_state {
+        explicit run_state(tidegate::worker_pool& pool) : disk(pool) {}
+        run_state(const run_state&) = delete;
+        run_state& operator=(const run_state&) = delete;
+        ~run_state(); // nobody needs the uploads any more
+
+        tidegate::worker_pool& disk;
+        std::vector<std::filesystem::path> uploads; // of all jobs that took part
+        std::stop_source stop;
+        std::vector<std::shared_ptr<progress_channel>> wanted_by;
+        std::shared_ptr<const std::string> preview;
+    };
+    struct attachment; // to a run, by one job
+
+    static boost::asio::awaitable<analysis> run(analyses& self, std::string key, job first);
+    static boost::asio::awaitable<analysis> look(analyses& self, std::shared_ptr<run_state> state,
+                                                 video_options wanted);
+    [[nodiscard]] video_options options_for(const std::string& key, const job& one,
+                                            std::stop_token stop) const;
+    void tell(run_state& run, const partial_result& part, job_progress& sum);
+
+    engine& engine_;
+    tidegate::worker_pool& disk_;
+    analyses_options options_;
+    std::unordered_map<std::string, std::shared_ptr<run_state>> runs_;
+    tidegate::cache<std::string, analysis> cache_;
+};
+
+// Clients know nothing of our paths: "source '/data/x': why" becomes "the video: why".
+void hide_path(std::string& text, const std::filesystem::path& source);
+
+} // namespace vision::service

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: BSL-1.0
+// The jobs of one process, in its memory.
+#pragma once
+
+#include "job_queue.hpp"
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/unordered/unordered_node_map.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <list>
+
+namespace vision::service {
+
+struct memory_job_queue_options {
+    std::size_t max_queued = 100;      // 1..100000, jobs that wait
+    std::size_t max_remembered = 1000; // 1..1000000, jobs that have ended
+};
+
+// To be used on `executor` alone, which runs one handler at a time.
+//
+// Urgent jobs come before the others, but while others wait, every fourth job is one of them.
+class memory_job_queue final : public job_queue {
+public:
+    memory_job_queue(boost::asio::any_io_executor executor, memory_job_queue_options options);
+
+    bool is_full() const override;
+    awaitable<submitted> submit(job one, std::string idempotency_key) override;
+    awaitable<std::optional<job>> find(std::string id) override;
+    awaitable<std::vector<job>> list(std::size_t most) override;
+    awaitable<std::optional<job>> cancel(std::string id) override;
+    awaitable<std::shared_ptr<job_watch>> watch(std::string id) override;
+    awaitable<taken_job> take() override;
+    awaitable<bool> report(std::string id, job_progress progress) override;
+    awaitable<bool> finish(std::string id, job_end end) override;
+    void close() override;
+
+    [[nodiscard]] std::size_t queued() const noexcept;
+    [[nodiscard]] std::size_t running() const noexcept { return running_; }
+
+private:
+    struct record {
+        job state;
+        std::string idempotency_key;
+        std::stop_source stop;
+        std::vector<std::weak_ptr<job_watch>> watchers;
+        std::list<std::string>::iterator place{}; // in by_age_
+    };
+
+    record* find_record(const std::string& id);
+    record* running_record(const std::string& id);
+    std::string next_in_line();
+    void tell(record& one);
+    void end(record& one, job_state how);
+    void forget_oldest();
+
+    boost::asio::any_io_executor executor_;
+    memory_job_queue_options options_;
+    boost::unordered_node_map<std::string, record> jobs_;
+    boost::unordered_node_map<std::string, std::string> by_idempotency_key_;
+    std::list<std::string> by_age_; // the oldest first
+    std::deque<std::string> urgent_;
+    std::deque<std::string> others_;
+    tidegate::channel<char> work_; // as many as jobs wait
+    std::size_t urgent_in_a_row_ = 0;
+    std::size_t running_ = 0;
+    std::size_t ended_ = 0;
+    bool closed_ = false;
+};
+
+} // namespace vision::service

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "service.hpp"
+
+#include "api.hpp"
+#include "error.hpp"
+#include "http_exchange.hpp"
+#include "partial_file.hpp"
+
+#include <tidegate/policy.hpp>
+#include <tidegate/retry.hpp>
+#include <tidegate/sleep.hpp>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
+#include <algorithm>
+
+namespace vision::service {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+namespace json = boost::json;
+using asio::ip::tcp;
+using namespace asio::experimental::awaitable_operators;
+using namespace std::chrono_literals;
+
+namespace {
+
+service_options completed(service_options options) {
+    check(options);
+    options.engine.decoders = options.max_running;
+    options.results.folder = options.data / "results";
+    return options;
+}
+
+// What an earlier process left behind: its jobs are forgotten.
+void make_empty(const fs::path& folder) {
+    std::error_code ignored;
+    fs::remove_all(folder, ignored);
+    make_output_folder(folder);
+}
+
+tcp::acceptor listen_on(asio::io_context& io, const service_options& options) {
+    tcp::endpoint const at(asio::ip::make_address(options.address), options.port);
+    try {
+        return {io, at};
+    } catch (const boost::system::system_error& e) {
+        throw error("cannot listen on " + options.address + " port " +
+                    std::to_string(options.port) + ": " + e.code().message());
+    }
+}
+
+// IPv6 clients have whole networks of addresses.
+std::string name_of(const tcp::endpoint& client) {
+    auto const address = client.address();
+    if (address.is_v4()) return address.to_string();
+    auto bytes = address.to_v6().to_bytes();
+    std::fill(bytes.begin() + 8, bytes.end(), std::uint8_t{0});
+    return asio::ip::address_v6(bytes).to_string() + "/64";
+}
+
+// The client may still be sending what nobody reads. Closed at once, it would not see the answer.
+asio::awaitable<void> part_with(boost::beast::tcp_stream& stream) {
+    boost::system::error_code ec;
+    ec = stream.socket().shutdown(tcp::socket::shutdown_send, ec);
+    std::array<char, 4096> ignored{};
+    stream.expires_after(1s);
+    for (std::size_t total = 0; !ec && total < std::size_t{16} * 1024 * 1024;) {
+        auto reading =
+            stream.async_read_some(asio::buffer(ignored), asio::as_tuple(asio::deferred));
+        auto const [why, n] = co_await std::move(reading);
+        ec = why;
+        total += n;
+    }
+}
+
+asio::awaitable<void> serve(service& site, std::shared_ptr<boost::beast::tcp_stream> stream,
+                            std::string client) {
+    boost::beast::flat_buffer buffer(std::size_t{128} * 1024);
+    for (bool more = true; more && !site.is_draining();) {
+        http_exchange exchange(*stream, buffer, site.options.http);
+        auto reading = exchange.read_header();
+        bool const is_request = co_await std::move(reading);
+        if (is_request) {
+            auto const begun = std::chrono::steady_clock::now();
+            auto answering = answer(site, exchange, client);
+            co_await std::move(answering);
+            site.request_time
+                .with({std::string(exchange.request().method_string()),
+                       std::to_string(exchange.answered())})
+                .record(std::chrono::steady_clock::now() - begun);
+        }
+        more = is_request && exchange.stays_open();
+    }
+    auto parting = part_with(*stream);
+    co_await std::move(parting);
+}
+
+asio::awaitable<void> join(tidegate::task_scope& scope) {
+    auto joining = scope.async_join(asio::as_tuple(asio::deferred));
+    static_cast<void>(co_await std::move(joining)); // who failed has said so
+}
+
+// A connection that breaks is nobody's failure but its own.
+asio::awaitable<void> serve_client(service& site, std::shared_ptr<boost::beast::tcp_stream> stream,
+                                   std::string client) {
+    try {
+        auto serving = serve(site, stream, client);
+        co_await std::move(serving);
+    } catch (const boost::system::system_error& e) {
+        site.log.write(event_log::level::debug, "connection ended",
+                       [&] { return json::object{{"why", e.code().message()}}; });
+    } catch (const std::exception& e) {
+        site.log.warn("request failed", [&] { return json::object{{"why", e.what()}}; });
+    }
+}
+
+} // namespace
+
+service::service(asio::io_context& io, service_options wanted)
+    : options(completed(std::move(wanted))),
+      log(spdlog::level::from_str(options.log_level), options.log_json),
+      engine(io.get_executor(), options.engine),
+      disk(io.get_executor(), tidegate::worker_pool_options().name("disk").threads(2)),
+      jobs(io.get_executor(), options.queue),
+      results(engine, disk, options.results),
+      submissions(tidegate::keyed_rate_limiter_options<std::string>()
+                      .rate(options.rate, 1s)
+                      .burst(options.burst)
+                      .when_full(tidegate::when_keys_full::share)),
+      refused(metrics.counter("tidegate_vision_refused", "Requests refused", {"reason"})),
+      ended(metrics.counter("tidegate_vision_jobs", "Jobs that have ended", {"state", "reason"})),
+      request_time(metrics.histogram("tidegate_vision_request_seconds",
+                                     "From a request's header to the end of its answer",
+                                     {"method", "code"})),
+      acceptor_(listen_on(io, options)),
+      places_(io, options.max_connections),
+      stopped_(io, 0) {
+    make_empty(options.data / "uploads");
+    make_empty(options.data / "results");
+    report_metrics();
+}
+
+void service::report_metrics() {
+    auto own = [this](tidegate::metric_writer& to) {
+        to.gauge("tidegate_vision_jobs_queued", "Jobs that wait",
+                 static_cast<double>(jobs.queued()));
+        to.gauge("tidegate_vision_jobs_running", "Jobs under way",
+                 static_cast<double>(jobs.running()));
+        if (auto const memory = tidegate::read_memory_usage()) {
+            to.gauge("tidegate_vision_resident_bytes", "Memory of the process",
+                     static_cast<double>(memory->resident));
+        }
+    };
+    registrations_.push_back(metrics.add_collector(own, {}));
+    registrations_.push_back(register_metrics(metrics, "compute", engine.compute));
+    registrations_.push_back(register_metrics(metrics, "decode", engine.decode));
+    registrations_.push_back(register_metrics(metrics, "write", engine.write));
+    registrations_.push_back(register_metrics(metrics, "disk", disk));
+    registrations_.push_back(register_metrics(metrics, "results", results.cache()));
+    registrations_.push_back(register_metrics(metrics, "connections", places_));
+}
+
+void service::note_end(const job& one, const job_end& how) {
+    ended.with({std::string(to_string(how.state)), how.problem ? how.problem->reason : "none"})
+        .increment();
+    auto const fields = [&] {
+        json::object all{{"job", one.id}, {"state", to_string(how.state)}};
+        if (how.problem) all["why"] = how.problem->detail;
+        return all;
+    };
+    if (how.state == job_state::failed) log.warn("job ended", fields);
+    else log.info("job ended", fields);
+}
+
+// Running -----------------------------------------------------------------------------------------
+
+asio::awaitable<void> service::load_model() {
+    auto const note = [this](const tidegate::retry_event& e) {
+        log.warn("model not loaded, trying again", [&] {
+            return json::object{
+                {"attempt", e.attempt},
+                {"pause_ms", std::chrono::round<std::chrono::milliseconds>(e.pause).count()}};
+        });
+    };
+    auto const settings = tidegate::retry_options()
+                              .max_attempts(std::uint32_t{1} << 31)
+                              .base(500ms)
+                              .cap(30s)
+                              .idempotent(true)
+                              .on_retry(note);
+    tidegate::policy const patiently{tidegate::retry(settings)};
+    auto load = [this] { return engine.model.get(); };
+    auto loading = patiently(load);
+    auto const loaded = co_await std::move(loading);
+    log.info("model loaded", [&] {
+        return json::object{{"layout", loaded->model.layout().description()},
+                            {"workers", loaded->tuned.chosen.workers},
+                            {"batch", loaded->tuned.chosen.batch}};
+    });
+}
+
+asio::awaitable<void> service::accept(tidegate::task_scope& connections) {
+    for (;;) {
+        auto place = std::make_shared<tidegate::semaphore::permit>(co_await places_.acquire());
+        tcp::endpoint client;
+        auto accepting = acceptor_.async_accept(client, asio::as_tuple(asio::deferred));
+        auto [ec, socket] = co_await std::move(accepting);
+        if (ec == asio::error::operation_aborted) co_return;
+        if (ec) { // no descriptors left, or a client that has left already
+            log.warn("cannot accept", [&] { return json::object{{"why", ec.message()}}; });
+            co_await tidegate::sleep_for(100ms);
+            continue;
+        }
+        auto const stream = std::make_shared<boost::beast::tcp_stream>(std::move(socket));
+        connections.spawn([this, stream, place, name = name_of(client)] {
+            return serve_client(*this, stream, name);
+        });
+    }
+}
+
+asio::awaitable<void> service::run() {
+    auto const executor = co_await asio::this_coro::executor;
+    log.info("listening", [this] {
+        return json::object{{"address", endpoint().address().to_string()},
+                            {"port", endpoint().port()}};
+    });
+    tidegate::task_scope connections(executor, tidegate::on_task_failure::keep_going);
+    tidegate::task_scope workers(executor);
+    for (std::size_t i = 0; i < options.max_running; ++i) {
+        auto note = [this](const job& one, const job_end& how) { note_end(one, how); };
+        workers.spawn([this, note] { return work(jobs, results, note); });
+    }
+    auto loading = load_model();
+    auto accepting = accept(connections);
+    auto stopping = stopped_.receive();
+    co_await ((std::move(loading) && std::move(accepting)) || std::move(stopping));
+    boost::system::error_code ec;
+    ec = acceptor_.close(ec);
+    auto ending = drain(workers, connections);
+    co_await std::move(ending);
+}
+
+void service::stop() {
+    if (is_draining()) return;
+    log.info("draining", [this] {
+        return json::object{{"running", jobs.running()}, {"queued", jobs.queued()}};
+    });
+    draining.request_stop();
+    jobs.close();
+    stopped_.close();
+}
+
+asio::awaitable<void> service::drain(tidegate::task_scope& workers,
+                                     tidegate::task_scope& connections) {
+    auto joining = join(workers);
+    auto waiting = tidegate::sleep_for(options.drain);
+    co_await (std::move(joining) || std::move(waiting));
+    if (!workers.has_ended()) {
+        log.warn("jobs do not end in time",
+                 [this] { return json::object{{"running", jobs.running()}}; });
+    }
+    engine.stop(); // what still runs ends within some milliseconds, in whole files
+    auto ending = join(workers);
+    co_await std::move(ending);
+    connections.cancel();
+    auto leaving = join(connections);
+    co_await std::move(leaving);
+    results.cache().close(); // its timer would keep the context running
+    log.info("ended", [] { return json::object(); });
+}
+
+} // namespace vision::service

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "service_options.hpp"
+
+#include "error.hpp"
+
+#include <boost/asio/ip/address.hpp>
+#include <fmt/format.h>
+#include <spdlog/common.h>
+
+namespace vision::service {
+
+namespace {
+
+template <class Value>
+void check_range(const char* name, Value value, Value lowest, Value highest) {
+    if (value >= lowest && value <= highest) return;
+    throw error(fmt::format("{} is {}, allowed is {} to {}", name, value, lowest, highest));
+}
+
+} // namespace
+
+void check(const service_options& options) {
+    check(options.engine);
+    boost::system::error_code ec;
+    boost::asio::ip::make_address(options.address, ec);
+    if (ec)
+        throw error(fmt::format("--address is '{}', allowed is an IP address", options.address));
+    check_range<std::size_t>("--max-running", options.max_running, 1, 64);
+    check_range<std::size_t>("--max-queued", options.queue.max_queued, 1, 100'000);
+    check_range<std::size_t>("--max-connections", options.max_connections, 1, 100'000);
+    check_range<std::uint64_t>("--rate", options.rate, 1, 1'000'000);
+    check_range<std::uint64_t>("--burst", options.burst, 1, 1'000'000);
+    check_range<std::uint64_t>("--max-upload", options.http.body_bytes, 1, std::uint64_t{1} << 40);
+    check_range<std::int64_t>("--drain", options.drain.count(), 0, 3600);
+    check_range<std::int64_t>("--keep-results", options.results.time_to_live.count(), 1,
+                              366 * 24 * 3600);
+    if (options.log_level != "off" &&
+        spdlog::level::from_str(options.log_level) == spdlog::level::off) {
+        throw error(fmt::format(
+            "--log-level is '{}', allowed is trace, debug, info, warning, error, critical or off",
+            options.log_level));
+    }
+}
+
+boost::json::object to_json(const service_options& o) {
+    return {
+        {"model", o.engine.model.model.filename().string()},
+        {"confidence", o.engine.model.confidence},
+        {"iou", o.engine.model.iou},
+        {"max_delay_ms", o.engine.max_delay.count()},
+        {"max_running", o.max_running},
+        {"max_queued", o.queue.max_queued},
+        {"max_connections", o.max_connections},
+        {"rate_per_second", o.rate},
+        {"burst", o.burst},
+        {"max_upload_bytes", o.http.body_bytes},
+        {"max_header_bytes", o.http.header_bytes},
+        {"header_time_seconds", o.http.header_time.count()},
+        {"step_time_seconds", o.http.step_time.count()},
+        {"max_pixels", o.results.max_pixels},
+        {"max_frames", o.results.max_frames},
+        {"keep_results_seconds", o.results.time_to_live.count()},
+        {"drain_seconds", o.drain.count()},
+        {"queue", "memory"},
+    };
+}
+
+} // namespace vision::service

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSL-1.0
+// What a user can say about the service, and its checks.
+#pragma once
+
+#include "analyses.hpp"
+#include "http_exchange.hpp"
+#include "memory_job_queue.hpp"
+#include "pipeline_options.hpp"
+
+#include <boost/json/object.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace vision::service {
+
+struct service_options {
+    engine_options engine;
+    std::filesystem::path data;        // a folder for uploads and results; made if it is not there
+    std::string address = "127.0.0.1"; // to listen on
+    std::uint16_t port = 8080;         // 0: any free one
+    std::size_t max_running = 10;      // 1..64, videos open at a time
+    std::size_t max_connections = 256; // 1..100000
+    std::uint64_t rate = 10;           // 1..1000000, jobs that one client may submit in a second
+    std::uint64_t burst = 20;          // 1..1000000, and at once
+    std::chrono::seconds drain{30};    // 0..3600, for running jobs when the service is to end
+    http_limits http;
+    memory_job_queue_options queue;
+    analyses_options results; // its folder is made from `data`
+    std::string log_level = "info";
+    bool log_json = false;
+};
+
+// Throws vision::error naming the option, its value and what is allowed.
+void check(const service_options& options);
+
+// The settings in force.
+[[nodiscard]] boost::json::object to_json(const service_options& options);
+
+} // namespace vision::service
