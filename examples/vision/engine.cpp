@@ -53,6 +53,7 @@ loaded_model::loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monit
           [this](std::span<frame_pool::lease> batch) { return run(batch); }, std::monostate(),
           [](const frame_pool::lease& frame) { return frame->video; }),
       monitor_(monitor),
+      before_inference_(options.before_inference),
       stop_(stop),
       scratches_(pool.get_executor(), tuned.chosen.workers, [this] {
           return std::make_unique<detector_scratch>(model.make_scratch(tuned.chosen.batch));
@@ -67,28 +68,49 @@ std::vector<detected_frame> loaded_model::run(std::span<frame_pool::lease> batch
             model.load({batch[i]->prepared, batch[i]->plan}, i, *scratch);
         }
     }
-    {
-        auto const timer = monitor_.measure("infer");
-        model.infer(batch.size(), *scratch, stop_);
+    std::exception_ptr failure;
+    try {
+        infer(batch.size(), *scratch);
+    } catch (const run_stopped&) {
+        throw;
+    } catch (...) {
+        failure = std::current_exception();
     }
     auto const timer = monitor_.measure("find boxes");
     std::vector<detected_frame> results;
     results.reserve(batch.size());
     for (std::size_t i = 0; i < batch.size(); ++i) {
-        auto found = model.detections(i, batch[i]->plan, *scratch, batch[i]->limits);
-        results.push_back({std::move(batch[i]), std::move(found)});
+        std::vector<detection> found;
+        if (!failure) found = model.detections(i, batch[i]->plan, *scratch, batch[i]->limits);
+        results.push_back({std::move(batch[i]), std::move(found), failure});
     }
     return results;
+}
+
+void loaded_model::infer(std::size_t count, detector_scratch& scratch) {
+    auto const timer = monitor_.measure("infer");
+    if (before_inference_) before_inference_();
+    model.infer(count, scratch, stop_);
 }
 
 engine::engine(boost::asio::any_io_executor executor, const engine_options& options)
     : compute(executor, threads("compute", compute_threads(options))),
       decode(executor, threads("decode", options.decoders)),
       write(executor, threads("write", 1)),
-      model(compute, [this, options] {
-          auto const timer = monitor.measure("load model");
-          return std::make_shared<loaded_model>(compute, monitor, options, stop_);
-      }) {}
+      model(compute,
+            [this, options] {
+                auto const timer = monitor.measure("load model");
+                return std::make_shared<loaded_model>(compute, monitor, options, stop_);
+            }),
+      backend(backend_breaker_options()),
+      guarded(make_backend_guard(backend, options.limits)),
+      in_time(make_decoder_guard(options.limits)),
+      before_read(options.before_read) {}
+
+void engine::give_up_decoder() {
+    ++lost_decoders_;
+    decode.resize(decode.size() + 1);
+}
 
 void engine::stop() noexcept {
     stop_.request_stop();

@@ -4,6 +4,7 @@
 
 #include "calibration.hpp"
 #include "detector.hpp"
+#include "guards.hpp"
 #include "pipeline_options.hpp"
 
 #include <tidegate/batcher.hpp>
@@ -15,6 +16,8 @@
 #include <boost/asio/any_io_executor.hpp>
 
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <opencv2/core/mat.hpp>
 #include <span>
@@ -41,6 +44,7 @@ using frame_pool = tidegate::object_pool<frame_slot>;
 struct detected_frame {
     frame_pool::lease slot;
     std::vector<detection> found;
+    std::exception_ptr failure; // of the backend: the frame can be tried again
 };
 
 // A model that is ready to run, with the batcher in front of it.
@@ -55,8 +59,10 @@ public:
 
 private:
     std::vector<detected_frame> run(std::span<frame_pool::lease> batch);
+    void infer(std::size_t count, detector_scratch& scratch);
 
     tidegate::monitor& monitor_;
+    std::function<void()> before_inference_;
     run_control& stop_;
     // As many as batches can run at once.
     tidegate::object_pool<detector_scratch> scratches_;
@@ -83,6 +89,17 @@ public:
     tidegate::worker_pool decode;  // blocking reads: as many videos at once as it has threads
     tidegate::worker_pool write;   // blocking writes, one thread: in order
     tidegate::lazy<loaded_model> model;
+    tidegate::circuit_breaker backend;
+    const backend_guard guarded;
+    const decoder_guard in_time;
+    std::function<void()> const before_read; // see engine_options
+
+    // A thread of the decode pool will not come back: another one takes its place.
+    void give_up_decoder();
+    [[nodiscard]] std::size_t lost_decoders() const noexcept { return lost_decoders_; }
+
+private:
+    std::size_t lost_decoders_ = 0;
 };
 
 } // namespace vision

@@ -33,6 +33,7 @@ bool read_next(frame_stages& stages, frame_slot& slot) {
     video_source& source = *stages.source;
     while (!stages.ending()) {
         auto const timer = stages.shared.monitor.measure("decode");
+        if (stages.shared.before_read) stages.shared.before_read();
         std::int64_t const next = source.index() + 1;
         bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
         read_status const status = wanted ? source.read(slot.picture) : source.skip();
@@ -56,16 +57,74 @@ void prepare(frame_stages& stages, frame_slot& slot) {
     apply_letterbox(slot.picture, slot.plan, slot.prepared);
 }
 
+// What a read needs. It may outlive all who wait for it.
+struct read_job {
+    stages_ptr stages;
+    frame_pool::lease slot;
+};
+
+// False at the end. Throws when the decoder hangs.
+asio::awaitable<bool> read_in_time(std::shared_ptr<read_job> job) {
+    frame_stages& stages = *job->stages;
+    auto read = [job] { return read_next(*job->stages, *job->slot); };
+    auto attempt = [&stages, read] { return stages.shared.decode.submit(read); };
+    auto reading = stages.shared.in_time(attempt);
+    try {
+        co_return co_await std::move(reading);
+    } catch (const boost::system::system_error& e) {
+        if (e.code() != tidegate::error::deadline_exceeded) throw;
+    }
+    stages.source_is_lost = true;
+    stages.shared.give_up_decoder();
+    throw source_error(fmt::format("source '{}': the decoder hangs", stages.path.string()));
+}
+
 asio::awaitable<void> read_frames(stages_ptr stages) {
     for (std::int64_t number = 0; !stages->ending(); ++number) {
         frame_pool::lease slot = co_await stages->slots.acquire();
-        auto read = [&stages, &slot] { return read_next(*stages, *slot); };
-        if (!co_await stages->shared.decode.submit(read)) break;
         slot->number = number;
         slot->video = stages->number;
         slot->limits = stages->limits;
-        co_await stages->decoded.send(std::move(slot));
+        auto const job = std::make_shared<read_job>(stages, std::move(slot));
+        auto reading = read_in_time(job);
+        if (!co_await std::move(reading)) break;
+        co_await stages->decoded.send(std::move(job->slot));
     }
+}
+
+// One try. When the backend fails, the frame is back in `slot`.
+asio::awaitable<detected_frame> infer_once(stages_ptr stages,
+                                           std::shared_ptr<frame_pool::lease> slot) {
+    if (!*slot) throw error("a frame was lost in an inference that did not end");
+    std::optional<detected_frame> frame;
+    try {
+        frame = co_await stages->model->batches.submit(std::move(*slot));
+    } catch (const run_stopped&) {
+        frame.reset();
+    }
+    // Says nothing about the backend, as the guard has to know.
+    if (!frame) throw boost::system::system_error(asio::error::operation_aborted);
+    if (frame->failure) {
+        *slot = std::move(frame->slot);
+        std::rethrow_exception(frame->failure);
+    }
+    co_return std::move(*frame);
+}
+
+asio::awaitable<detected_frame> infer(stages_ptr stages, frame_pool::lease slot) {
+    auto const held = std::make_shared<frame_pool::lease>(std::move(slot));
+    auto attempt = [stages, held] { return infer_once(stages, held); };
+    auto inferring = stages->shared.guarded(attempt);
+    std::string why;
+    try {
+        co_return co_await std::move(inferring);
+    } catch (const boost::system::system_error& e) {
+        if (e.code() == asio::error::operation_aborted) throw;
+        why = e.code().message();
+    } catch (const std::exception& e) {
+        why = e.what();
+    }
+    throw error("inference failed: " + why);
 }
 
 asio::awaitable<void> infer_frames(stages_ptr stages) {
@@ -76,7 +135,8 @@ asio::awaitable<void> infer_frames(stages_ptr stages) {
             co_await stages->shared.compute.submit(prepare_slot);
         }
         if (!stages->ending()) { // in the meantime
-            frame.result = co_await stages->model->batches.submit(std::move(*slot));
+            auto inferring = infer(stages, std::move(*slot));
+            frame.result = co_await std::move(inferring);
         }
         co_await stages->done.send(std::move(frame));
     }
@@ -111,6 +171,7 @@ frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
     : shared(e),
       model(std::move(loaded)),
       source(std::move(from)),
+      path(source->info().path),
       every_n(options.every_n),
       limits{options.confidence.value_or(model->model.limits().confidence),
              options.iou.value_or(model->model.limits().iou)},

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <stop_token>
 
@@ -46,6 +47,7 @@ struct frame_stages {
     engine& shared;
     std::shared_ptr<loaded_model> model;
     std::unique_ptr<video_source> source; // used by the decode pool only, one job at a time
+    const std::filesystem::path path;
     std::size_t every_n;
     detection_limits limits;
     std::int64_t max_frames;
@@ -56,7 +58,8 @@ struct frame_stages {
     tidegate::channel<finished_frame> done; // closed once all stages have ended
     std::exception_ptr failure;
     std::atomic<bool> ended = false;
-    std::size_t running = 0;                              // stages
+    bool source_is_lost = false; // a thread of the decode pool may use it for ever
+    std::size_t running = 0;     // stages
     std::deque<boost::asio::cancellation_signal> signals; // one for each
 };
 

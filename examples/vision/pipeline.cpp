@@ -7,6 +7,7 @@
 #include "frame_stages.hpp"
 #include "reorder_buffer.hpp"
 
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -113,6 +114,26 @@ void check_size(const source_info& source, const video_options& options) {
     }
 }
 
+// Throws when opening it hangs, too.
+asio::awaitable<std::unique_ptr<video_source>> open_in_time(engine& shared, video_options options) {
+    auto open = [&shared, options] { // it may outlive all who wait for it
+        if (shared.before_read) shared.before_read();
+        auto source = open_source(options.source);
+        check_size(source->info(), options);
+        make_output_folder(options.out);
+        return source;
+    };
+    auto attempt = [&shared, open] { return shared.decode.submit(open); };
+    auto opening = shared.in_time(attempt);
+    try {
+        co_return co_await std::move(opening);
+    } catch (const boost::system::system_error& e) {
+        if (e.code() != tidegate::error::deadline_exceeded) throw;
+    }
+    shared.give_up_decoder();
+    throw source_error(fmt::format("source '{}': the decoder hangs", options.source.string()));
+}
+
 // Ends the stages of a run that is left in the middle.
 struct abandon_at_exit {
     std::shared_ptr<frame_stages> stages;
@@ -130,15 +151,9 @@ std::optional<double> partial_result::progress() const {
 video_run detect_objects(asio::any_io_executor executor, engine& shared, video_options options) {
     check(options);
     // What blocks is named before it is awaited, because of g++ 12.2: see docs/compilers.md.
-    auto open = [&options] {
-        auto source = open_source(options.source);
-        check_size(source->info(), options);
-        make_output_folder(options.out);
-        return source;
-    };
+    auto open = [&shared, options] { return open_in_time(shared, options); };
     auto const start = steady::now();
-    std::unique_ptr<video_source> source =
-        co_await shared.decode.async_submit(open, asio::deferred);
+    std::unique_ptr<video_source> source = co_await asio::co_spawn(executor, open, asio::deferred);
     std::shared_ptr<loaded_model> model = co_await shared.model.async_get(asio::deferred);
     video_summary summary;
     summary.source = source->info();
@@ -217,6 +232,7 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
 
     // The stages have ended. What is left is closed where it was used.
     auto close_source = [&] {
+        if (stages->source_is_lost) return std::string();
         auto const from = std::move(stages->source);
         summary.undecodable = from->undecodable();
         if (!stages->stopped()) return from->truncation_warning();

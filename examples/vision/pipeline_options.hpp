@@ -3,11 +3,13 @@
 #pragma once
 
 #include "detector.hpp"
+#include "guards.hpp"
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <stop_token>
 
@@ -20,6 +22,11 @@ struct engine_options {
     std::optional<std::size_t> workers;     // 1..64, inferences at once
     std::chrono::milliseconds max_delay{0}; // 0..10000, how long a batch waits to fill; 0: never
     std::size_t decoders = 1;               // 1..64, threads that read videos
+    guard_limits limits;
+    // For tests, who make them fail or hang: called on the pool before each frame that is read, and
+    // before each inference.
+    std::function<void()> before_read;
+    std::function<void()> before_inference;
 };
 
 struct video_options {

@@ -92,6 +92,8 @@ int serve(const service::service_options& wanted) {
     });
     io.run();
     if (failure) std::rethrow_exception(failure);
+    // Their threads cannot be joined; all that has to be written has been.
+    if (site.engine.lost_decoders() > 0) std::_Exit(0);
     return 0;
 }
 

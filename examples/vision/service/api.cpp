@@ -332,6 +332,7 @@ asio::awaitable<void> show_status(service& site, http_exchange& x) {
         {"results",
          {{"entries", cached.entries}, {"hits", cached.hits}, {"misses", cached.misses}}},
         {"clients", site.submissions.size()},
+        {"backend", to_string(site.engine.backend.state())},
     };
     return x.respond(status::ok, json::value(all), {{"Cache-Control", "no-store"}});
 }

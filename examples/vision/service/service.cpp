@@ -148,6 +148,8 @@ void service::report_metrics() {
                  static_cast<double>(jobs.queued()));
         to.gauge("tidegate_vision_jobs_running", "Jobs under way",
                  static_cast<double>(jobs.running()));
+        to.gauge("tidegate_vision_lost_decoders", "Threads that hang in a decoder",
+                 static_cast<double>(engine.lost_decoders()));
         if (auto const memory = tidegate::read_memory_usage()) {
             to.gauge("tidegate_vision_resident_bytes", "Memory of the process",
                      static_cast<double>(memory->resident));
@@ -160,6 +162,7 @@ void service::report_metrics() {
     registrations_.push_back(register_metrics(metrics, "disk", disk));
     registrations_.push_back(register_metrics(metrics, "results", results.cache()));
     registrations_.push_back(register_metrics(metrics, "connections", places_));
+    registrations_.push_back(register_metrics(metrics, "backend", engine.backend));
 }
 
 void service::note_end(const job& one, const job_end& how) {
