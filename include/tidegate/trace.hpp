@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: BSL-1.0
+// Trace hooks: what an observer hears of a primitive.
+#pragma once
+
+#include <tidegate/error.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+TIDEGATE_BEGIN_NAMESPACE
+
+/// What happened. For each: which primitives tell it, and what `count`, `duration` and `error` of
+/// the record mean. Where nothing is said, `count` is 1, `duration` zero, and `error` empty.
+///
+/// | event | told by | count | duration | error |
+/// | --- | --- | --- | --- | --- |
+/// | acquired | semaphore, rate_limiter, keyed_rate_limiter | permits | that it waited | |
+/// | rejected | the same | permits asked for | waited; rate limits: until to come again | why |
+/// | | circuit_breaker, worker_pool | | | why |
+/// | timed_out | what has deadlines | permits asked for | that it waited | deadline_exceeded |
+/// | cancelled | what is waited for | permits asked for | that it waited | operation_aborted |
+/// | opened | circuit_breaker | trips since it last recovered | for how long | the last failure |
+/// | half_opened, closed, disabled | circuit_breaker | | | |
+/// | retried | retry | the attempt that failed | the pause that follows | of the attempt |
+/// | gave_up | retry | attempts made | | of the last one |
+/// | hit, missed | cache | | | |
+/// | loaded | cache | | the load | |
+/// | load_failed | cache | | the load | why, as far as it has a code |
+/// | expired, evicted, removed, replaced | cache | entries | | |
+/// | dropped | worker_pool | | | dropped |
+/// | job_started | worker_pool | | from submission to start | |
+/// | job_finished | worker_pool | | the run | |
+enum class trace_event : std::uint8_t {
+    /// Was let in, at once or after waiting.
+    acquired,
+    /// Was refused, at once or after waiting: `error` says why. A `try_acquire` that would have had
+    /// to wait has `asio::error::would_block`; what waited for a primitive that was closed has
+    /// `error::closed`.
+    rejected,
+    /// Its deadline passed.
+    timed_out,
+    /// It was cancelled by its slot or by `cancel()`.
+    cancelled,
+    /// A circuit breaker refuses calls from now on.
+    opened,
+    /// It lets a few through to see.
+    half_opened,
+    /// It lets calls through.
+    closed,
+    /// It lets calls through whatever comes of them (`disable`, `metrics_only`).
+    disabled,
+    /// An attempt failed, and there will be another.
+    retried,
+    /// An attempt failed, and there will be none.
+    gave_up,
+    /// A look-up found a value.
+    hit,
+    /// A look-up did not.
+    missed,
+    /// A load ended with a value, or with "there is none".
+    loaded,
+    /// A load failed, or took too long.
+    load_failed,
+    /// An entry's time was over.
+    expired,
+    /// An entry made room.
+    evicted,
+    /// An entry was invalidated.
+    removed,
+    /// An entry made way for a newer value of its key.
+    replaced,
+    /// A job made room in the queue for a newer one.
+    dropped,
+    /// A thread took a job.
+    job_started,
+    /// A job ended.
+    job_finished,
+};
+
+inline std::string_view to_string(trace_event e) noexcept {
+    switch (e) {
+    case trace_event::acquired: return "acquired";
+    case trace_event::rejected: return "rejected";
+    case trace_event::timed_out: return "timed_out";
+    case trace_event::cancelled: return "cancelled";
+    case trace_event::opened: return "opened";
+    case trace_event::half_opened: return "half_opened";
+    case trace_event::closed: return "closed";
+    case trace_event::disabled: return "disabled";
+    case trace_event::retried: return "retried";
+    case trace_event::gave_up: return "gave_up";
+    case trace_event::hit: return "hit";
+    case trace_event::missed: return "missed";
+    case trace_event::loaded: return "loaded";
+    case trace_event::load_failed: return "load_failed";
+    case trace_event::expired: return "expired";
+    case trace_event::evicted: return "evicted";
+    case trace_event::removed: return "removed";
+    case trace_event::replaced: return "replaced";
+    case trace_event::dropped: return "dropped";
+    case trace_event::job_started: return "job_started";
+    case trace_event::job_finished: return "job_finished";
+    }
+    return "unknown";
+}
+
+/// One thing that happened. The texts are valid as long as the call that hands them over.
+struct trace_record {
+    /// Its class: "semaphore", "cache".
+    std::string_view primitive;
+    /// What it was given when the observer was attached.
+    std::string_view name;
+    trace_event event;
+    std::uint64_t count = 1;
+    std::chrono::nanoseconds duration{0};
+    error_code error;
+};
+
+/// Hears what primitives do: a log, spans of OpenTelemetry, a counter.
+///
+///     slots.observe(std::make_shared<log>(), "downloads");
+///
+/// `on_event` is called on the thread that does the thing, before a completion handler that hears
+/// of it runs, with no lock held, once for each thing and each observer (the one attached last
+/// first). Calls come from all threads that use the primitive, at the same time. It may ask the
+/// primitive for its statistics. It may start operations and give permits back, too, but it runs in
+/// the middle of a call of somebody's: what it does beyond taking a note, that caller pays for.
+///
+/// Observers may be attached at any time, from any thread; they stay, and are kept alive, until the
+/// primitive and all that holds on to it (permits, waiting operations) have gone. What an observer
+/// that was just attached missed, nobody tells it; operations destroyed with their execution
+/// context are not told of.
+///
+/// Cost: while nobody listens, a load and a branch for each thing that could be told. With
+/// TIDEGATE_NO_TRACE defined, in every source file of a program, nothing at all; `observe` then
+/// throws std::logic_error.
+class trace_observer {
+public:
+    virtual ~trace_observer() = default;
+
+    virtual void on_event(trace_record const& what) noexcept = 0;
+};
+
+TIDEGATE_END_NAMESPACE
