@@ -100,6 +100,8 @@ protected:
 ///   value, stored if the flight is current, that is, not fenced.
 /// - `overdue(flight&)`: under the lock; it takes too long.
 /// - `after_landing(leftovers&)`: after the lock.
+/// - If it is observed: `before_waking(leftovers&, exception_ptr const&)` and `tell_overdue()`:
+///   after the lock, before those who waited hear of it.
 template <class Derived, class Key, class Value, class Loaded, class Hash, class Equal, class Clock,
           class Executor>
 class flight_room : public waiting_room<Clock, Executor, std::mutex> {
@@ -273,6 +275,10 @@ public:
 
 protected:
     Derived& derived() noexcept { return static_cast<Derived&>(*this); }
+
+    template <class Leftovers>
+    void before_waking(Leftovers const&, std::exception_ptr const&) noexcept {}
+    void tell_overdue() noexcept {}
 
     std::shared_ptr<flight_type> find_flight(Key const& key) const noexcept {
         auto const it = by_key_.find(key);
@@ -557,6 +563,7 @@ private:
             settle_alarm();
             if (!all.empty()) this->retire_timer_after(*all.back());
         }
+        derived().before_waking(rest, failure);
         if (all.empty()) static_cast<after_handler&>(*this).handler_finished(); // the same, now
         while (all.size() > 1) {
             static_cast<waiter_type*>(all.pop_front())->complete(failure, value);
@@ -600,6 +607,7 @@ private:
     void after_departure(waiter_list&) noexcept override { settle_alarm(); }
 
     void complete(waiter_list& ready) noexcept override {
+        derived().tell_overdue();
         cancel_doomed();
         ready.abort_all(error::deadline_exceeded);
     }

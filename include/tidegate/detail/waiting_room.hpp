@@ -108,6 +108,11 @@ protected:
         return {};
     }
 
+    /// Tells observers what became of `w`, which is not finished yet. Call without the lock.
+    void tell_of(waiter const& w, trace_event event, error_code const& ec = {}) noexcept {
+        if (trace_.is_heard()) [[unlikely]]
+            tell_one(w, event, ec);
+    }
     /// Tells observers what became of `gone`, none of which is finished yet. Call without the lock.
     void tell_all(waiter_list const& gone, trace_event event, error_code const& ec = {}) noexcept {
         if (trace_.is_heard()) [[unlikely]]
@@ -234,7 +239,8 @@ private:
                                   error_code const& ec) noexcept {
         for (waiter const* w = gone.front(); w; w = w->next_) tell_one(*w, event, ec);
     }
-    void tell_one(waiter const& w, trace_event event, error_code const& ec) noexcept {
+    BOOST_NOINLINE void tell_one(waiter const& w, trace_event event,
+                                 error_code const& ec) noexcept {
         trace_of_wait const wait = traced(w);
         auto const waited =
             wait.since == time_point() ? typename Clock::duration(0) : Clock::now() - wait.since;
@@ -262,9 +268,7 @@ private:
         after_departure(ready);
         retire_timer_after(*w);
         lock.unlock();
-        if (trace_.is_heard()) [[unlikely]] {
-            tell_one(*w, trace_event::cancelled, asio::error::operation_aborted);
-        }
+        tell_of(*w, trace_event::cancelled, asio::error::operation_aborted);
         w->abort(asio::error::operation_aborted);
         complete(ready);
     }

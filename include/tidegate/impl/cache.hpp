@@ -11,10 +11,12 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/this_coro.hpp>
+#include <boost/config.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <iterator>
 #include <stdexcept>
 #include <thread>
 #include <unordered_map>
@@ -80,17 +82,22 @@ public:
         std::uint64_t const h = hash(key);
         shard& part = part_of(h);
         time now = expires() ? clock::now() : 0;
-        std::lock_guard lock(part.mutex);
+        std::unique_lock lock(part.mutex);
         auto const id = part.store.find(tag(h), key, Equal{});
         if (id != core::no_entry) [[likely]] {
             time const until = part.store.fresh_until(id);
             if (until > add_saturated(now, clock::lag) || until > clock::exact()) [[likely]] {
                 part.store.touch(id);
                 ++part.counts.hits;
-                return part.handle_of(id);
+                handle found = part.handle_of(id);
+                lock.unlock();
+                own_trace_.emit(trace_event::hit);
+                return found;
             }
         }
         ++part.counts.misses;
+        lock.unlock();
+        own_trace_.emit(trace_event::missed);
         return {};
     }
     template <class Q>
@@ -311,6 +318,11 @@ public:
 
     // Looking at it ---------------------------------------------------------------------------
 
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        base::observe("cache", observer, name);
+        own_trace_.attach("cache", std::move(observer), std::move(name));
+    }
+
     cache_statistics statistics() const noexcept {
         cache_statistics sum;
         for (auto const& part : shards_) {
@@ -382,6 +394,7 @@ public:
 
     struct leftovers {
         removed gone;
+        nanoseconds took{0};
         std::uint64_t weight = 1;
         std::exception_ptr unheard; // by any caller
     };
@@ -408,7 +421,8 @@ public:
     handle landed(flight_type& one, bool current, std::exception_ptr const& failure,
                   loaded<V>* result, leftovers& rest) {
         loads_.fetch_add(1, std::memory_order_relaxed);
-        load_time_.fetch_add(clock::exact() - one.began, std::memory_order_relaxed);
+        rest.took = nanoseconds(clock::exact() - one.began);
+        load_time_.fetch_add(rest.took.count(), std::memory_order_relaxed);
         if (failure) {
             load_failures_.fetch_add(1, std::memory_order_relaxed);
             if (one.waiting.empty() && one.tickets == 0) rest.unheard = failure;
@@ -434,10 +448,26 @@ public:
         loads_.fetch_add(1, std::memory_order_relaxed);
         load_failures_.fetch_add(1, std::memory_order_relaxed);
         if (one.findable) put_off(one.key);
+        overdue_untold_.fetch_add(1, std::memory_order_relaxed);
+    }
+
+    void before_waking(leftovers const& rest, std::exception_ptr const& failed) noexcept {
+        if (!own_trace_.is_heard()) [[likely]]
+            return;
+        own_trace_.emit(failed ? trace_event::load_failed : trace_event::loaded, 1,
+                        failed ? code_of(failure(failed)) : error_code(), rest.took);
+        trace(rest.gone);
+    }
+
+    void tell_overdue() noexcept {
+        for (auto n = overdue_untold_.exchange(0, std::memory_order_relaxed); n > 0; --n) {
+            own_trace_.emit(trace_event::load_failed, 1, error::deadline_exceeded,
+                            settings_.load_timeout_);
+        }
     }
 
     void after_landing(leftovers& rest) noexcept {
-        tell(rest.gone);
+        tell_listener(rest.gone);
         if (rest.unheard && settings_.on_exception_) settings_.on_exception_(rest.unheard);
         keep_maintained();
     }
@@ -512,12 +542,19 @@ private:
     }
     // False as long as no value had a time to live.
     bool expires() const noexcept { return expires_.load(std::memory_order_relaxed); }
-    bool wants() const noexcept { return static_cast<bool>(settings_.on_removal_); }
+    bool wants() const noexcept { return settings_.on_removal_ || own_trace_.is_heard(); }
 
     // Looking up ------------------------------------------------------------------------------
 
     template <class Q>
     sighting look_at(Q const& key, time now, time lag) {
+        sighting seen = look_under_lock(key, now, lag);
+        own_trace_.emit(seen.is == sighting::what::fresh ? trace_event::hit : trace_event::missed);
+        return seen;
+    }
+
+    template <class Q>
+    sighting look_under_lock(Q const& key, time now, time lag) {
         std::uint64_t const h = hash(key);
         shard& part = part_of(h);
         std::lock_guard lock(part.mutex);
@@ -669,7 +706,23 @@ private:
     // Telling and keeping up ----------------------------------------------------------------------
 
     void tell(removed& gone) noexcept {
-        if (!wants()) return;
+        if (own_trace_.is_heard()) [[unlikely]]
+            trace(gone);
+        tell_listener(gone);
+    }
+
+    BOOST_NOINLINE void trace(removed const& gone) noexcept {
+        static constexpr trace_event events[] = {trace_event::expired, trace_event::evicted,
+                                                 trace_event::replaced, trace_event::removed};
+        std::uint64_t left[std::size(events)] = {};
+        for (auto const& one : gone) ++left[static_cast<std::size_t>(one.cause)];
+        for (std::size_t i = 0; i < std::size(events); ++i) {
+            if (left[i] > 0) own_trace_.emit(events[i], left[i]);
+        }
+    }
+
+    void tell_listener(removed& gone) noexcept {
+        if (!settings_.on_removal_) return;
         for (auto const& one : gone) {
             try {
                 settings_.on_removal_(one.key, from_stored<V>(one.value, one.absent), one.cause);
@@ -719,11 +772,13 @@ private:
     bool const keeps_stale_ = features(settings_).keeps_stale;
     bool const has_times_ = features(settings_).keeps_times;
     unsigned shift_ = 64;
+    [[no_unique_address]] trace_source own_trace_; // beside what each look-up reads
     std::vector<std::unique_ptr<shard>> shards_;
     std::atomic<bool> expires_{false};
     std::atomic<std::uint64_t> loads_{0};
     std::atomic<std::uint64_t> load_failures_{0};
     std::atomic<std::int64_t> load_time_{0};
+    std::atomic<std::size_t> overdue_untold_{0};
     std::optional<timer_for_t<Clock, Executor>> maintenance_;
     std::atomic<bool> maintaining_{false};
 };
