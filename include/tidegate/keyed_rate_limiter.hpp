@@ -122,10 +122,9 @@ public:
         return try_acquire(key, n, Clock::now());
     }
     decision try_acquire(Key const& key, std::uint64_t n, time_point now) {
-        decision const found = decide(key, n, now);
         if (trace_.is_heard()) [[unlikely]]
-            tell(found, n);
-        return found;
+            return decide_and_tell(key, n, now);
+        return decide(key, n, now);
     }
 
     /// Gives back `n` permits of `key` that were not used; no effect if it is not remembered.
@@ -237,9 +236,11 @@ private:
         return take(found->second, n, ns(now));
     }
 
-    void tell(decision const& what, std::uint64_t n) const noexcept {
+    decision decide_and_tell(Key const& key, std::uint64_t n, time_point now) {
+        decision const what = decide(key, n, now);
         trace_.emit(what ? trace_event::acquired : trace_event::rejected, n, what.error(),
                     std::chrono::duration_cast<std::chrono::nanoseconds>(what.retry_after()));
+        return what;
     }
 
     // Looks at the next few keys of the table and forgets those whose bucket is full.

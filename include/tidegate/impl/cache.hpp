@@ -78,26 +78,21 @@ public:
 
     template <class Q>
     handle get(Q const& key) {
-        if (has_times_) return look(key).fresh_value();
+        if (has_times_ || own_trace_.is_heard()) return get_by_looking(key);
         std::uint64_t const h = hash(key);
         shard& part = part_of(h);
         time now = expires() ? clock::now() : 0;
-        std::unique_lock lock(part.mutex);
+        std::lock_guard lock(part.mutex);
         auto const id = part.store.find(tag(h), key, Equal{});
         if (id != core::no_entry) [[likely]] {
             time const until = part.store.fresh_until(id);
             if (until > add_saturated(now, clock::lag) || until > clock::exact()) [[likely]] {
                 part.store.touch(id);
                 ++part.counts.hits;
-                handle found = part.handle_of(id);
-                lock.unlock();
-                own_trace_.emit(trace_event::hit);
-                return found;
+                return part.handle_of(id);
             }
         }
         ++part.counts.misses;
-        lock.unlock();
-        own_trace_.emit(trace_event::missed);
         return {};
     }
     template <class Q>
@@ -547,7 +542,15 @@ private:
     // Looking up ------------------------------------------------------------------------------
 
     template <class Q>
+    BOOST_NOINLINE handle get_by_looking(Q const& key) {
+        return look(key).fresh_value();
+    }
+
+    template <class Q>
     sighting look_at(Q const& key, time now, time lag) {
+        // Asked first: after the lock's exchange the answer would have to wait for it.
+        if (!own_trace_.is_heard()) [[likely]]
+            return look_under_lock(key, now, lag);
         sighting seen = look_under_lock(key, now, lag);
         own_trace_.emit(seen.is == sighting::what::fresh ? trace_event::hit : trace_event::missed);
         return seen;

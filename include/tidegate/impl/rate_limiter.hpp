@@ -109,17 +109,17 @@ public:
     }
 
     decision try_acquire(std::uint64_t n, time_point t) noexcept {
-        decision const found = decide(n, t);
+        // Looked at first: after an exchange the load would have to wait for it.
         if (this->trace_.is_heard()) [[unlikely]]
-            tell(found, n);
-        return found;
+            return decide_and_tell(n, t, true);
+        return decide(n, t);
     }
 
     /// For those who wait if there are none: it is no refusal.
     decision try_before_waiting(std::uint64_t n, time_point t) noexcept {
-        decision const found = decide(n, t);
-        if (found) tell_granted(n);
-        return found;
+        if (this->trace_.is_heard()) [[unlikely]]
+            return decide_and_tell(n, t, false);
+        return decide(n, t);
     }
 
     void tell_granted(std::uint64_t n) noexcept { this->trace_.emit(trace_event::acquired, n); }
@@ -131,7 +131,7 @@ public:
 
     /// What it says has to be told. With `Take` false: only looks whether they are there.
     template <bool Take = true>
-    decision decide(std::uint64_t n, time_point t) noexcept {
+    BOOST_FORCEINLINE decision decide(std::uint64_t n, time_point t) noexcept {
         std::int64_t const now = nanoseconds_of(t);
         for (;;) {
             std::uint64_t word = word_.load_acquire();
@@ -304,6 +304,13 @@ private:
     }
     std::uint64_t most_debt() const noexcept {
         return std::max(most_waiting_, settings_.overdraw() ? most_at_once() : 0);
+    }
+
+    BOOST_NOINLINE decision decide_and_tell(std::uint64_t n, time_point t,
+                                            bool or_refused) noexcept {
+        decision const found = decide(n, t);
+        if (found || or_refused) tell(found, n);
+        return found;
     }
 
     // Not inline, so that the fast path is.

@@ -108,23 +108,17 @@ public:
                        to_clock(options.queue_delay_interval())) {}
 
     permit try_acquire(std::size_t n) noexcept {
-        permit taken = try_before_waiting(n);
-        if (!taken && this->trace_.is_heard()) [[unlikely]]
-            tell_refused_try(n);
-        return taken;
+        // Looked at first: after the exchange the load would have to wait for it.
+        if (this->trace_.is_heard()) [[unlikely]]
+            return try_and_tell(n, true);
+        return take(n);
     }
 
     /// For those who wait if there are none: it is no refusal.
     permit try_before_waiting(std::size_t n) noexcept {
-        if (n == 0) return {};
-        std::uint64_t seen = word_.load();
-        while (!(seen & locked_path) && (seen >> 1) >= n) {
-            if (word_.exchange(seen, seen - units(n))) {
-                this->trace_.emit(trace_event::acquired, n);
-                return permit(this, n);
-            }
-        }
-        return {};
+        if (this->trace_.is_heard()) [[unlikely]]
+            return try_and_tell(n, false);
+        return take(n);
     }
 
     /// For an operation that would have to wait: true, and counted, if it may not.
@@ -250,11 +244,26 @@ private:
         return ec == error::deadline_exceeded ? trace_event::timed_out : trace_event::rejected;
     }
 
-    BOOST_NOINLINE void tell_refused_try(std::size_t n) noexcept {
-        error_code why = asio::error::would_block;
-        if (n == 0 || n > capacity()) why = error::invalid_count;
-        else if (this->is_closed()) why = error::closed;
-        this->trace_.emit(trace_event::rejected, n, why);
+    BOOST_NOINLINE permit try_and_tell(std::size_t n, bool or_refused) noexcept {
+        permit taken = take(n);
+        if (taken) this->trace_.emit(trace_event::acquired, n);
+        else if (or_refused) this->trace_.emit(trace_event::rejected, n, why_refused(n));
+        return taken;
+    }
+
+    error_code why_refused(std::size_t n) const noexcept {
+        if (n == 0 || n > capacity()) return error::invalid_count;
+        if (this->is_closed()) return error::closed;
+        return asio::error::would_block;
+    }
+
+    permit take(std::size_t n) noexcept {
+        if (n == 0) return {};
+        std::uint64_t seen = word_.load();
+        while (!(seen & locked_path) && (seen >> 1) >= n) {
+            if (word_.exchange(seen, seen - units(n))) return permit(this, n);
+        }
+        return {};
     }
 
     // Arriving ----------------------------------------------------------------------------------
