@@ -70,12 +70,22 @@ enum class trace_event : std::uint8_t {
     removed,
     /// An entry made way for a newer value of its key.
     replaced,
-    /// A job made room in the queue for a newer one.
+    /// A job, an item or a value made room for a newer one.
     dropped,
     /// A thread took a job.
     job_started,
     /// A job ended.
     job_finished,
+    /// A batch was put together and runs now.
+    batch_started,
+    /// It ended.
+    batch_finished,
+    /// An object was made.
+    created,
+    /// An object was not fit for use again, was not needed any more, or its pool was closed.
+    destroyed,
+    /// An adaptive limiter lets more calls in, or fewer.
+    limit_changed,
 };
 
 inline std::string_view to_string(trace_event e) noexcept {
@@ -101,6 +111,11 @@ inline std::string_view to_string(trace_event e) noexcept {
     case trace_event::dropped: return "dropped";
     case trace_event::job_started: return "job_started";
     case trace_event::job_finished: return "job_finished";
+    case trace_event::batch_started: return "batch_started";
+    case trace_event::batch_finished: return "batch_finished";
+    case trace_event::created: return "created";
+    case trace_event::destroyed: return "destroyed";
+    case trace_event::limit_changed: return "limit_changed";
     }
     return "unknown";
 }
