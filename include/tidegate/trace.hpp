@@ -10,27 +10,33 @@
 
 TIDEGATE_BEGIN_NAMESPACE
 
-/// What happened. For each: which primitives tell it, and what `count`, `duration` and `error` of
-/// the record mean. Where nothing is said, `count` is 1, `duration` zero, and `error` empty.
+/// What happened. What `count`, `duration` and `error` of its record mean; where nothing is said,
+/// `count` is 1, `duration` zero and `error` empty:
 ///
-/// | event | told by | count | duration | error |
-/// | --- | --- | --- | --- | --- |
-/// | acquired | semaphore, rate_limiter, keyed_rate_limiter | permits | that it waited | |
-/// | rejected | the same | permits asked for | waited; rate limits: until to come again | why |
-/// | | circuit_breaker, worker_pool | | | why |
-/// | timed_out | what has deadlines | permits asked for | that it waited | deadline_exceeded |
-/// | cancelled | what is waited for | permits asked for | that it waited | operation_aborted |
-/// | opened | circuit_breaker | trips since it last recovered | for how long | the last failure |
-/// | half_opened, closed, disabled | circuit_breaker | | | |
-/// | retried | retry | the attempt that failed | the pause that follows | of the attempt |
-/// | gave_up | retry | attempts made | | of the last one |
-/// | hit, missed | cache | | | |
-/// | loaded | cache | | the load | |
-/// | load_failed | cache | | the load | why, as far as it has a code |
-/// | expired, evicted, removed, replaced | cache | entries | | |
-/// | dropped | worker_pool | | | dropped |
-/// | job_started | worker_pool | | from submission to start | |
-/// | job_finished | worker_pool | | the run | |
+/// | event | count | duration | error |
+/// | --- | --- | --- | --- |
+/// | acquired | permits | that it waited | |
+/// | rejected | permits asked for | that it waited; by a rate limit: until to come again | why |
+/// | timed_out | permits asked for | that it waited | deadline_exceeded |
+/// | cancelled | permits asked for | that it waited | operation_aborted |
+/// | opened | trips since it last recovered | for how long | the failure that did it |
+/// | retried | the attempt that failed | the pause that follows | its failure |
+/// | gave_up | attempts made | | the last one's failure |
+/// | hedged | the attempt that starts | the pause before it | |
+/// | loaded, load_failed | | the load | why it failed |
+/// | expired, evicted, removed, replaced | entries, of one call | | |
+/// | dropped | | that it waited | dropped |
+/// | job_started | | from its submission | |
+/// | job_finished | | the run | |
+/// | batch_started | items | | |
+/// | batch_finished | items | the run | why all of them failed |
+/// | created, destroyed | objects | | |
+/// | limit_changed | the new limit | the latency that moved it | |
+///
+/// `count` is 1 where what is asked for has no number. A wait or a run that began before anybody
+/// listened has a duration of zero where the primitive does not measure it for itself. A failure
+/// that carries no code is `error::exception_thrown`. Which primitive tells what stands with its
+/// `observe`, and in docs/observability.md.
 enum class trace_event : std::uint8_t {
     /// Was let in, at once or after waiting.
     acquired,
@@ -54,6 +60,8 @@ enum class trace_event : std::uint8_t {
     retried,
     /// An attempt failed, and there will be none.
     gave_up,
+    /// No attempt has answered yet, and a further one starts beside them.
+    hedged,
     /// A look-up found a value.
     hit,
     /// A look-up did not.
@@ -100,6 +108,7 @@ inline std::string_view to_string(trace_event e) noexcept {
     case trace_event::disabled: return "disabled";
     case trace_event::retried: return "retried";
     case trace_event::gave_up: return "gave_up";
+    case trace_event::hedged: return "hedged";
     case trace_event::hit: return "hit";
     case trace_event::missed: return "missed";
     case trace_event::loaded: return "loaded";

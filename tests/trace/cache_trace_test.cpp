@@ -4,6 +4,8 @@
 
 #include "cache/support.hpp"
 
+#include <tidegate/single_flight.hpp>
+
 #include <catch2/catch_test_macros.hpp>
 
 #include <stdexcept>
@@ -183,4 +185,30 @@ TEST_CASE("what a loaded value pushes out is told") {
     io.poll();
     CHECK(asked.done);
     CHECK(ear->take() == told{"missed 1", "loaded 1", "evicted 1"});
+}
+
+TEST_CASE("a run of a single flight is told once, whoever waits for it") {
+    auto ear = std::make_shared<test::recorder>();
+    asio::io_context io;
+    tidegate::basic_single_flight<int, std::string, std::hash<int>, std::equal_to<int>,
+                                  test::cache_clock>
+        flights(io);
+    flights.observe(ear, "pages");
+    auto fetch = [](int) -> asio::awaitable<std::string> {
+        test::cache_clock::advance(2s);
+        co_return "page";
+    };
+    int done = 0;
+    for (int i = 0; i < 3; ++i) {
+        flights.async_run(1, fetch, [&](std::exception_ptr, auto) { ++done; });
+    }
+    io.poll();
+    CHECK(done == 3);
+    CHECK(ear->take() == told{"loaded 1"});
+    CHECK(ear->last().primitive == "single_flight");
+    CHECK(ear->last().duration == 2s);
+    flights.close();
+    flights.async_run(1, fetch, [&](std::exception_ptr, auto) { ++done; });
+    CHECK(ear->take() == told{"rejected 1"});
+    CHECK(ear->last().error == error::closed);
 }

@@ -3,6 +3,7 @@
 #include "support.hpp"
 
 #include <tidegate/circuit_breaker.hpp>
+#include <tidegate/hedge.hpp>
 #include <tidegate/keyed_rate_limiter.hpp>
 #include <tidegate/policy.hpp>
 #include <tidegate/rate_limiter.hpp>
@@ -17,6 +18,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include <stdexcept>
 #include <string>
 
 namespace asio = boost::asio;
@@ -266,4 +268,30 @@ TEST_CASE("a failure without a code is told as one") {
     io.poll();
     CHECK(io.stopped());
     CHECK(ear->take() == told{});
+}
+
+TEST_CASE("a hedge tells of each further attempt, with the pause before it") {
+    auto ear = std::make_shared<test::recorder>();
+    tidegate::basic_hedge<clock_type> hedge(
+        tidegate::hedge_options().delay(2s).max_hedges(2).idempotent(true));
+    hedge.observe(ear, "fetch");
+    auto const guarded = tidegate::policy(hedge);
+    asio::io_context io;
+    auto const fetch = []() -> asio::awaitable<void> {
+        auto timer = tidegate::timer_for_t<clock_type, asio::any_io_executor>(
+            co_await asio::this_coro::executor);
+        timer.expires_at(clock_type::now() + 3s);
+        co_await timer.async_wait(asio::deferred);
+    };
+    bool done = false;
+    asio::co_spawn(io, guarded(fetch), [&](std::exception_ptr e) { done = !e; });
+    do {
+        io.restart();
+        io.poll();
+    } while (clock_type::advance_to_next());
+    CHECK(done);
+    CHECK(ear->take() == told{"hedged 2"});
+    CHECK(ear->last().primitive == "hedge");
+    CHECK(ear->last().duration == 2s);
+    CHECK(hedge.statistics().hedges == 1);
 }

@@ -389,7 +389,6 @@ public:
 
     struct leftovers {
         removed gone;
-        nanoseconds took{0};
         std::uint64_t weight = 1;
         std::exception_ptr unheard; // by any caller
     };
@@ -416,8 +415,7 @@ public:
     handle landed(flight_type& one, bool current, std::exception_ptr const& failure,
                   loaded<V>* result, leftovers& rest) {
         loads_.fetch_add(1, std::memory_order_relaxed);
-        rest.took = nanoseconds(clock::exact() - one.began);
-        load_time_.fetch_add(rest.took.count(), std::memory_order_relaxed);
+        load_time_.fetch_add(clock::exact() - one.began, std::memory_order_relaxed);
         if (failure) {
             load_failures_.fetch_add(1, std::memory_order_relaxed);
             if (one.waiting.empty() && one.tickets == 0) rest.unheard = failure;
@@ -443,26 +441,10 @@ public:
         loads_.fetch_add(1, std::memory_order_relaxed);
         load_failures_.fetch_add(1, std::memory_order_relaxed);
         if (one.findable) put_off(one.key);
-        overdue_untold_.fetch_add(1, std::memory_order_relaxed);
-    }
-
-    void before_waking(leftovers const& rest, std::exception_ptr const& failed) noexcept {
-        if (!own_trace_.is_heard()) [[likely]]
-            return;
-        own_trace_.emit(failed ? trace_event::load_failed : trace_event::loaded, 1,
-                        failed ? code_of(failure(failed)) : error_code(), rest.took);
-        trace(rest.gone);
-    }
-
-    void tell_overdue() noexcept {
-        for (auto n = overdue_untold_.exchange(0, std::memory_order_relaxed); n > 0; --n) {
-            own_trace_.emit(trace_event::load_failed, 1, error::deadline_exceeded,
-                            settings_.load_timeout_);
-        }
     }
 
     void after_landing(leftovers& rest) noexcept {
-        tell_listener(rest.gone);
+        tell(rest.gone);
         if (rest.unheard && settings_.on_exception_) settings_.on_exception_(rest.unheard);
         keep_maintained();
     }
@@ -711,7 +693,14 @@ private:
     void tell(removed& gone) noexcept {
         if (own_trace_.is_heard()) [[unlikely]]
             trace(gone);
-        tell_listener(gone);
+        if (!settings_.on_removal_) return;
+        for (auto const& one : gone) {
+            try {
+                settings_.on_removal_(one.key, from_stored<V>(one.value, one.absent), one.cause);
+            } catch (...) {
+                if (settings_.on_exception_) settings_.on_exception_(std::current_exception());
+            }
+        }
     }
 
     BOOST_NOINLINE void trace(removed const& gone) noexcept {
@@ -721,17 +710,6 @@ private:
         for (auto const& one : gone) ++left[static_cast<std::size_t>(one.cause)];
         for (std::size_t i = 0; i < std::size(events); ++i) {
             if (left[i] > 0) own_trace_.emit(events[i], left[i]);
-        }
-    }
-
-    void tell_listener(removed& gone) noexcept {
-        if (!settings_.on_removal_) return;
-        for (auto const& one : gone) {
-            try {
-                settings_.on_removal_(one.key, from_stored<V>(one.value, one.absent), one.cause);
-            } catch (...) {
-                if (settings_.on_exception_) settings_.on_exception_(std::current_exception());
-            }
         }
     }
 
@@ -781,7 +759,6 @@ private:
     std::atomic<std::uint64_t> loads_{0};
     std::atomic<std::uint64_t> load_failures_{0};
     std::atomic<std::int64_t> load_time_{0};
-    std::atomic<std::size_t> overdue_untold_{0};
     std::optional<timer_for_t<Clock, Executor>> maintenance_;
     std::atomic<bool> maintaining_{false};
 };
