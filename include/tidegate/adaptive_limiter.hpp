@@ -4,12 +4,15 @@
 
 #include <tidegate/core/check_option.hpp>
 #include <tidegate/core/concurrency_limit.hpp>
+#include <tidegate/trace.hpp>
 
 #include <array>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -185,6 +188,12 @@ public:
 
     /// Calls that are in at this moment; above the limit while it goes down.
     std::uint32_t in_flight() const noexcept { return state_->in_flight(); }
+
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: acquired, rejected, limit_changed.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe(std::move(observer), std::move(name));
+    }
 
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>

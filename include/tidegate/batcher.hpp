@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <variant>
 #include <vector>
@@ -192,6 +193,13 @@ public:
     std::size_t queued() const noexcept { return state_->queued(); }
     /// Items that wait for room in the queue.
     std::size_t waiting() const noexcept { return state_->waiting(); }
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: rejected, dropped, cancelled, of items; batch_started and batch_finished, on the
+    /// thread that runs the batch.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("batcher", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {

@@ -251,6 +251,14 @@ public:
 
     /// Entries, with those that have expired and are not removed yet.
     std::size_t size() const noexcept { return state_->statistics().entries; }
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: hit and missed, as they are counted; loaded and load_failed, once a load and key;
+    /// expired, evicted, removed and replaced, those of one call in sum; and of callers that wait
+    /// for a load and leave: cancelled, timed_out (`soft_timeout`), rejected (`close`).
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe(std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {

@@ -73,6 +73,15 @@ private:
     std::exception_ptr thrown_;
 };
 
+namespace detail {
+
+/// Never no error: for those who are told of a code alone.
+inline error_code code_of(failure const& f) noexcept {
+    return f.code() ? f.code() : make_error_code(error::exception_thrown);
+}
+
+} // namespace detail
+
 /// The result of a call, or its failure. `T` may be void.
 template <class T>
 class outcome {

@@ -21,6 +21,7 @@
 #include <mutex>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -296,7 +297,7 @@ public:
     /// the errors of `async_send`.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<void, CoroutineExecutor> send(T value) {
-        if (try_send(std::move(value))) co_return;
+        if (state_->try_send(std::move(value), true)) co_return;
         // Not moved from: try_send left it alone. NOLINTNEXTLINE(bugprone-use-after-move)
         co_await async_send(std::move(value), boost::asio::deferred);
     }
@@ -336,6 +337,13 @@ public:
     }
 
     // Observers ---------------------------------------------------------------------------------
+
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: dropped; rejected, of what could not be sent, and of everyone who waits when it is
+    /// closed; timed_out and cancelled.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("channel", std::move(observer), std::move(name));
+    }
 
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>

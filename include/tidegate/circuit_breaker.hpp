@@ -6,6 +6,7 @@
 #include <tidegate/core/circuit_breaker.hpp>
 #include <tidegate/detail/call_window.hpp>
 #include <tidegate/detail/thread_random.hpp>
+#include <tidegate/detail/trace_source.hpp>
 #include <tidegate/error.hpp>
 
 #include <atomic>
@@ -246,6 +247,13 @@ public:
         return s.slow_call_duration_.has_value() || s.time_window_.has_value();
     }
 
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: opened (also when forced), half_opened, closed, disabled, rejected. Transitions are
+    /// told in order, before `on_transition` hears of them.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        trace_.attach("circuit_breaker", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
@@ -301,6 +309,9 @@ private:
     struct event {
         breaker_state from;
         breaker_state to;
+        std::uint32_t trips;
+        nanoseconds open_for;
+        error_code why;
     };
 
     // word = era << 4 | needs_lock << 3 | state
@@ -346,6 +357,7 @@ private:
     core::call_counts window_counts(nanoseconds now) const;
     // Reports the transitions; gives the lock up while a listener runs.
     void tell(std::unique_lock<std::mutex>& lock);
+    void trace(event const& e) const noexcept; // without the lock
     template <class Listener, class... Arguments>
     void call(regime const& r, Listener const& listener, Arguments... arguments) const noexcept;
 
@@ -353,6 +365,7 @@ private:
     alignas(64) std::atomic<std::uint64_t> word_{0};
     std::atomic<regime const*> current_;
     std::atomic<nanoseconds> open_until_{0};
+    [[no_unique_address]] detail::trace_source trace_;
     static constexpr std::uint64_t row_mask = 0xfffff;
     alignas(64) std::atomic<std::uint64_t> in_a_row_{0}; // era << 20 | failures since a success
     mutable std::mutex mutex_;

@@ -4,10 +4,16 @@
 
 #include <tidegate/version.hpp>
 
-// All names live in an inline namespace that changes when the ABI does.
+// All names live in an inline namespace that changes when the ABI does. Without trace hooks (see
+// trace.hpp) the primitives are smaller: another ABI.
+#if defined(TIDEGATE_NO_TRACE)
+#define TIDEGATE_ABI v0_no_trace
+#else
+#define TIDEGATE_ABI v0
+#endif
 #define TIDEGATE_BEGIN_NAMESPACE                                                                   \
     namespace tidegate {                                                                           \
-    inline namespace v0 {
+    inline namespace TIDEGATE_ABI {
 #define TIDEGATE_END_NAMESPACE                                                                     \
     }                                                                                              \
     }

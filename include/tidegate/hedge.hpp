@@ -6,6 +6,7 @@
 #include <tidegate/core/check_option.hpp>
 #include <tidegate/core/histogram.hpp>
 #include <tidegate/detail/layer.hpp>
+#include <tidegate/detail/trace_source.hpp>
 #include <tidegate/policy.hpp>
 #include <tidegate/retry_budget.hpp>
 #include <tidegate/semaphore.hpp>
@@ -147,6 +148,12 @@ public:
     explicit basic_hedge(hedge_options settings)
         : shared_(std::make_shared<shared>(std::move(settings))) {}
 
+    /// Tells `observer`, which must not be null, from now on what happens here and in all copies;
+    /// see trace.hpp. Event: hedged.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        shared_->trace.attach("hedge", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
@@ -192,6 +199,7 @@ private:
         detail::latency_estimate latencies;
         std::mutex mutex;
         hedge_statistics statistics;
+        [[no_unique_address]] detail::trace_source trace;
     };
 
     bool may_hedge(context const& here) const;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tidegate/core/token_bucket.hpp>
+#include <tidegate/detail/trace_source.hpp>
 #include <tidegate/rate_limiter.hpp>
 
 #include <boost/unordered/unordered_flat_map.hpp>
@@ -19,6 +20,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -120,23 +122,9 @@ public:
         return try_acquire(key, n, Clock::now());
     }
     decision try_acquire(Key const& key, std::uint64_t n, time_point now) {
-        std::size_t const hash = Hash()(key);
-        shard& s = shard_of(hash);
-        {
-            std::lock_guard lock(s.mutex);
-            if (auto const found = s.buckets.find(key); found != s.buckets.end()) {
-                return take(found->second, n, ns(now));
-            }
-        }
-        std::uint32_t const which = quota_for(key, ns(now));
-        std::lock_guard lock(s.mutex);
-        auto found = s.buckets.find(key);
-        if (found == s.buckets.end()) {
-            if (s.buckets.size() >= s.most) make_room(s, ns(now));
-            if (s.buckets.size() >= s.most) return without_room(n, ns(now));
-            found = s.buckets.emplace(key, new_bucket(which, ns(now))).first;
-        }
-        return take(found->second, n, ns(now));
+        if (trace_.is_heard()) [[unlikely]]
+            return decide_and_tell(key, n, now);
+        return decide(key, n, now);
     }
 
     /// Gives back `n` permits of `key` that were not used; no effect if it is not remembered.
@@ -147,6 +135,12 @@ public:
         if (found == s.buckets.end()) return;
         bucket& b = found->second;
         b.granted -= std::min(b.granted, terms(b).units(n));
+    }
+
+    /// Tells `observer`, which must not be null, from now on what happens here, of all keys; see
+    /// trace.hpp. Events: acquired, rejected.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        trace_.attach("keyed_rate_limiter", std::move(observer), std::move(name));
     }
 
     /// Keys that are remembered at this moment.
@@ -222,6 +216,33 @@ private:
         return decision(core::bucket_refusal(settings_.quota().period().count()));
     }
 
+    decision decide(Key const& key, std::uint64_t n, time_point now) {
+        std::size_t const hash = Hash()(key);
+        shard& s = shard_of(hash);
+        {
+            std::lock_guard lock(s.mutex);
+            if (auto const found = s.buckets.find(key); found != s.buckets.end()) {
+                return take(found->second, n, ns(now));
+            }
+        }
+        std::uint32_t const which = quota_for(key, ns(now));
+        std::lock_guard lock(s.mutex);
+        auto found = s.buckets.find(key);
+        if (found == s.buckets.end()) {
+            if (s.buckets.size() >= s.most) make_room(s, ns(now));
+            if (s.buckets.size() >= s.most) return without_room(n, ns(now));
+            found = s.buckets.emplace(key, new_bucket(which, ns(now))).first;
+        }
+        return take(found->second, n, ns(now));
+    }
+
+    decision decide_and_tell(Key const& key, std::uint64_t n, time_point now) {
+        decision const what = decide(key, n, now);
+        trace_.emit(what ? trace_event::acquired : trace_event::rejected, n, what.error(),
+                    std::chrono::duration_cast<std::chrono::nanoseconds>(what.retry_after()));
+        return what;
+    }
+
     // Looks at the next few keys of the table and forgets those whose bucket is full.
     void make_room(shard& s, std::int64_t now) {
         auto it = s.hand ? s.buckets.find(*s.hand) : s.buckets.begin();
@@ -272,6 +293,7 @@ private:
     std::mutex quotas_mutex_;
     std::map<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>, std::uint32_t> numbers_;
     std::vector<std::unique_ptr<quota_terms const>> kept_;
+    [[no_unique_address]] detail::trace_source trace_; // beside what every request reads
     std::array<std::atomic<quota_terms const*>, max_quotas> quotas_{}; // 0 is the usual one
     std::mutex shared_mutex_;
     std::optional<bucket> shared_;

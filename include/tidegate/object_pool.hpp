@@ -16,6 +16,8 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
 #include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -155,11 +157,16 @@ public:
     /// boost::system::system_error with the errors of `async_acquire`, and what making one throws.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<lease, CoroutineExecutor> acquire() {
-        if (lease taken = try_acquire()) co_return taken;
+        if (lease taken = state_->try_before_waiting()) co_return taken;
         co_return co_await async_acquire(boost::asio::deferred);
     }
 
-    /// All objects there are, lent or not.
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: acquired, rejected, timed_out, cancelled; created and destroyed, of objects.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("object_pool", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
@@ -170,6 +177,7 @@ public:
                  static_cast<double>(waiting()));
     }
 
+    /// All objects there are, lent or not.
     std::size_t size() const noexcept { return state_->size(); }
     /// Objects that are not lent at this moment.
     std::size_t idle() const noexcept { return state_->idle(); }

@@ -19,6 +19,8 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 
@@ -291,7 +293,7 @@ public:
 
     /// What `try_acquire` would say; takes nothing.
     decision peek(std::uint64_t n, time_point now) const noexcept {
-        return state_->template try_acquire<false>(n, now);
+        return state_->template decide<false>(n, now);
     }
 
     /// Gives back `n` permits that were taken for work that was not done; to be called once at most
@@ -340,14 +342,16 @@ public:
     /// boost::system::system_error with the errors of `async_acquire`.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<void, CoroutineExecutor> acquire(std::uint64_t n = 1) {
-        if (try_acquire(n)) co_return;
+        if (state_->try_before_waiting(n, Clock::now())) co_return;
         co_await async_acquire(n, boost::asio::deferred);
     }
 
     /// As `acquire`; the permits go back at the end of the scope unless they were committed.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<reservation, CoroutineExecutor> reserve(std::uint64_t n = 1) {
-        if (!try_acquire(n)) co_await async_acquire(n, boost::asio::deferred);
+        if (!state_->try_before_waiting(n, Clock::now())) {
+            co_await async_acquire(n, boost::asio::deferred);
+        }
         co_return reservation(state_, n);
     }
 
@@ -359,7 +363,12 @@ public:
     /// Operations that wait at this moment.
     std::size_t waiting() const noexcept { return state_->waiting(); }
 
-    /// The settings as they are now.
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: acquired, rejected, timed_out, cancelled. What goes back is not told.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("rate_limiter", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
@@ -374,6 +383,7 @@ public:
                  static_cast<double>(waiting()));
     }
 
+    /// The settings as they are now.
     options settings() const noexcept { return state_->settings(); }
 
     bool is_open() const noexcept { return !state_->is_closed(); }

@@ -7,6 +7,7 @@
 #include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/layer.hpp>
 #include <tidegate/detail/thread_random.hpp>
+#include <tidegate/detail/trace_source.hpp>
 #include <tidegate/retry_budget.hpp>
 
 #include <algorithm>
@@ -217,6 +218,13 @@ public:
     }
     retry_options settings() const { return *shared_->current(); }
 
+    /// Tells `observer`, which must not be null, from now on what happens here and in all copies;
+    /// see trace.hpp. Events: retried, gave_up. Calls that did not fail, were cancelled, or may be
+    /// attempted only once tell nothing.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        shared_->trace.attach("retry", std::move(observer), std::move(name));
+    }
+
     std::string describe() const {
         auto const s = shared_->current();
         return "retry " + std::to_string(s->max_attempts()) + " attempts, " +
@@ -226,7 +234,9 @@ public:
     class call : public detail::layer_call {
     public:
         explicit call(basic_retry const& layer)
-            : settings_(layer.shared_->current()), retry_if_(&layer.retry_if_) {}
+            : settings_(layer.shared_->current()),
+              retry_if_(&layer.retry_if_),
+              trace_(&layer.shared_->trace) {}
 
         error_code enter(context& c) {
             outer_ = total_ = c.deadline();
@@ -248,11 +258,14 @@ public:
             c.set_deadline(outer_);
             if (!wanted(result)) return {};
             nanoseconds pause{0};
+            error_code const ec = result ? error_code() : detail::code_of(result.why());
             if (auto const reason = obstacle(c, result, pause)) {
+                trace_->emit(trace_event::gave_up, attempts_, ec);
                 give_up(*reason);
                 return {};
             }
             tell(result.why(), pause);
+            trace_->emit(trace_event::retried, attempts_, ec, pause);
             previous_ = pause;
             begin_attempt(c, pause);
             return {detail::step::what::again, pause};
@@ -348,6 +361,7 @@ public:
 
         std::shared_ptr<retry_options const> settings_;
         Predicate const* retry_if_;
+        detail::trace_source const* trace_;
         typename Clock::time_point outer_{};
         typename Clock::time_point total_{};
         std::uint32_t attempts_ = 0;
@@ -368,6 +382,7 @@ private:
 
         mutable std::mutex mutex;
         std::shared_ptr<retry_options const> settings;
+        [[no_unique_address]] detail::trace_source trace;
     };
 
     std::shared_ptr<shared> shared_;

@@ -20,6 +20,8 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 
@@ -130,6 +132,8 @@ namespace detail {
 template <class Clock, class Executor, class Mutex>
 class semaphore_state;
 struct acquire_permits;
+template <class>
+class bulkhead_layer;
 } // namespace detail
 
 /// Permits taken from a semaphore, given back when this object goes. May outlive the semaphore and
@@ -331,7 +335,7 @@ public:
     /// long loop over it alone keeps other coroutines of its thread from running.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<permit, CoroutineExecutor> acquire(std::size_t n = 1) {
-        if (permit taken = try_acquire(n)) co_return taken;
+        if (permit taken = state_->try_before_waiting(n)) co_return taken;
         co_return co_await async_acquire(n, boost::asio::deferred);
     }
 
@@ -341,7 +345,7 @@ public:
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<permit, CoroutineExecutor> acquire(error_code& ec, std::size_t n = 1) {
         ec = {};
-        if (permit taken = try_acquire(n)) co_return taken;
+        if (permit taken = state_->try_before_waiting(n)) co_return taken;
         if (state_->refuse_if_full(n)) {
             ec = error::queue_full;
             co_return permit();
@@ -375,7 +379,12 @@ public:
     /// last operation that began to wait.
     bool is_overloaded() const noexcept { return state_->is_overloaded(); }
 
-    /// Counted since construction.
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: acquired, rejected, timed_out, cancelled.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("semaphore", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
@@ -398,6 +407,7 @@ public:
                    static_cast<double>(all.cancelled));
     }
 
+    /// Counted since construction.
     statistics_type statistics() const noexcept { return state_->statistics(); }
 
     // Ending ------------------------------------------------------------------------------------
@@ -410,6 +420,9 @@ public:
     void close() noexcept { state_->close(); }
 
 private:
+    template <class>
+    friend class detail::bulkhead_layer;
+
     template <class Token>
     auto initiate(std::size_t n, time_point deadline, std::remove_reference_t<Token>& token) {
         return boost::asio::async_initiate<Token, signature>(

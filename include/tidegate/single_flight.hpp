@@ -15,6 +15,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 
@@ -124,7 +126,13 @@ public:
     /// Who waits for that key gets the result; who asks from now on starts another run.
     void forget(Key const& key) { state_->fence(key); }
 
-    /// Runs in progress, and those who wait for one.
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: loaded and load_failed, once a run; and of those who wait and leave: cancelled,
+    /// rejected (`close`).
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("single_flight", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
@@ -133,6 +141,7 @@ public:
                  static_cast<double>(waiting()));
     }
 
+    /// Runs in progress, and those who wait for one.
     std::size_t running() const noexcept { return state_->in_flight(); }
     std::size_t waiting() const noexcept { return state_->waiting(); }
 

@@ -50,6 +50,7 @@
 #include <tidegate/task_scope.hpp>
 #include <tidegate/tiered_cache.hpp>
 #include <tidegate/timeout.hpp>
+#include <tidegate/trace.hpp>
 #include <tidegate/value_codec.hpp>
 #include <tidegate/version.hpp>
 #include <tidegate/watched_executor.hpp>

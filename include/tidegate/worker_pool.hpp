@@ -13,6 +13,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -195,7 +196,13 @@ public:
     std::size_t active() const noexcept { return state_->active(); }
     /// False once closed or draining.
     bool is_open() const noexcept { return state_->accepts(); }
-    /// Counts and times so far; O(1), but takes some microseconds for the percentiles.
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: rejected, dropped, cancelled, and, on the thread that runs the job, job_started and
+    /// job_finished. The clock is read for each job that is submitted while somebody listens.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("worker_pool", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
@@ -223,6 +230,7 @@ public:
                  static_cast<double>(std::chrono::duration<double>(all.run.p99).count()));
     }
 
+    /// Counts and times so far; O(1), but takes some microseconds for the percentiles.
     worker_pool_statistics statistics() const { return state_->statistics(); }
 
     // Resizing ----------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ public:
             }
         }
         if (fresh) begin(std::move(fresh), std::forward<Load>(load));
-        else if (refused) op.release()->abort(refused);
+        else if (refused) refuse(*op.release(), refused);
         else op.release()->complete(std::move(failed), std::move(found));
     }
 
@@ -233,7 +233,7 @@ public:
                 if (!refused) return;
             }
         }
-        if (refused) op.release()->abort(refused);
+        if (refused) refuse(*op.release(), refused);
         else op.release()->complete(record->failure, record->value);
     }
 
@@ -557,6 +557,8 @@ private:
             settle_alarm();
             if (!all.empty()) this->retire_timer_after(*all.back());
         }
+        if (this->trace_.is_heard()) [[unlikely]]
+            tell_landing(one, failure);
         if (all.empty()) static_cast<after_handler&>(*this).handler_finished(); // the same, now
         while (all.size() > 1) {
             static_cast<waiter_type*>(all.pop_front())->complete(failure, value);
@@ -566,6 +568,37 @@ private:
             last->complete(std::move(failure), std::move(value));
         }
         derived().after_landing(rest);
+    }
+
+    // Telling -----------------------------------------------------------------------------------
+
+    void refuse(waiter& w, error_code const& why) noexcept {
+        this->tell_of(w, trace_event::rejected, why);
+        w.abort(why);
+    }
+
+    BOOST_NOINLINE void tell_landing(flight_type const& one,
+                                     std::exception_ptr const& failed) noexcept {
+        using std::chrono::nanoseconds;
+        nanoseconds took{0};
+        if (one.began != 0) {
+            auto const now = Clock::now().time_since_epoch();
+            took = std::chrono::duration_cast<nanoseconds>(now) - nanoseconds(one.began);
+        }
+        this->trace_.emit(failed ? trace_event::load_failed : trace_event::loaded, 1,
+                          failed ? code_of(failure(failed)) : error_code(), took);
+    }
+
+    BOOST_NOINLINE void tell_overdue() noexcept {
+        std::size_t overdue = 0;
+        {
+            std::lock_guard lock(this->mutex_);
+            overdue = std::exchange(overdue_untold_, 0);
+        }
+        for (; overdue > 0; --overdue) {
+            this->trace_.emit(trace_event::load_failed, 1, error::deadline_exceeded,
+                              std::chrono::duration_cast<std::chrono::nanoseconds>(time_limit_));
+        }
     }
 
     // Leaving early
@@ -600,6 +633,8 @@ private:
     void after_departure(waiter_list&) noexcept override { settle_alarm(); }
 
     void complete(waiter_list& ready) noexcept override {
+        if (this->trace_.is_heard()) [[unlikely]]
+            tell_overdue();
         cancel_doomed();
         ready.abort_all(error::deadline_exceeded);
     }
@@ -646,6 +681,7 @@ private:
                 ready.push_back(*w);
             }
             derived().overdue(*one);
+            if (this->trace_.is_heard()) ++overdue_untold_;
             doom(*one, error::deadline_exceeded);
         }
         if (!limits_.empty()) this->set_alarm(limits_.begin()->first);
@@ -657,6 +693,7 @@ private:
     std::unordered_set<flight_type*, by_key_hash, by_key_equal> by_key_;
     std::multimap<time_point, std::weak_ptr<flight_type>> limits_;
     std::shared_ptr<flight_type> doomed_;
+    std::size_t overdue_untold_ = 0;
     std::atomic<std::size_t> in_flight_{0};
     std::atomic<std::uint64_t> late_{0};
 };

@@ -105,10 +105,13 @@ public:
     job_priority priority = job_priority::normal;
     bool is_detached = false; // nobody waits for it
     bool is_running = false;  // kept for those that can be stopped only
+    bool is_sample = false;   // of the statistics
     /// The job's own, if it takes a stop token.
     std::stop_source stop{std::nostopstate};
-    /// When it was submitted, if it is measured; then when it was started.
+    /// When it was submitted, if it is a sample or somebody listens; then when it was started.
     std::optional<std::chrono::steady_clock::time_point> since;
+    /// From the one to the other.
+    std::chrono::nanoseconds waited{0};
 
 protected:
     using run_fn = std::exception_ptr (*)(pool_job*) noexcept;

@@ -42,11 +42,14 @@ public:
         explicit call(rate_limiter_layer const& layer) noexcept : limiter_(layer.limiter_) {}
 
         error_code enter(context& c) {
-            auto const decision = limiter_->try_acquire(1, c.now());
+            auto& state = rate_limiter_access::state_of(*limiter_);
+            auto const decision = state.try_before_waiting(1, c.now());
             if (decision) return {};
             error_code const ec = decision.error();
             c.set_retry_after(decision.retry_after());
-            return ec == error::rate_limited ? boost::asio::error::would_block : ec;
+            if (ec == error::rate_limited) return boost::asio::error::would_block;
+            state.tell(decision, 1);
+            return ec;
         }
 
         template <class Executor>
@@ -88,7 +91,7 @@ public:
         explicit call(bulkhead_layer const& layer) noexcept : semaphore_(layer.semaphore_) {}
 
         error_code enter(context&) {
-            permit_ = semaphore_->try_acquire();
+            permit_ = semaphore_->state_->try_before_waiting(1);
             if (permit_) return {};
             return boost::asio::error::would_block;
         }

@@ -6,6 +6,7 @@
 #include <tidegate/detail/deadline_queue.hpp>
 #include <tidegate/detail/one_block_allocator.hpp>
 #include <tidegate/detail/shutdown.hpp>
+#include <tidegate/detail/trace_source.hpp>
 #include <tidegate/detail/wait_op.hpp>
 #include <tidegate/timer_for.hpp>
 
@@ -19,6 +20,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -29,6 +31,8 @@ namespace detail {
 /// The rules that all of it rests on:
 /// - A waiter is finished by whoever unlinked it under the lock, after releasing the lock.
 /// - Nothing of the user's runs or is destroyed under the lock.
+/// - What becomes of a waiter is told to observers before any of those it is told of with is
+///   finished: the room may go with the last one's handler.
 /// - One timer serves all deadlines. It is armed for the earliest, is not moved when that waiter
 ///   leaves, and is cancelled once nobody with a deadline waits.
 template <class Clock, class Executor, class Mutex>
@@ -50,6 +54,12 @@ public:
 
     /// Completes everything that waits, and every later operation, with `error::closed`.
     void close() noexcept { finish_all(error::closed, true); }
+
+    /// See trace.hpp. `primitive` must live for ever.
+    void observe(std::string_view primitive, std::shared_ptr<trace_observer> observer,
+                 std::string name) {
+        trace_.attach(primitive, std::move(observer), std::move(name));
+    }
 
     bool is_closed() const noexcept {
         std::lock_guard lock(mutex_);
@@ -87,6 +97,27 @@ protected:
 
     /// Completes what `after_departure` chose. Called without the lock.
     virtual void complete(waiter_list& ready) noexcept { static_cast<void>(ready); }
+
+    /// What observers are told of an operation that waited.
+    struct trace_of_wait {
+        std::uint64_t count = 1;
+        time_point since{}; ///< when it began to wait, if that is known
+    };
+    virtual trace_of_wait traced(waiter const& w) const noexcept {
+        static_cast<void>(w);
+        return {};
+    }
+
+    /// Tells observers what became of `w`, which is not finished yet. Call without the lock.
+    void tell_of(waiter const& w, trace_event event, error_code const& ec = {}) noexcept {
+        if (trace_.is_heard()) [[unlikely]]
+            tell_one(w, event, ec);
+    }
+    /// Tells observers what became of `gone`, none of which is finished yet. Call without the lock.
+    void tell_all(waiter_list const& gone, trace_event event, error_code const& ec = {}) noexcept {
+        if (trace_.is_heard()) [[unlikely]]
+            tell_each(gone, event, ec);
+    }
 
     /// The room was closed. Called under the lock.
     virtual void on_close() noexcept {}
@@ -204,6 +235,19 @@ protected:
 private:
     using timer = timer_for_t<Clock, Executor>;
 
+    BOOST_NOINLINE void tell_each(waiter_list const& gone, trace_event event,
+                                  error_code const& ec) noexcept {
+        for (waiter const* w = gone.front(); w; w = w->next_) tell_one(*w, event, ec);
+    }
+    BOOST_NOINLINE void tell_one(waiter const& w, trace_event event,
+                                 error_code const& ec) noexcept {
+        trace_of_wait const wait = traced(w);
+        auto const waited =
+            wait.since == time_point() ? typename Clock::duration(0) : Clock::now() - wait.since;
+        trace_.emit(event, wait.count, ec,
+                    std::chrono::duration_cast<std::chrono::nanoseconds>(waited));
+    }
+
     void forget(waiter& w) noexcept {
         bool const had_deadline = std::exchange(w.has_deadline_, false);
         directory_.strike(w);
@@ -224,6 +268,7 @@ private:
         after_departure(ready);
         retire_timer_after(*w);
         lock.unlock();
+        tell_of(*w, trace_event::cancelled, asio::error::operation_aborted);
         w->abort(asio::error::operation_aborted);
         complete(ready);
     }
@@ -236,6 +281,7 @@ private:
             if (!close) cancelled_ += all.size();
             if (!all.empty()) retire_timer_after(*all.front());
         }
+        tell_all(all, close ? trace_event::rejected : trace_event::cancelled, ec);
         all.abort_all(ec);
     }
 
@@ -304,6 +350,7 @@ private:
             armed_ = false;
             if (timer_ && timer_needed()) arm(next_need());
         }
+        tell_all(expired, trace_event::timed_out, error::deadline_exceeded);
         expired.abort_all(error::deadline_exceeded);
         complete(ready);
     }
@@ -336,6 +383,10 @@ private:
     bool armed_ = false;
     time_point armed_for_{};
     std::uint64_t arming_ = 0;
+
+protected:
+    // At the end, beside what comes first in a derived state: the word of its fast path.
+    [[no_unique_address]] trace_source trace_;
 };
 
 } // namespace detail

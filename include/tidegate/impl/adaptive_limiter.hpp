@@ -4,6 +4,9 @@
 
 #include <tidegate/adaptive_limiter.hpp>
 #include <tidegate/detail/fast_word.hpp>
+#include <tidegate/detail/trace_source.hpp>
+
+#include <boost/config.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -88,14 +91,14 @@ public:
 
     template <class Now>
     permit try_acquire(priority p, Now now) noexcept {
-        std::uint64_t seen = word_.load();
-        while (in_flight_of(seen) < allowed(limit_of(seen), p)) {
-            if (!word_.exchange(seen, seen + 1)) continue;
-            note_in_flight(in_flight_of(seen) + 1);
-            return permit(this, epoch_of(seen), now());
-        }
-        refused_.fetch_add(1, std::memory_order_relaxed);
-        return {};
+        // Looked at first: after the exchange the load would have to wait for it.
+        if (trace_.is_heard()) [[unlikely]]
+            return try_and_tell(p, now);
+        return take(p, now);
+    }
+
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        trace_.attach("adaptive_limiter", std::move(observer), std::move(name));
     }
 
     void success(std::uint32_t epoch, typename Clock::duration latency) noexcept {
@@ -144,6 +147,26 @@ private:
     static constexpr std::uint64_t abandoned = std::uint64_t{1} << 63;
     static_assert(concurrency_limit_options::most < count_mask);
 
+    template <class Now>
+    BOOST_NOINLINE permit try_and_tell(priority p, Now now) noexcept {
+        permit taken = take(p, now);
+        trace_.emit(taken ? trace_event::acquired : trace_event::rejected, 1,
+                    taken ? error_code() : error_code(error::overloaded));
+        return taken;
+    }
+
+    template <class Now>
+    permit take(priority p, Now now) noexcept {
+        std::uint64_t seen = word_.load();
+        while (in_flight_of(seen) < allowed(limit_of(seen), p)) {
+            if (!word_.exchange(seen, seen + 1)) continue;
+            note_in_flight(in_flight_of(seen) + 1);
+            return permit(this, epoch_of(seen), now());
+        }
+        refused_.fetch_add(1, std::memory_order_relaxed);
+        return {};
+    }
+
     static std::uint32_t in_flight_of(std::uint64_t word) noexcept {
         return static_cast<std::uint32_t>(word & count_mask);
     }
@@ -175,7 +198,13 @@ private:
         std::uint32_t const n = samples_.fetch_add(1, std::memory_order_acq_rel) + 1;
         if (!is_full(n)) return;
         std::unique_lock lock(mutex_, std::try_to_lock);
-        if (lock && is_full(samples_.load(std::memory_order_acquire))) end_window();
+        if (!lock || !is_full(samples_.load(std::memory_order_acquire))) return;
+        std::uint32_t const before = limit();
+        end_window();
+        std::uint32_t const after = limit();
+        auto const latency = stats_.latency;
+        lock.unlock();
+        if (after != before) trace_.emit(trace_event::limit_changed, after, {}, latency);
     }
 
     // A limit that went down does not wait for as many calls as were in before.
@@ -216,6 +245,7 @@ private:
     adaptive_limiter_statistics stats_;
     std::uint64_t refused_before_ = 0;
     mutable std::mutex mutex_;
+    [[no_unique_address]] trace_source trace_; // beside the word that is read with it
     fast_word<std::mutex> word_;
     std::atomic<std::uint32_t> samples_{0};
     std::atomic<std::uint32_t> drops_{0};

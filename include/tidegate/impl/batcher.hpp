@@ -139,9 +139,16 @@ public:
         } catch (...) {
             thrown = std::current_exception(); // by the user's functions, or for want of memory
         }
-        if (came.dropped) came.dropped->abort(error::dropped);
-        if (thrown && op) op.release()->complete(std::move(thrown), Out{});
-        else if (op) op.release()->abort(came.refused);
+        if (came.dropped) {
+            this->tell_of(*came.dropped, trace_event::dropped, error::dropped);
+            came.dropped->abort(error::dropped);
+        }
+        if (thrown && op) {
+            op.release()->complete(std::move(thrown), Out{});
+        } else if (op) {
+            this->tell_of(*op, trace_event::rejected, came.refused);
+            op.release()->abort(came.refused);
+        }
         begin_executions(came.begin);
     }
 
@@ -292,6 +299,7 @@ private:
             }
             if (!dropped.empty()) this->retire_timer_after(*dropped.front());
         }
+        this->tell_all(dropped, trace_event::dropped, error::dropped);
         dropped.abort_all(error::dropped);
         begin_executions(begin);
     }
@@ -310,7 +318,7 @@ private:
         }
         std::exception_ptr failure;
         batch_results<Out> results;
-        if (!batch->items.empty()) run_on(batch->items, results, failure);
+        if (!batch->items.empty()) run_traced(batch->items, results, failure);
         batch->items.clear(); // the items are the user's
         waiter_list done;
         std::size_t begin = 0;
@@ -366,6 +374,19 @@ private:
         ++statistics_.by_reason[static_cast<std::size_t>(*reason)];
     }
 
+    void run_traced(std::vector<In>& items, batch_results<Out>& results,
+                    std::exception_ptr& failed) noexcept {
+        if (!this->trace_.is_heard()) [[likely]]
+            return run_on(items, results, failed);
+        std::size_t const size = items.size();
+        this->trace_.emit(trace_event::batch_started, size);
+        auto const started = Clock::now();
+        run_on(items, results, failed);
+        this->trace_.emit(
+            trace_event::batch_finished, size, failed ? code_of(failure(failed)) : error_code(),
+            std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started));
+    }
+
     void run_on(std::vector<In>& items, batch_results<Out>& results,
                 std::exception_ptr& failure) noexcept {
         try {
@@ -414,6 +435,10 @@ private:
     void after_departure(waiter_list&) noexcept override {
         admit_waiting(now());
         begin_after_alarm_ += ask_for_executions(now());
+    }
+
+    typename room::trace_of_wait traced(waiter const& w) const noexcept override {
+        return {1, static_cast<waiter_type const&>(w).arrived};
     }
 
     void on_close() noexcept override { this->set_alarm(room::no_deadline); }

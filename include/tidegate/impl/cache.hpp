@@ -11,10 +11,12 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/this_coro.hpp>
+#include <boost/config.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <iterator>
 #include <stdexcept>
 #include <thread>
 #include <unordered_map>
@@ -76,7 +78,7 @@ public:
 
     template <class Q>
     handle get(Q const& key) {
-        if (has_times_) return look(key).fresh_value();
+        if (has_times_ || own_trace_.is_heard()) return get_by_looking(key);
         std::uint64_t const h = hash(key);
         shard& part = part_of(h);
         time now = expires() ? clock::now() : 0;
@@ -311,6 +313,11 @@ public:
 
     // Looking at it ---------------------------------------------------------------------------
 
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        base::observe("cache", observer, name);
+        own_trace_.attach("cache", std::move(observer), std::move(name));
+    }
+
     cache_statistics statistics() const noexcept {
         cache_statistics sum;
         for (auto const& part : shards_) {
@@ -512,12 +519,27 @@ private:
     }
     // False as long as no value had a time to live.
     bool expires() const noexcept { return expires_.load(std::memory_order_relaxed); }
-    bool wants() const noexcept { return static_cast<bool>(settings_.on_removal_); }
+    bool wants() const noexcept { return settings_.on_removal_ || own_trace_.is_heard(); }
 
     // Looking up ------------------------------------------------------------------------------
 
     template <class Q>
+    BOOST_NOINLINE handle get_by_looking(Q const& key) {
+        return look(key).fresh_value();
+    }
+
+    template <class Q>
     sighting look_at(Q const& key, time now, time lag) {
+        // Asked first: after the lock's exchange the answer would have to wait for it.
+        if (!own_trace_.is_heard()) [[likely]]
+            return look_under_lock(key, now, lag);
+        sighting seen = look_under_lock(key, now, lag);
+        own_trace_.emit(seen.is == sighting::what::fresh ? trace_event::hit : trace_event::missed);
+        return seen;
+    }
+
+    template <class Q>
+    sighting look_under_lock(Q const& key, time now, time lag) {
         std::uint64_t const h = hash(key);
         shard& part = part_of(h);
         std::lock_guard lock(part.mutex);
@@ -669,13 +691,25 @@ private:
     // Telling and keeping up ----------------------------------------------------------------------
 
     void tell(removed& gone) noexcept {
-        if (!wants()) return;
+        if (own_trace_.is_heard()) [[unlikely]]
+            trace(gone);
+        if (!settings_.on_removal_) return;
         for (auto const& one : gone) {
             try {
                 settings_.on_removal_(one.key, from_stored<V>(one.value, one.absent), one.cause);
             } catch (...) {
                 if (settings_.on_exception_) settings_.on_exception_(std::current_exception());
             }
+        }
+    }
+
+    BOOST_NOINLINE void trace(removed const& gone) noexcept {
+        static constexpr trace_event events[] = {trace_event::expired, trace_event::evicted,
+                                                 trace_event::replaced, trace_event::removed};
+        std::uint64_t left[std::size(events)] = {};
+        for (auto const& one : gone) ++left[static_cast<std::size_t>(one.cause)];
+        for (std::size_t i = 0; i < std::size(events); ++i) {
+            if (left[i] > 0) own_trace_.emit(events[i], left[i]);
         }
     }
 
@@ -719,6 +753,7 @@ private:
     bool const keeps_stale_ = features(settings_).keeps_stale;
     bool const has_times_ = features(settings_).keeps_times;
     unsigned shift_ = 64;
+    [[no_unique_address]] trace_source own_trace_; // beside what each look-up reads
     std::vector<std::unique_ptr<shard>> shards_;
     std::atomic<bool> expires_{false};
     std::atomic<std::uint64_t> loads_{0};

@@ -88,13 +88,23 @@ public:
     channel_state(Executor const& executor, channel_options<T>&& settings)
         : room(executor), settings_(std::move(settings)), buffer_(settings_.capacity()) {}
 
-    bool try_send(T&& value) {
+    /// With `or_waits` finding no room is no refusal.
+    bool try_send(T&& value, bool or_waits = false) {
         std::optional<T> dropped;
         receiver* r = nullptr;
+        bool open = false;
+        bool placed = false;
         {
             std::lock_guard lock(this->mutex_);
-            if (this->closed_ || !place(value, r, dropped)) return false;
+            open = !this->closed_;
+            placed = open && place(value, r, dropped);
         }
+        if (!placed) {
+            error_code const why = open ? error_code(asio::error::would_block) : error::closed;
+            if (!or_waits) this->trace_.emit(trace_event::rejected, 1, why);
+            return false;
+        }
+        if (dropped) tell_dropped();
         if (r) r->complete({}, std::move(value));
         if (dropped) report(std::move(*dropped));
         return true;
@@ -181,6 +191,8 @@ public:
                 return;
             }
         }
+        if (dropped) tell_dropped();
+        if (ec) this->trace_.emit(trace_event::rejected, 1, ec);
         if (r) r->complete({}, std::move(op->value));
         if (dropped) ec = code_of_report(std::move(*dropped));
         if (ec) op.release()->abort(ec);
@@ -204,8 +216,12 @@ public:
                 return;
             }
         }
-        if (ec) op.release()->abort(ec);
-        else op.release()->complete({}, reservation(self()));
+        if (ec) {
+            this->trace_.emit(trace_event::rejected, 1, ec);
+            op.release()->abort(ec);
+        } else {
+            op.release()->complete({}, reservation(self()));
+        }
     }
 
     template <class Handler>
@@ -333,6 +349,8 @@ private:
             }
         }
     }
+
+    void tell_dropped() noexcept { this->trace_.emit(trace_event::dropped, 1, error::dropped); }
 
     void report(T value) {
         if (settings_.on_drop()) settings_.on_drop()(std::move(value));

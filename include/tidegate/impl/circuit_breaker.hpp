@@ -212,6 +212,7 @@ auto basic_circuit_breaker<Clock>::acquire_under_lock(time_point now) -> permit 
 
 template <class Clock>
 auto basic_circuit_breaker<Clock>::refuse(regime const& r) const -> permit {
+    trace_.emit(trace_event::rejected, 1, error::circuit_open);
     if (r.settings.on_rejected_) call(r, r.settings.on_rejected_);
     return {};
 }
@@ -314,7 +315,11 @@ std::uint64_t basic_circuit_breaker<Clock>::move_to(breaker_state next, time_poi
     if (next != breaker_state::half_open) probes_.reset();
     word_.store(era << era_shift | (locked ? needs_lock : 0) | static_cast<std::uint64_t>(next),
                 std::memory_order_release);
-    if (state_of(word) != next) events_.push_back({state_of(word), next});
+    if (state_of(word) != next) {
+        bool const opens = next == breaker_state::open;
+        events_.push_back({state_of(word), next, opens ? trips_ : 1, opens ? last_open_time_ : 0,
+                           opens ? last_error_ : error_code()});
+    }
     return era;
 }
 
@@ -410,10 +415,21 @@ void basic_circuit_breaker<Clock>::tell(std::unique_lock<std::mutex>& lock) {
         events_.pop_front();
         regime const& r = current();
         lock.unlock();
+        trace(e);
         if (r.settings.on_transition_) call(r, r.settings.on_transition_, e.from, e.to);
         lock.lock();
     }
     telling_ = false;
+}
+
+template <class Clock>
+void basic_circuit_breaker<Clock>::trace(event const& e) const noexcept {
+    auto what = trace_event::disabled;
+    if (e.to == breaker_state::closed) what = trace_event::closed;
+    if (e.to == breaker_state::half_open) what = trace_event::half_opened;
+    if (e.to == breaker_state::open || e.to == breaker_state::forced_open)
+        what = trace_event::opened;
+    trace_.emit(what, e.trips, e.why, std::chrono::nanoseconds(e.open_for));
 }
 
 template <class Clock>

@@ -156,6 +156,7 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
             now = Clock::now();
             may_start = may_hedge(here);
             if (!may_start) continue;
+            shared_->trace.emit(trace_event::hedged, attempts->started() + 1, {}, pause);
             attempts->start(op, here, start, now);
             ++running;
             next = now + pause;

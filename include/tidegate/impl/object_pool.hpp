@@ -60,28 +60,45 @@ public:
     }
 
     lease try_acquire() {
+        lease taken = try_before_waiting();
+        if (!taken && this->trace_.is_heard()) [[unlikely]] {
+            this->trace_.emit(trace_event::rejected, 1,
+                              this->is_closed() ? error_code(error::closed)
+                                                : error_code(asio::error::would_block));
+        }
+        return taken;
+    }
+
+    /// For those who wait if there is none: it is no refusal.
+    lease try_before_waiting() {
         lease taken;
+        bool may_make = false;
         {
             std::lock_guard lock(this->mutex_);
             taken = take_under_lock();
-            if (taken || !reserve_place()) return taken;
+            may_make = !taken && reserve_place();
         }
-        place_guard place(*this);
-        taken = lease(self(), make_());
-        place.filled = true;
+        if (may_make) {
+            place_guard place(*this);
+            taken = lease(self(), make_());
+            place.filled = true;
+            this->trace_.emit(trace_event::created);
+        }
+        if (taken) this->trace_.emit(trace_event::acquired);
         return taken;
     }
 
     void give_back(object_ptr object) noexcept {
         if (!is_fit(*object)) {
-            object.reset();
+            destroy(std::move(object));
             free_place();
             return;
         }
         std::unique_lock lock(this->mutex_);
         if (this->closed_) {
             --made_;
-            lock.unlock(); // the object's destructor is the user's
+            lock.unlock();
+            destroy(std::move(object));
             return;
         }
         auto* const first = static_cast<waiter_type*>(waiting_.front());
@@ -93,6 +110,7 @@ public:
         }
         this->unpark(*first);
         lock.unlock();
+        this->tell_of(*first, trace_event::acquired);
         first->complete({}, lease(self(), std::move(object)));
     }
 
@@ -112,17 +130,24 @@ public:
                 return;
             }
         }
-        if (may_make) make_for(*op.release());
-        else if (taken) op.release()->complete({}, std::move(taken));
-        else op.release()->abort(error::closed);
+        if (may_make) return make_for(*op.release());
+        if (taken) {
+            this->trace_.emit(trace_event::acquired);
+            op.release()->complete({}, std::move(taken));
+        } else {
+            this->trace_.emit(trace_event::rejected, 1, error::closed);
+            op.release()->abort(error::closed);
+        }
     }
 
     void close() noexcept {
         room::close();
         idle_objects idle; // destroyed after the lock
-        std::lock_guard lock(this->mutex_);
+        std::unique_lock lock(this->mutex_);
         idle.swap(idle_);
         made_ -= idle.size();
+        lock.unlock();
+        tell_destroyed(idle.size());
     }
 
     std::size_t size() const noexcept {
@@ -171,10 +196,15 @@ private:
         waiter_type* next = &w;
         while (next) {
             try {
-                next->complete({}, lease(self(), make_()));
+                lease made(self(), make_());
+                this->trace_.emit(trace_event::created);
+                this->tell_of(*next, trace_event::acquired);
+                next->complete({}, std::move(made));
                 return;
             } catch (...) {
-                next->abort(code_of(std::current_exception()));
+                error_code const why = code_of(std::current_exception());
+                this->tell_of(*next, trace_event::rejected, why);
+                next->abort(why);
             }
             next = pass_place_on();
         }
@@ -208,6 +238,14 @@ private:
         if (options_.on_exception()) options_.on_exception()(thrown);
         error_code const code = failure(std::move(thrown)).code();
         return code ? code : make_error_code(error::exception_thrown);
+    }
+
+    void destroy(object_ptr object) noexcept {
+        object.reset(); // with no lock held: its destructor is the user's
+        tell_destroyed(1);
+    }
+    void tell_destroyed(std::size_t objects) noexcept {
+        if (objects > 0) this->trace_.emit(trace_event::destroyed, objects);
     }
 
     bool is_fit(T& object) noexcept {
@@ -249,8 +287,11 @@ private:
 
     void complete(waiter_list&) noexcept override {
         idle_objects trimmed; // destroyed after the lock
-        std::lock_guard lock(this->mutex_);
-        trimmed.swap(trimmed_);
+        {
+            std::lock_guard lock(this->mutex_);
+            trimmed.swap(trimmed_);
+        }
+        tell_destroyed(trimmed.size());
     }
 
     void on_close() noexcept override { this->set_alarm(room::no_deadline); }

@@ -20,6 +20,7 @@ struct acquire_rate {};
 class rate_waiter : public waiter_of<void(error_code)> {
 public:
     std::uint64_t const count;
+    std::int64_t since = 0; // when it came, in nanoseconds
 
 protected:
     rate_waiter(waiter::finish_fn how, std::uint64_t n)
@@ -82,9 +83,9 @@ public:
 
     rate_limiter_state(Executor const& executor, options const& settings)
         : room(executor),
+          terms_(terms_type(1, 1, 1, 0)),
           settings_(settings),
           current_(terms_at(nanoseconds_of(Clock::now()))),
-          terms_(current_),
           word_(0) {
         held h(*this);
         if (settings.start_empty()) h.granted = current_.burst();
@@ -107,9 +108,30 @@ public:
         return current_.permits(current_.available(h.granted, current_.earned(now)));
     }
 
-    /// With `Take` false: only looks whether they are there.
-    template <bool Take = true>
     decision try_acquire(std::uint64_t n, time_point t) noexcept {
+        // Looked at first: after an exchange the load would have to wait for it.
+        if (this->trace_.is_heard()) [[unlikely]]
+            return decide_and_tell(n, t, true);
+        return decide(n, t);
+    }
+
+    /// For those who wait if there are none: it is no refusal.
+    decision try_before_waiting(std::uint64_t n, time_point t) noexcept {
+        if (this->trace_.is_heard()) [[unlikely]]
+            return decide_and_tell(n, t, false);
+        return decide(n, t);
+    }
+
+    void tell_granted(std::uint64_t n) noexcept { this->trace_.emit(trace_event::acquired, n); }
+    void tell(decision const& what, std::uint64_t n) noexcept {
+        if (what) return tell_granted(n);
+        this->trace_.emit(trace_event::rejected, n, what.error(),
+                          std::chrono::duration_cast<std::chrono::nanoseconds>(what.retry_after()));
+    }
+
+    /// What it says has to be told. With `Take` false: only looks whether they are there.
+    template <bool Take = true>
+    BOOST_FORCEINLINE decision decide(std::uint64_t n, time_point t) noexcept {
         std::int64_t const now = nanoseconds_of(t);
         for (;;) {
             std::uint64_t word = word_.load_acquire();
@@ -189,12 +211,14 @@ public:
             held h(*this);
             ec = entry(h, n, now, deadline);
             if (ec == asio::error::would_block) {
+                op->since = now;
                 this->park(waiting_, op, deadline, cancel);
                 queued_ += n;
                 if (waiting_.size() == 1) wait_for_front(h);
                 return;
             }
         }
+        this->trace_.emit(ec ? trace_event::rejected : trace_event::acquired, n, ec);
         if (ec) op.release()->abort(ec);
         else op.release()->complete({});
     }
@@ -282,6 +306,13 @@ private:
         return std::max(most_waiting_, settings_.overdraw() ? most_at_once() : 0);
     }
 
+    BOOST_NOINLINE decision decide_and_tell(std::uint64_t n, time_point t,
+                                            bool or_refused) noexcept {
+        decision const found = decide(n, t);
+        if (found || or_refused) tell(found, n);
+        return found;
+    }
+
     // Not inline, so that the fast path is.
     template <bool Take>
     BOOST_NOINLINE decision try_under_lock(std::uint64_t n, std::int64_t now) noexcept {
@@ -349,7 +380,13 @@ private:
         this->set_alarm(time_of(clock_time(current_.when(h.granted, current_.units(w->count)))));
     }
 
+    typename room::trace_of_wait traced(waiter const& w) const noexcept override {
+        auto const& mine = static_cast<rate_waiter const&>(w);
+        return {mine.count, time_of(mine.since)};
+    }
+
     void complete(waiter_list& ready) noexcept override {
+        this->tell_all(ready, trace_event::acquired);
         while (auto* const w = static_cast<rate_waiter*>(ready.pop_front())) w->complete({});
     }
 
@@ -452,9 +489,9 @@ private:
         terms_.store(current_);
     }
 
+    published<terms_type> terms_; // for the fast path; first: beside the room's trace_
     options settings_;
-    terms_type current_;
-    published<terms_type> terms_; // the same, for the fast path
+    terms_type current_; // the same as terms_
     // Apart from the terms, which are read by all and seldom written.
     alignas(64) fast_word<Mutex> word_;
     alignas(64) std::atomic<std::uint64_t> most_at_once_{0};
@@ -503,11 +540,19 @@ Decision take_in_turn(std::uint64_t, TimePoint, Decision granted) noexcept {
 template <class Decision, class TimePoint, class First, class... Rest>
 Decision take_in_turn(std::uint64_t n, TimePoint now, Decision granted, First& first,
                       Rest&... rest) noexcept {
-    Decision const mine = first.try_acquire(n, now);
-    if (!mine) return mine;
+    Decision const mine = first.decide(n, now);
+    if (!mine) {
+        first.tell(mine, n);
+        return mine;
+    }
     Decision const others = take_in_turn(n, now, granted, rest...);
     if (!others) first.refund(n);
     return others;
+}
+
+template <class... States>
+void tell_granted(std::uint64_t n, States&... states) noexcept {
+    (states.tell_granted(n), ...);
 }
 
 template <class State, class TimePoint>
@@ -527,14 +572,22 @@ typename First::decision try_acquire_all(std::uint64_t n, First& first, Rest&...
         detail::prepare(access::state_of(first), n, now),
         detail::prepare(access::state_of(rest), n, now)...};
     if (detail::commit_all(grants, n, access::state_of(first), access::state_of(rest)...)) {
+        detail::tell_granted(n, access::state_of(first), access::state_of(rest)...);
         return decision::grant();
     }
-    auto worst = first.peek(n, now);
-    auto consider = [&](auto const& other) {
-        if (!other && (worst || other.retry_after() > worst.retry_after())) worst = other;
+    auto worst = decision::grant();
+    auto consider = [&](auto& state) {
+        decision const one = state.template decide<false>(n, now);
+        if (one) return;
+        state.tell(one, n);
+        if (worst || one.retry_after() > worst.retry_after()) worst = one;
     };
-    (consider(rest.peek(n, now)), ...);
-    return worst ? detail::take_in_turn(n, now, worst, first, rest...) : worst;
+    consider(access::state_of(first));
+    (consider(access::state_of(rest)), ...);
+    if (!worst) return worst;
+    worst = detail::take_in_turn(n, now, worst, access::state_of(first), access::state_of(rest)...);
+    if (worst) detail::tell_granted(n, access::state_of(first), access::state_of(rest)...);
+    return worst;
 }
 
 TIDEGATE_END_NAMESPACE

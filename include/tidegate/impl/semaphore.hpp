@@ -26,14 +26,20 @@ protected:
 };
 
 /// Waiters that were taken out under the lock, and fail when this goes, after it.
+template <class State>
 class failed_waiters : public waiter_list {
 public:
-    explicit failed_waiters(error why) noexcept : why_(why) {}
-    ~failed_waiters() {
-        if (!empty()) abort_all(why_);
+    failed_waiters(State& state, error why) noexcept : state_(state), why_(why) {}
+    ~failed_waiters() { finish(); }
+
+    void finish() noexcept {
+        if (empty()) return;
+        state_.tell_refused(*this, why_);
+        abort_all(why_);
     }
 
 private:
+    State& state_;
     error why_;
 };
 
@@ -102,19 +108,29 @@ public:
                        to_clock(options.queue_delay_interval())) {}
 
     permit try_acquire(std::size_t n) noexcept {
-        if (n == 0) return {};
-        std::uint64_t seen = word_.load();
-        while (!(seen & locked_path) && (seen >> 1) >= n) {
-            if (word_.exchange(seen, seen - units(n))) return permit(this, n);
-        }
-        return {};
+        // Looked at first: after the exchange the load would have to wait for it.
+        if (this->trace_.is_heard()) [[unlikely]]
+            return try_and_tell(n, true);
+        return take(n);
+    }
+
+    /// For those who wait if there are none: it is no refusal.
+    permit try_before_waiting(std::size_t n) noexcept {
+        if (this->trace_.is_heard()) [[unlikely]]
+            return try_and_tell(n, false);
+        return take(n);
     }
 
     /// For an operation that would have to wait: true, and counted, if it may not.
     bool refuse_if_full(std::size_t n) noexcept {
         if (!full_.load(std::memory_order_relaxed) || n == 0 || n > capacity()) return false;
         refused_full_.fetch_add(1, std::memory_order_relaxed);
+        this->trace_.emit(trace_event::rejected, n, error::queue_full);
         return true;
+    }
+
+    void tell_refused(waiter_list const& those, error why) noexcept {
+        this->tell_all(those, trace_event::rejected, why);
     }
 
     void release(std::size_t n) noexcept {
@@ -131,7 +147,7 @@ public:
         auto op = op_type::make(std::forward<Handler>(handler), this->executor(), n);
         auto* const cancel = this->connect(*op);
         waiter_list ready;
-        failed_waiters too_old(error::overloaded);
+        failed_ones too_old(*this, error::overloaded);
         error_code ec;
         {
             std::lock_guard lock(this->mutex_);
@@ -150,14 +166,18 @@ public:
                 if (adaptive_) grant(ready, waiting_.size(), now);
             }
         }
-        if (op && ec) op.release()->abort(ec);
-        else if (op) op.release()->complete({}, permit(this, n));
+        too_old.finish();
+        if (op) {
+            this->trace_.emit(event_of(ec), n, ec);
+            if (ec) op.release()->abort(ec);
+            else op.release()->complete({}, permit(this, n));
+        }
         if (!ready.empty()) complete(ready);
     }
 
     void resize(std::size_t capacity) {
         check_option<std::size_t>("semaphore capacity", capacity, 1, std::size_t{1} << 62);
-        failed_waiters too_large(error::invalid_count);
+        failed_ones too_large(*this, error::invalid_count);
         std::unique_lock lock(this->mutex_);
         std::size_t const before = this->capacity();
         capacity_.store(capacity, std::memory_order_relaxed);
@@ -201,6 +221,7 @@ public:
 private:
     using waiter_type = permit_waiter<permit, time_point>;
     using canceller = typename room::canceller;
+    using failed_ones = failed_waiters<semaphore_state>;
 
     static constexpr std::uint64_t locked_path = 1;
     static constexpr std::uint64_t units(std::size_t n) noexcept { return std::uint64_t{n} << 1; }
@@ -214,6 +235,35 @@ private:
 
     static time_point later(time_point now, duration by) noexcept {
         return by > time_point::max() - now ? time_point::max() : now + by;
+    }
+
+    // Telling -----------------------------------------------------------------------------------
+
+    static trace_event event_of(error_code const& ec) noexcept {
+        if (!ec) return trace_event::acquired;
+        return ec == error::deadline_exceeded ? trace_event::timed_out : trace_event::rejected;
+    }
+
+    BOOST_NOINLINE permit try_and_tell(std::size_t n, bool or_refused) noexcept {
+        permit taken = take(n);
+        if (taken) this->trace_.emit(trace_event::acquired, n);
+        else if (or_refused) this->trace_.emit(trace_event::rejected, n, why_refused(n));
+        return taken;
+    }
+
+    error_code why_refused(std::size_t n) const noexcept {
+        if (n == 0 || n > capacity()) return error::invalid_count;
+        if (this->is_closed()) return error::closed;
+        return asio::error::would_block;
+    }
+
+    permit take(std::size_t n) noexcept {
+        if (n == 0) return {};
+        std::uint64_t seen = word_.load();
+        while (!(seen & locked_path) && (seen >> 1) >= n) {
+            if (word_.exchange(seen, seen - units(n))) return permit(this, n);
+        }
+        return {};
     }
 
     // Arriving ----------------------------------------------------------------------------------
@@ -235,7 +285,7 @@ private:
             ++this->timed_out_;
             return error::deadline_exceeded;
         }
-        if (measures_waits_) op->since = now();
+        if (measures_waits_ || this->trace_.is_heard()) op->since = now();
         try {
             this->park(waiting_, op, deadline, cancel);
         } catch (...) {
@@ -276,7 +326,7 @@ private:
     // Wakes all that fit, a group for each hold of the lock, and lets the lock go.
     void hand_out(std::unique_lock<Mutex>& lock) noexcept {
         std::shared_ptr<room> kept; // dropped last, without the lock
-        failed_waiters too_old(error::overloaded);
+        failed_ones too_old(*this, error::overloaded);
         time_of_step<Clock> now;
         if (adaptive_) judge(now);
         for (;;) {
@@ -284,7 +334,7 @@ private:
             bool const more = grant(ready, wake_group, now);
             // Only now: without newer ones, an old one is better than a permit that lies idle.
             if (!more && adaptive_) give_up(too_old, now);
-            if (more && !kept) kept = this->shared_from_this();
+            if ((more || !too_old.empty()) && !kept) kept = this->shared_from_this();
             lock.unlock();
             // Until the last of them is completed their permits are out, which keeps the state.
             // With nobody to complete it may be gone already.
@@ -354,7 +404,7 @@ private:
     }
 
     // Under overload, moves those that have waited for too long.
-    void give_up(failed_waiters& too_old, time_of_step<Clock>& now) noexcept {
+    void give_up(failed_ones& too_old, time_of_step<Clock>& now) noexcept {
         if (!queue_delay_.overloaded()) return;
         while (waiter_type* const w = oldest()) {
             if (now() - w->since <= 2 * queue_delay_.target()) break;
@@ -365,7 +415,7 @@ private:
         settle();
     }
 
-    void give_up_larger(failed_waiters& too_large, std::size_t capacity) noexcept {
+    void give_up_larger(failed_ones& too_large, std::size_t capacity) noexcept {
         for (std::size_t left = waiting_.size(); left != 0; --left) {
             waiter_type* const w = oldest();
             if (w->count > capacity) {
@@ -396,10 +446,16 @@ private:
     // The waiting room asks ---------------------------------------------------------------------
 
     void complete(waiter_list& ready) noexcept override {
+        this->tell_all(ready, trace_event::acquired);
         while (auto* const w = static_cast<waiter_type*>(ready.pop_front())) {
             std::size_t const n = w->count;
             w->complete({}, permit(this, n));
         }
+    }
+
+    typename room::trace_of_wait traced(waiter const& w) const noexcept override {
+        auto const& mine = static_cast<waiter_type const&>(w);
+        return {mine.count, mine.since};
     }
 
     void take_all(waiter_list& all) noexcept override {
@@ -420,7 +476,7 @@ private:
         else grant(ready, waiting_.size(), now);
     }
 
-    fast_word<Mutex> word_;
+    fast_word<Mutex> word_;             // first: beside the room's trace_
     std::atomic<std::size_t> capacity_; // written under the lock
     std::atomic<bool> full_;            // as many wait as may; written under the lock
     std::size_t const max_waiters_;

@@ -116,11 +116,11 @@ public:
         case admission::to_queue:
         case admission::to_line: break;
         case admission::to_caller:
-            static_cast<void>(op->run());
+            run_traced([&] { static_cast<void>(op->run()); });
             this->deliver(*op.release());
             break;
-        case admission::full: op.release()->abort(error::queue_full); break;
-        case admission::closed: op.release()->abort(error::closed); break;
+        case admission::full: refuse(*op.release(), error::queue_full); break;
+        case admission::closed: refuse(*op.release(), error::closed); break;
         }
     }
 
@@ -226,7 +226,14 @@ private:
 
     void finish_call(called_for called) noexcept {
         if (called.sleeper) work_there_.notify_one();
-        if (called.dropped) called.dropped->abort(error::dropped);
+        if (!called.dropped) return;
+        this->tell_of(*called.dropped, trace_event::dropped, error::dropped);
+        called.dropped->abort(error::dropped);
+    }
+
+    void refuse(pool_job& job, error why) noexcept {
+        this->tell_of(job, trace_event::rejected, why);
+        job.abort(why);
     }
 
     template <class Function>
@@ -247,8 +254,13 @@ private:
             }
         }
         finish_call(called);
-        if (verdict == admission::to_caller) run_here(function);
-        return verdict != admission::full && verdict != admission::closed;
+        if (verdict == admission::to_caller) run_traced([&] { run_here(function); });
+        bool const accepted = verdict != admission::full && verdict != admission::closed;
+        if (!accepted) {
+            this->trace_.emit(trace_event::rejected, 1,
+                              verdict == admission::full ? error::queue_full : error::closed);
+        }
+        return accepted;
     }
 
     template <class Function>
@@ -258,6 +270,17 @@ private:
         } catch (...) {
             settings_.on_exception()(std::current_exception());
         }
+    }
+
+    /// On the caller's thread.
+    template <class Run>
+    void run_traced(Run run) noexcept {
+        if (!this->trace_.is_heard()) [[likely]]
+            return run();
+        this->trace_.emit(trace_event::job_started);
+        auto const started = clock::now();
+        run();
+        this->trace_.emit(trace_event::job_finished, 1, {}, clock::now() - started);
     }
 
     detached_job* take_free() {
@@ -329,10 +352,13 @@ private:
         auto const started = job.since;
         bool const detached = job.is_detached;
         bool const stoppable = job.is_running;
+        bool const sample = job.is_sample;
         lock.unlock();
+        this->trace_.emit(trace_event::job_started, 1, {}, job.waited);
         // Gone before the lock is taken: what was thrown may use the pool when it ends.
         if (std::exception_ptr thrown = job.run()) settings_.on_exception()(std::move(thrown));
-        auto const ended = started ? clock::now() : clock::time_point();
+        auto const took = started ? clock::now() - *started : clock::duration(0);
+        this->trace_.emit(trace_event::job_finished, 1, {}, took);
         if (!detached) {
             if (stoppable) {
                 lock_patiently(lock);
@@ -343,7 +369,7 @@ private:
         }
         lock_patiently(lock);
         --active_;
-        if (started) record(run_times_, ended - *started);
+        if (sample) record(run_times_, took);
         if (!detached) return;
         if (stoppable) this->unpark(job);
         keep_for_reuse(static_cast<detached_job&>(job));
@@ -381,8 +407,9 @@ private:
         }
         if (!job.since) return;
         auto const now = clock::now();
-        record(wait_times_, now - *job.since);
+        job.waited = now - *job.since;
         job.since = now;
+        if (job.is_sample) record(wait_times_, job.waited);
     }
 
     // Moves whose turn it is from the line to the queue, if there is room. True if a sleeper has to
@@ -427,15 +454,16 @@ private:
         job.is_running = false;
         job.stop = std::stop_source(std::nostopstate);
         job.since.reset();
+        job.waited = {};
         job.next_free = std::exchange(free_, &job);
     }
 
     // Statistics --------------------------------------------------------------------------------
 
     void measure(pool_job& job) noexcept {
-        if (settings_.measure_every() == 0 || unmeasured_-- > 0) return;
-        unmeasured_ = settings_.measure_every() - 1;
-        job.since = clock::now();
+        job.is_sample = settings_.measure_every() > 0 && unmeasured_-- == 0;
+        if (job.is_sample) unmeasured_ = settings_.measure_every() - 1;
+        if (job.is_sample || this->trace_.is_heard()) job.since = clock::now();
     }
 
     static void record(core::histogram& times, clock::duration took) noexcept {
@@ -462,6 +490,10 @@ private:
     }
 
     // Leaving early -----------------------------------------------------------------------------
+
+    typename room::trace_of_wait traced(waiter const& w) const noexcept override {
+        return {1, static_cast<pool_job const&>(w).since.value_or(clock::time_point())};
+    }
 
     void take_all(waiter_list& all) noexcept override {
         waiting_.move_all_to(all);
