@@ -56,12 +56,16 @@ enum class gcra_action { take, peek, refund };
 /// the theoretical arrival time of GCRA (ITU-T I.371, the virtual scheduling algorithm) for a
 /// bucket that is counted from its full side, and equivalent to a leaky bucket as a meter. Time is
 /// Redis', so the clocks of its clients do not matter. If it steps back, or the limit was made
-/// smaller, a bucket is empty at worst. Either every limit takes, or nothing is written.
+/// smaller, a bucket is empty at worst from then on. Either every limit takes, or none does.
 ///
 /// Answers whether it was granted, the longest wait in microseconds, the number of the limit that
 /// asks for it, and for the last limit how long its bucket takes to be full.
 inline constexpr std::string_view gcra_script = R"(
 local action = ARGV[1]
+local function keep(key, now, full, part)
+  redis.call('SET', key, string.format('%.0f.%09.0f', full, part),
+             'PX', string.format('%.0f', math.ceil((full - now) / 1000) + 1))
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local whole, rest = {}, {}
@@ -75,7 +79,10 @@ for i, key in ipairs(KEYS) do
   if stored then
     full, part = tonumber(string.sub(stored, 1, -11)), tonumber(string.sub(stored, -9))
     if full < now then full, part = now, 0 end
-    if full > last or (full == last and part > last_part) then full, part = last, last_part end
+    if full > last or (full == last and part > last_part) then
+      full, part = last, last_part
+      if action ~= 'peek' then keep(key, now, full, part) end
+    end
   end
   local used = full - now
   if part > 0 then used = used + 1 end
@@ -94,20 +101,13 @@ for i, key in ipairs(KEYS) do
 end
 if action ~= 'peek' and wait == 0 then
   for i, key in ipairs(KEYS) do
-    if whole[i] < now then
-      redis.call('DEL', key)
-    else
-      local expiry = math.ceil((whole[i] - now) / 1000) + 1
-      redis.call('SET', key, string.format('%.0f.%09.0f', whole[i], rest[i]), 'PX',
-                 string.format('%.0f', expiry))
-    end
+    if whole[i] < now then redis.call('DEL', key) else keep(key, now, whole[i], rest[i]) end
   end
 end
 return {wait == 0 and 1 or 0, wait, slowest, until_full}
 )";
 /// What Redis calls it; a test compares.
-inline constexpr std::string_view gcra_sha =
-    "334a74be5892b2a950f77d9a81bea890ad49d659";
+inline constexpr std::string_view gcra_sha = "1538800b9454209a215e73f95fc4f3ecaf4caa48";
 
 /// EVALSHA, or EVAL for a Redis that does not know the script yet.
 inline void push_gcra(boost::redis::request& to, bool by_name, gcra_action action,
