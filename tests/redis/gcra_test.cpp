@@ -65,8 +65,8 @@ private:
 class timed_script {
 public:
     explicit timed_script(client& c) : client_(c), text_(tidegate::redis::detail::gcra_script) {
-        std::string const clock = "redis.call('TIME')";
-        text_.replace(text_.find(clock), clock.size(), "{ARGV[#ARGV - 1], ARGV[#ARGV]}");
+        replace("redis.call('TIME')", "{ARGV[#ARGV - 1], ARGV[#ARGV]}");
+        replace("math.ceil((full - now) / 1000) + 1", "3600000"); // Redis' own clock runs on
     }
 
     gcra_answer operator()(gcra_action action, gcra_limit const& l, std::int64_t now_us) {
@@ -86,11 +86,16 @@ public:
     }
 
 private:
+    void replace(std::string_view what, std::string_view with) {
+        auto const at = text_.find(what);
+        REQUIRE(at != std::string::npos);
+        text_.replace(at, what.size(), with);
+    }
+
     client& client_;
     std::string text_;
 };
 
-// Longer than the keys live by Redis' own clock, whatever the trace's.
 constexpr std::int64_t start_us = 1'800'000'000'000'000;
 
 } // namespace

@@ -45,7 +45,7 @@ asio::awaitable<void> until_redis_decides(redis::rate_limiter& limiter) {
     for (;;) {
         auto const before = limiter.statistics().without_redis;
         auto asking = limiter.try_acquire("probe");
-        co_await std::move(asking);
+        static_cast<void>(co_await std::move(asking));
         if (limiter.statistics().without_redis == before) co_return;
         auto waiting = tidegate::sleep_for(2ms);
         co_await std::move(waiting);

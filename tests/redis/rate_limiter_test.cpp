@@ -83,7 +83,8 @@ TEST_CASE("A refusal is remembered, and Redis is not asked again") {
     CHECK(c.run(limiter.try_acquire("ann", 3)));
     CHECK_FALSE(c.run(limiter.try_acquire("ann", 2)));
     auto const before = c.calls_of("evalsha");
-    for (int i = 0; i < 50; ++i) CHECK_FALSE(c.run(limiter.try_acquire("ann", 2 + i % 3)));
+    for (std::uint64_t i = 0; i < 50; ++i)
+        CHECK_FALSE(c.run(limiter.try_acquire("ann", 2 + i % 3)));
     CHECK(c.calls_of("evalsha") == before);
     CHECK(limiter.statistics().refused_locally == 50);
     CHECK(c.run(limiter.try_acquire("ann", 1))); // less than what was refused
