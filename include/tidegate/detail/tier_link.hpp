@@ -166,6 +166,16 @@ public:
         owe(name);
     }
 
+    /// Somebody else changed it there. What this cache itself put, and is still to write, is newer.
+    void note_change(std::string const& name) {
+        std::lock_guard lock(mutex_);
+        ++epochs_[slot(name)];
+    }
+    void note_all_changed() {
+        std::lock_guard lock(mutex_);
+        for (auto& epoch : epochs_) ++epoch;
+    }
+
     /// Tells the second level of all that is owed; whether it knows about `name` then.
     static awaitable<bool> pay(self_type self, std::string name) {
         auto paying = take_turn_and(self, &tier_link::pay_all);

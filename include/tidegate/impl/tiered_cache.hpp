@@ -7,13 +7,14 @@
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
+#include <string_view>
 #include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 template <class Key, class V, class Clock>
-struct tiered_state {
+struct tiered_state : tier_listener {
     using first_level_type =
         basic_cache<Key, V, eviction::adaptive, cache_hash<Key>, std::equal_to<>, Clock>;
     using executor_type = typename first_level_type::executor_type;
@@ -135,6 +136,18 @@ struct tiered_state {
         // Whoever loads from now on does not read the second level, and who did before is fenced.
         first.invalidate(key);
         return link_type::pay(link, std::move(name));
+    }
+
+    void on_changed(std::string_view name) override {
+        if (!name.starts_with(settings_.prefix_)) return; // another cache's
+        link->note_change(std::string(name));
+        if (!settings_.key_of_name_) return first.invalidate_all();
+        auto const key = settings_.key_of_name_(name.substr(settings_.prefix_.size()));
+        if (key) first.invalidate(*key);
+    }
+    void on_all_changed() override {
+        link->note_all_changed();
+        first.invalidate_all();
     }
 
 private:

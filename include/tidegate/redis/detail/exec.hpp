@@ -8,6 +8,8 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/error.hpp>
@@ -126,6 +128,19 @@ exec_until(connection_pointer connection, std::shared_ptr<call> what,
     semaphore over(executor, 1);
     start(std::move(connection), what, over.try_acquire());
     auto waiting = over.async_acquire_until(deadline, boost::asio::as_tuple(boost::asio::deferred));
+    auto const ended = co_await std::move(waiting);
+    error_code const ec = std::get<0>(ended);
+    co_return ec ? ec : what->failed;
+}
+
+/// As `exec_until`, for as long as it takes, whoever cancels.
+inline boost::asio::awaitable<error_code> exec_to_the_end(connection_pointer connection,
+                                                          std::shared_ptr<call> what) {
+    auto const executor = co_await boost::asio::this_coro::executor;
+    semaphore over(executor, 1);
+    start(std::move(connection), what, over.try_acquire());
+    auto waiting = over.async_acquire(boost::asio::bind_cancellation_slot(
+        boost::asio::cancellation_slot(), boost::asio::as_tuple(boost::asio::deferred)));
     auto const ended = co_await std::move(waiting);
     error_code const ec = std::get<0>(ended);
     co_return ec ? ec : what->failed;
