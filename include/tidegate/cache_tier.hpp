@@ -28,6 +28,9 @@ struct tier_value {
 struct tier_entry {
     std::string key;
     tier_value value;
+    /// It was loaded since nothing was there: a level that others write to as well does not let it
+    /// replace what they put, or invalidated, meanwhile.
+    bool if_missing = false;
 };
 
 /// Who is told of changes that others made in a second level: a `tiered_cache`. Called on any

@@ -377,7 +377,7 @@ private:
         auto entries = std::make_shared<std::vector<tier_entry>>();
         for (auto const& [name, one] : pending_) {
             if (entries->size() == batch_size) break;
-            entries->push_back({name, one.value});
+            entries->push_back({name, one.value, !one.supersedes});
         }
         sent_ = changes_;
         return entries;
@@ -385,7 +385,7 @@ private:
 
     void settle(std::vector<tier_entry> const& sent, bool written) {
         std::lock_guard lock(mutex_);
-        for (auto const& [name, value] : sent) {
+        for (auto const& [name, value, if_missing] : sent) {
             auto const it = pending_.find(name);
             bool const is_last_word = it != pending_.end() && it->second.number <= sent_;
             if (written) ++counts_.written;

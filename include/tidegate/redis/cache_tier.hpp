@@ -40,6 +40,14 @@ public:
         max_value_bytes_ = bytes;
         return *this;
     }
+    /// The longest load that an invalidation by another process is remembered for, 1 ms to 1 h;
+    /// default 10 s. What such a load brings is not written in place of what was invalidated.
+    cache_tier_options& longest_load(std::chrono::milliseconds time) {
+        tidegate::detail::check_option<std::int64_t>("redis::cache_tier longest_load in ms",
+                                                     time.count(), 1, 3'600'000);
+        longest_load_ = time;
+        return *this;
+    }
     /// How long after a connection was lost, or could not be made, the next one is tried, 1 ms to 1
     /// h; default 250 ms.
     cache_tier_options& reconnect_pause(std::chrono::nanoseconds time) {
@@ -51,11 +59,13 @@ public:
 
     std::string const& prefix() const noexcept { return prefix_; }
     std::size_t max_value_bytes() const noexcept { return max_value_bytes_; }
+    std::chrono::milliseconds longest_load() const noexcept { return longest_load_; }
     std::chrono::nanoseconds reconnect_pause() const noexcept { return reconnect_pause_; }
 
 private:
     std::string prefix_ = "tidegate:cache:";
     std::size_t max_value_bytes_ = std::size_t{16} << 20;
+    std::chrono::milliseconds longest_load_ = std::chrono::seconds(10);
     std::chrono::nanoseconds reconnect_pause_ = std::chrono::milliseconds(250);
 };
 
@@ -67,6 +77,7 @@ struct cache_tier_statistics {
     std::uint64_t failed_to_start = 0; ///< connections that were not made, or not told of changes
     std::uint64_t changes = 0;         ///< keys that others changed
     std::uint64_t flushes = 0;         ///< times that all keys did, or may have
+    std::uint64_t overtaken = 0;       ///< loaded values that others' changes came before
     std::uint64_t too_large = 0;       ///< values that were not written, or not read
 };
 
@@ -92,13 +103,21 @@ class cache_tier_state;
 /// its connection is closed at the server first (CLIENT KILL, as far as CLIENT INFO is known there
 /// and both are allowed).
 ///
+/// A value that was loaded is written only if nobody changed its key since Redis said that it is
+/// not there: so a slow load cannot bring back what another process replaced or invalidated. (After
+/// the leases of Nishtala et al., "Scaling Memcache at Facebook", NSDI 2013, with WATCH.) What
+/// `refresh_after` loads is written in any case; another process' change that is on its way at that
+/// moment is then replaced.
+///
 /// It has one connection of its own, made and kept by `run`, with RESP3: Redis 6 or later. Several
 /// caches may share this object if their prefixes differ; for the same keys, each needs its own,
-/// since nobody is told of changes made through the same object. A value is a string in Redis,
-/// which keeps it for one second longer than it may be used: so a value that is over is replaced
-/// before Redis removes it, which would be reported as a change. The remaining time is Redis' own
-/// account, to a millisecond. `put_many`: a value with less than that, or one that is too large, is
-/// removed instead.
+/// since nobody is told of changes made through the same object.
+///
+/// A value is a string in Redis, after a letter `v`; an invalidated key holds a `t` and a token for
+/// `longest_load`. Both stay for one second longer than they count: so they are replaced before
+/// Redis removes them, which it would report as a change. The time that is left of a value is
+/// Redis' own account, to a millisecond. A value with less than that to live, or one that is too
+/// large, is not kept, nor what was there before.
 ///
 /// Cancellation: `get_many` is left at once. `put_many` and `invalidate` end when Redis has
 /// answered or the connection is lost: at most after twice `health_check_interval` of the
@@ -146,6 +165,9 @@ public:
                    static_cast<double>(all.changes));
         to.counter("tidegate_redis_cache_tier_flushes", "Times that all keys may have changed",
                    static_cast<double>(all.flushes));
+        to.counter("tidegate_redis_cache_tier_overtaken",
+                   "Loaded values that others' changes came before",
+                   static_cast<double>(all.overtaken));
         to.counter("tidegate_redis_cache_tier_too_large", "Values that were too large",
                    static_cast<double>(all.too_large));
     }

@@ -6,6 +6,7 @@
 #include <tidegate/redis/cache_tier.hpp>
 #include <tidegate/redis/detail/exec.hpp>
 #include <tidegate/redis/keep_connected.hpp>
+#include <tidegate/semaphore.hpp>
 #include <tidegate/sleep.hpp>
 
 #include <boost/asio/co_spawn.hpp>
@@ -13,11 +14,14 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/redis/connection.hpp>
 #include <boost/system/system_error.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <limits>
 #include <mutex>
+#include <random>
 #include <string_view>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -55,7 +59,8 @@ public:
         : settings_(std::move(settings)),
           server_(std::move(server)),
           executor_(tidegate::detail::serial_executors(executor).next()),
-          connection_(std::make_shared<boost::redis::connection>(executor_)) {
+          connection_(std::make_shared<boost::redis::connection>(executor_)),
+          watching_(executor_, 1) {
         server_.reconnect_wait_interval = std::chrono::seconds(0);
         connection_->set_receive_response(pushed_);
     }
@@ -74,35 +79,45 @@ public:
                           [self = this->shared_from_this()] { self->connection_->cancel(); });
     }
 
-    // Reading and writing -----------------------------------------------------------------------
+    // Reading -----------------------------------------------------------------------------------
 
     static awaitable<found_values> get_many(self_type self, std::vector<std::string> keys) {
         self->need_connection();
-        auto const sent = std::make_shared<call>();
-        for (std::string const& key : keys) {
-            std::string const name = self->settings_.prefix() + key;
-            sent->request.push("PTTL", name);
-            // One byte more than allowed tells that there is more.
-            sent->request.push("GETRANGE", name, 0, self->settings_.max_value_bytes());
-        }
         if (keys.empty()) co_return found_values();
+        auto const sent = std::make_shared<call>();
+        for (std::string& key : keys) {
+            key.insert(0, self->settings_.prefix());
+            push_look(sent->request, key, self->largest() + 1);
+        }
         auto asking =
             exec_until(self->connection_, sent, std::chrono::steady_clock::time_point::max());
         error_code const ec = co_await std::move(asking);
         if (ec) throw boost::system::system_error(ec);
-        co_return self->read(sent->answer, keys.size());
+        co_return self->read(sent->answer, keys);
     }
 
+    // Changing ----------------------------------------------------------------------------------
+
     static awaitable<void> put_many(self_type self, std::vector<tier_entry> entries) {
+        self->need_connection();
         auto const sent = std::make_shared<call>();
-        for (auto const& [key, value] : entries) self->push_entry(sent->request, key, value);
-        return change(self, sent);
+        std::vector<write> loaded;
+        for (auto const& entry : entries) {
+            auto one = self->write_of(entry);
+            if (!entry.if_missing) push_write(sent->request, one);
+            else if (one.is_value()) loaded.push_back(std::move(one));
+        }
+        auto putting = change(self, sent);
+        co_await std::move(putting);
+        if (loaded.empty()) co_return;
+        auto completing = write_where_missing(self, std::move(loaded));
+        co_await std::move(completing);
     }
 
     static awaitable<void> invalidate(self_type self, std::vector<std::string> keys) {
+        self->need_connection();
         auto const sent = std::make_shared<call>();
-        for (std::string& key : keys) key.insert(0, self->settings_.prefix());
-        sent->request.push_range("UNLINK", keys);
+        for (std::string const& key : keys) push_write(sent->request, self->tombstone(key));
         return change(self, sent);
     }
 
@@ -122,6 +137,7 @@ public:
         all.failed_to_start = failed_to_start_;
         all.changes = changes_;
         all.flushes = flushes_;
+        all.overtaken = overtaken_;
         all.too_large = too_large_;
         return all;
     }
@@ -130,6 +146,16 @@ private:
     using counter = std::atomic<std::uint64_t>;
     using nodes = std::vector<reply_node>;
     static constexpr std::int64_t kept_longer_ms = 1000;
+    static constexpr std::size_t longest_token = 64;
+    static constexpr std::size_t most_leases = 10'000;
+
+    // No two processes share one.
+    static std::string new_token() {
+        std::random_device random;
+        std::string token;
+        for (int i = 0; i < 4; ++i) token += std::to_string(random()) + '-';
+        return token;
+    }
 
     // Connecting; on the executor ---------------------------------------------------------------
 
@@ -261,53 +287,154 @@ private:
         return all;
     }
 
-    // Reading and writing -----------------------------------------------------------------------
-
     void need_connection() const {
         if (!connected_) throw boost::system::system_error(boost::redis::error::not_connected);
     }
 
-    found_values read(replies const& from, std::size_t count) {
-        if (from.nodes.size() != 2 * count)
-            throw boost::system::system_error(boost::redis::error::incompatible_size);
-        found_values found(count);
-        for (std::size_t i = 0; i < count; ++i) {
-            reply_node const& time = from.nodes[2 * i];
-            reply_node const& bytes = from.nodes[2 * i + 1];
-            if (time.is_error() || bytes.is_error()) continue; // another type: not ours
+    // Reading -----------------------------------------------------------------------------------
+
+    std::size_t largest() const noexcept { return settings_.max_value_bytes() + 1; }
+
+    // How long it stays, and its first bytes.
+    static void push_look(boost::redis::request& to, std::string const& name, std::size_t bytes) {
+        to.push("PTTL", name);
+        to.push("GETRANGE", name, 0, bytes - 1);
+    }
+
+    struct look {
+        std::int64_t left_ms = 0; // 0: there is nothing that counts
+        std::string_view content;
+
+        look(reply_node const& time, reply_node const& bytes) noexcept {
+            if (time.is_error() || bytes.is_error()) return; // of another type: not ours
             std::int64_t left = 0;
-            std::from_chars(time.value.data(), time.value.data() + time.value.size(), left);
-            if (left != -1 && left <= kept_longer_ms) continue; // -1: for ever, -2: not there
-            if (bytes.value.size() > settings_.max_value_bytes()) {
-                ++too_large_;
-                continue;
-            }
-            found[i] = tier_value{bytes.value,
-                                  left == -1 ? tier_value::for_ever
-                                             : std::chrono::milliseconds(left - kept_longer_ms)};
+            auto const& text = time.value;
+            std::from_chars(text.data(), text.data() + text.size(), left);
+            constexpr std::int64_t for_ever = -1; // -2: not there
+            left_ms = left == for_ever ? std::numeric_limits<std::int64_t>::max()
+                                       : std::max<std::int64_t>(left - kept_longer_ms, 0);
+            if (left_ms > 0) content = bytes.value;
+        }
+        bool is_value() const noexcept { return content.starts_with('v'); }
+        bool is_tombstone() const noexcept { return content.starts_with('t'); }
+        std::chrono::nanoseconds time_to_live() const noexcept {
+            constexpr std::int64_t longest = 315'576'000'000; // 10 years
+            if (left_ms > longest) return tier_value::for_ever;
+            return std::chrono::milliseconds(left_ms);
+        }
+    };
+
+    found_values read(replies const& from, std::vector<std::string> const& names) {
+        if (from.nodes.size() != 2 * names.size())
+            throw boost::system::system_error(boost::redis::error::incompatible_size);
+        found_values found(names.size());
+        for (std::size_t i = 0; i < names.size(); ++i) {
+            look const there(from.nodes[2 * i], from.nodes[2 * i + 1]);
+            note_lease(names[i], there);
+            if (!there.is_value()) continue;
+            if (there.content.size() > largest()) ++too_large_;
+            else found[i] = tier_value{std::string(there.content.substr(1)), there.time_to_live()};
         }
         return found;
     }
 
-    void push_entry(boost::redis::request& to, std::string const& key, tier_value const& value) {
-        std::string const name = settings_.prefix() + key;
+    // Whoever saw an invalidation may replace it; whoever asked before may not.
+    void note_lease(std::string const& name, look const& there) {
+        std::lock_guard lock(mutex_);
+        if (there.is_tombstone()) {
+            if (leases_.size() >= most_leases) leases_.clear(); // they are not written, that is all
+            leases_.insert_or_assign(name, std::string(there.content));
+        } else {
+            leases_.erase(name);
+        }
+    }
+    std::string take_lease(std::string const& name) {
+        std::lock_guard lock(mutex_);
+        auto const it = leases_.find(name);
+        if (it == leases_.end()) return {};
+        std::string lease = std::move(it->second);
+        leases_.erase(it);
+        return lease;
+    }
+
+    // Changing ----------------------------------------------------------------------------------
+
+    struct write {
+        std::string name;
+        std::string content;
+        std::int64_t ms; // 0: for ever
+
+        bool is_value() const noexcept { return content.starts_with('v'); }
+    };
+
+    write write_of(tier_entry const& entry) {
+        auto const& value = entry.value;
         auto const ms =
             std::chrono::duration_cast<std::chrono::milliseconds>(value.time_to_live).count();
         bool const is_too_large = value.bytes.size() > settings_.max_value_bytes();
         if (is_too_large) ++too_large_;
-        if (is_too_large || ms <= 0) to.push("UNLINK", name);
-        else if (value.time_to_live == tier_value::for_ever) to.push("SET", name, value.bytes);
-        else to.push("SET", name, value.bytes, "PX", ms + kept_longer_ms);
+        if (is_too_large || ms <= 0) return tombstone(entry.key);
+        bool const for_ever = value.time_to_live == tier_value::for_ever;
+        return {settings_.prefix() + entry.key, 'v' + value.bytes,
+                for_ever ? 0 : ms + kept_longer_ms};
     }
 
-    // Whoever cancels has to wait: see `cache_tier` of the library.
+    // Not a removal, which nobody is told of if there is nothing to remove.
+    write tombstone(std::string const& key) {
+        return {settings_.prefix() + key, 't' + token_ + std::to_string(++tombstones_),
+                settings_.longest_load().count() + kept_longer_ms};
+    }
+
+    static void push_write(boost::redis::request& to, write const& one) {
+        if (one.ms) to.push("SET", one.name, one.content, "PX", one.ms);
+        else to.push("SET", one.name, one.content);
+    }
+
+    // Cancelling it is no use: see `tidegate::cache_tier`. One at a time, since the connection has
+    // one set of watched keys. A script would need no watching, but its changes are reported to
+    // those who make them.
+    static awaitable<void> write_where_missing(self_type self, std::vector<write> loaded) {
+        auto const turn = co_await self->watching_.acquire();
+        std::uint64_t const connection = self->connections_;
+        auto const looked = std::make_shared<call>();
+        for (auto const& one : loaded) looked->request.push("WATCH", one.name);
+        for (auto const& one : loaded) push_look(looked->request, one.name, longest_token);
+        auto looking = change(self, looked, 0);
+        co_await std::move(looking);
+        auto const sent = std::make_shared<call>();
+        sent->request.push("MULTI");
+        std::size_t written = 0;
+        auto const& said = looked->answer.nodes;
+        for (std::size_t i = 0; i < loaded.size(); ++i) {
+            std::size_t const at = loaded.size() + 2 * i;
+            if (at + 1 >= said.size()) break;
+            look const there(said[at], said[at + 1]);
+            std::string const lease = self->take_lease(loaded[i].name);
+            if (there.left_ms > 0 && there.content != lease) continue;
+            push_write(sent->request, loaded[i]);
+            ++written;
+        }
+        sent->request.push("EXEC");
+        if (connection != self->connections_) // which watches nothing
+            throw boost::system::system_error(boost::redis::error::not_connected);
+        auto writing = change(self, sent);
+        co_await std::move(writing);
+        // Nothing is written if one of them was changed since.
+        bool const aborted = sent->answer.nodes.back().type == boost::redis::resp3::type::null;
+        self->overtaken_ += loaded.size() - (aborted ? 0 : written);
+    }
+
     static awaitable<void> change(self_type self, std::shared_ptr<call> sent) {
+        return change(std::move(self), std::move(sent), std::numeric_limits<std::size_t>::max());
+    }
+    static awaitable<void> change(self_type self, std::shared_ptr<call> sent, std::size_t checked) {
         self->need_connection();
         if (sent->request.get_commands() == 0) co_return;
         auto asking = exec_to_the_end(self->connection_, sent);
         error_code const ec = co_await std::move(asking);
         if (ec) throw boost::system::system_error(ec);
         for (auto const& node : sent->answer.nodes) {
+            if (checked-- == 0) break;
             if (node.is_error())
                 throw boost::system::system_error(boost::redis::error::resp3_simple_error,
                                                   node.value);
@@ -327,8 +454,13 @@ private:
     client_name name_;       // of the last one
     replies pushed_;
 
+    std::string const token_ = new_token();
+    semaphore watching_;
     std::mutex mutable mutex_;
     std::vector<std::weak_ptr<tier_listener>> listeners_;
+    boost::unordered_flat_map<std::string, std::string> leases_; // tombstones that were seen
+    counter tombstones_{0};
+    counter overtaken_{0};
     counter connections_{0};
     counter lost_{0};
     counter failed_to_start_{0};
