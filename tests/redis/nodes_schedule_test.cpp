@@ -11,6 +11,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -75,16 +76,30 @@ private:
             break;
         case 2: settle(); break;
         case 3:
-            if (test::below(random_, 12) == 0) {
-                client_.run(test::ask(client_.redis,
-                                      {"CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES"}));
-            }
+            if (test::below(random_, 4) == 0) cut_off_one();
             break;
         case 4:
             if (test::below(random_, 8) == 0) client_.run(test::ask(client_.redis, {"FLUSHALL"}));
             break;
         default: ask(anybody, key); break;
         }
+    }
+
+    // Ends the connection of one of those that are told of changes.
+    void cut_off_one() {
+        auto const said = client_.run(test::ask(client_.redis, {"CLIENT", "LIST"}));
+        std::istringstream lines(said.at(0).value);
+        std::vector<std::string> ids;
+        for (std::string line; std::getline(lines, line);) {
+            auto const flags = line.find(" flags=");
+            auto const from = line.find("id=") + 3;
+            if (line.substr(flags, line.find(' ', flags + 1) - flags).find('t') !=
+                std::string::npos)
+                ids.push_back(line.substr(from, line.find(' ') - from));
+        }
+        if (ids.empty()) return;
+        client_.run(test::ask(client_.redis,
+                              {"CLIENT", "KILL", "ID", ids[test::below(random_, ids.size())]}));
     }
 
     void ask(numbers& from, int key) {
