@@ -8,10 +8,8 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/redis/config.hpp>
 
-#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -19,7 +17,6 @@
 #include <stdexcept>
 #include <string>
 
-#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,7 +36,13 @@ inline std::string redis_program() {
 /// Runs while it lives; may be frozen, killed and started again on the same port.
 class redis_server {
 public:
-    redis_server() : port_(free_port()) { start(); }
+    redis_server() {
+        for (int attempt = 0;; ++attempt) {
+            port_ = free_port(); // which somebody else may be quicker to take
+            if (started()) return;
+            if (attempt == 5) throw std::runtime_error("redis-server does not start");
+        }
+    }
     redis_server(redis_server const&) = delete;
     redis_server& operator=(redis_server const&) = delete;
     ~redis_server() { kill(); }
@@ -53,21 +56,7 @@ public:
 
     /// Returns when it accepts connections.
     void start() {
-        std::string const program = redis_program();
-        std::string const port = std::to_string(port_);
-        std::string const folder = folder_.path().string();
-        process_ = ::fork();
-        if (process_ < 0) throw std::runtime_error("fork failed");
-        if (process_ == 0) {
-            int const nothing = ::open("/dev/null", O_RDWR);
-            ::dup2(nothing, 1);
-            ::dup2(nothing, 2);
-            ::execl(program.c_str(), "redis-server", "--port", port.c_str(), "--bind", "127.0.0.1",
-                    "--save", "", "--appendonly", "no", "--dir", folder.c_str(),
-                    static_cast<char*>(nullptr));
-            ::_exit(127);
-        }
-        await_connection();
+        if (!started()) throw std::runtime_error("redis-server does not start");
     }
     void kill() {
         if (process_ <= 0) return;
@@ -86,22 +75,39 @@ private:
         return one.local_endpoint().port();
     }
 
-    void await_connection() const {
-        boost::asio::io_context io;
-        auto const until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-        for (;;) {
-            boost::asio::ip::tcp::socket socket(io);
-            boost::system::error_code ec;
-            ec = socket.connect({boost::asio::ip::address_v4::loopback(), port_}, ec);
-            if (!ec) return;
-            if (std::chrono::steady_clock::now() > until)
-                throw std::runtime_error("redis-server does not answer");
-            boost::asio::steady_timer(io, std::chrono::milliseconds(5)).wait();
+    // It says so when it is ready, and ends if it cannot be.
+    bool started() {
+        std::string const program = redis_program();
+        std::string const port = std::to_string(port_);
+        std::string const path = folder_.path().string();
+        int ends[2] = {};
+        if (::pipe(ends) != 0) throw std::runtime_error("pipe failed");
+        process_ = ::fork();
+        if (process_ < 0) throw std::runtime_error("fork failed");
+        if (process_ == 0) {
+            ::dup2(ends[1], 1);
+            ::close(ends[0]);
+            ::close(ends[1]);
+            ::execl(program.c_str(), "redis-server", "--port", port.c_str(), "--bind", "127.0.0.1",
+                    "--save", "", "--appendonly", "no", "--dir", path.c_str(),
+                    static_cast<char*>(nullptr));
+            ::_exit(127);
         }
+        ::close(ends[1]);
+        std::string said;
+        char part[512];
+        bool ready = false;
+        for (::ssize_t n = 0; !ready && (n = ::read(ends[0], part, sizeof part)) > 0;) {
+            said.append(part, static_cast<std::size_t>(n));
+            ready = said.find("Ready to accept connections") != std::string::npos;
+        }
+        ::close(ends[0]);
+        if (!ready) kill();
+        return ready;
     }
 
     folder folder_;
-    unsigned short port_;
+    unsigned short port_ = 0;
     pid_t process_ = 0;
 };
 
