@@ -57,7 +57,7 @@ private:
     struct place {
         std::string key;
         std::uint64_t permits = 0;
-        time_point until{};
+        time_point until;
     };
 
     std::size_t place_of(std::string_view key) const noexcept {
