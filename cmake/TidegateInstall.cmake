@@ -16,6 +16,14 @@ install(EXPORT tidegate
   NAMESPACE tidegate::
   FILE tidegateTargets.cmake
   DESTINATION "${package_dir}")
+# A component of its own, since it needs OpenSSL.
+if(TIDEGATE_REDIS)
+  install(TARGETS tidegate_redis EXPORT tidegateRedis FILE_SET HEADERS)
+  install(EXPORT tidegateRedis
+    NAMESPACE tidegate::
+    FILE tidegateRedisTargets.cmake
+    DESTINATION "${package_dir}")
+endif()
 configure_package_config_file(
   "${PROJECT_SOURCE_DIR}/cmake/tidegateConfig.cmake.in"
   "${PROJECT_BINARY_DIR}/tidegateConfig.cmake"

@@ -97,7 +97,7 @@ public:
     awaitable<void> put_many(std::vector<tier_entry> entries) override {
         auto const write = [&](std::stop_token asked) {
             for (std::size_t i = 0; i < entries.size() && !asked.stop_requested(); ++i) {
-                auto const& [key, value] = entries[i];
+                auto const& [key, value, if_missing] = entries[i];
                 store_->put(key, value.bytes, value.time_to_live);
             }
         };

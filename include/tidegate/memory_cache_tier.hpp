@@ -57,7 +57,7 @@ public:
 
     awaitable<void> put_many(std::vector<tier_entry> all) override {
         auto const now = Clock::now();
-        for (auto& [key, value] : all) {
+        for (auto& [key, value, if_missing] : all) {
             auto const time = value.time_to_live;
             bool const for_ever = time > longest;
             auto const until = for_ever ? Clock::time_point::max() : now + time;

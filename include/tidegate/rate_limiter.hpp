@@ -13,6 +13,7 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -108,6 +109,7 @@ template <class Clock, class Executor, class Mutex>
 class rate_limiter_state;
 class rate_limiter_access;
 struct acquire_rate;
+struct rate_decision_maker;
 } // namespace detail
 
 template <class Key, class Hash, class Equal, class Clock>
@@ -151,6 +153,7 @@ private:
     friend class detail::rate_limiter_state;
     template <class, class, class, class>
     friend class basic_keyed_rate_limiter;
+    friend struct detail::rate_decision_maker;
 
     enum class verdict : std::uint8_t { granted, rate_limited, invalid_count, closed };
 
@@ -161,6 +164,18 @@ private:
     verdict verdict_;
     core::bucket_refusal refusal_;
 };
+
+namespace detail {
+/// For limiters that learn elsewhere how long to wait.
+struct rate_decision_maker {
+    using decision = rate_decision<std::chrono::nanoseconds>;
+
+    static decision rate_limited(std::chrono::nanoseconds wait) noexcept {
+        return decision(core::bucket_refusal(std::max<std::int64_t>(wait.count(), 0)));
+    }
+    static decision invalid_count() noexcept { return decision(decision::verdict::invalid_count); }
+};
+} // namespace detail
 
 /// Permits that were taken for work still to be done. Unless `commit()` was called they go back
 /// when this object does: a call that never left the house should not count against the rate. Move

@@ -9,14 +9,17 @@
 #include <tidegate/detail/tier_link.hpp>
 #include <tidegate/value_codec.hpp>
 
+#include <charconv>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -37,6 +40,15 @@ public:
     /// as they are, integers in decimal.
     tiered_cache_options& name_key(std::function<std::string(Key const&)> name) {
         name_key_ = std::move(name);
+        if (!key_of_name_is_set_) key_of_name_ = {};
+        return *this;
+    }
+    /// The key of a name, the other way round; nothing for a name that is no key's. For a second
+    /// level that tells of changes others make. Default: for the keys that `name_key` has a default
+    /// for, unless that was set; without it, the first level is emptied at each such change.
+    tiered_cache_options& key_of_name(std::function<std::optional<Key>(std::string_view)> key) {
+        key_of_name_ = std::move(key);
+        key_of_name_is_set_ = true;
         return *this;
     }
     /// Put before each name, so that several caches may share a second level. Default: none.
@@ -98,12 +110,30 @@ private:
             return {};
         }
     }
+    static auto default_key() -> std::function<std::optional<Key>(std::string_view)> {
+        if constexpr (std::is_convertible_v<Key const&, std::string_view> &&
+                      std::is_constructible_v<Key, std::string_view>) {
+            return [](std::string_view name) { return std::optional<Key>(Key(name)); };
+        } else if constexpr (std::integral<Key> && !std::same_as<Key, bool>) {
+            return [](std::string_view name) -> std::optional<Key> {
+                Key key{};
+                auto const end = name.data() + name.size();
+                auto const read = std::from_chars(name.data(), end, key);
+                if (read.ec != std::errc() || read.ptr != end) return std::nullopt;
+                return key;
+            };
+        } else {
+            return {};
+        }
+    }
     static value_codec<V> codec_if_any() {
         if constexpr (detail::has_default_codec<V>) return default_codec<V>();
         else return {};
     }
 
     std::function<std::string(Key const&)> name_key_ = default_name();
+    std::function<std::optional<Key>(std::string_view)> key_of_name_ = default_key();
+    bool key_of_name_is_set_ = false;
     std::string prefix_;
     value_codec<V> codec_ = codec_if_any();
     detail::tier_link_options link_;
@@ -127,6 +157,10 @@ private:
 /// the loader. Writes go in the background, together where several wait. What was loaded for a key
 /// that was invalidated or put meanwhile is not written.
 ///
+/// A second level that several processes share may tell of what the others change there
+/// (`redis::cache_tier` does): such a key is removed from the first level, and what is being loaded
+/// for it is fenced as by `invalidate`.
+///
 /// `refresh_after` and stale values are loaded anew, not read from the second level. That a loader
 /// found nothing, and what it said not to store, is not written.
 ///
@@ -148,8 +182,10 @@ public:
     basic_tiered_cache(executor_type executor, cache_options<Key, V> first_level,
                        std::shared_ptr<cache_tier> second_level,
                        tiered_cache_options<Key, V> settings = {})
-        : state_(std::make_shared<state>(std::move(executor), std::move(first_level),
-                                         std::move(second_level), std::move(settings))) {}
+        : state_(std::make_shared<state>(std::move(executor), std::move(first_level), second_level,
+                                         std::move(settings))) {
+        second_level->add_listener(state_);
+    }
     template <class Context>
         requires std::is_convertible_v<Context&, boost::asio::execution_context&>
     basic_tiered_cache(Context& context, cache_options<Key, V> first_level,

@@ -166,6 +166,16 @@ public:
         owe(name);
     }
 
+    /// Somebody else changed it there. What this cache itself put, and is still to write, is newer.
+    void note_change(std::string const& name) {
+        std::lock_guard lock(mutex_);
+        ++epochs_[slot(name)];
+    }
+    void note_all_changed() {
+        std::lock_guard lock(mutex_);
+        for (auto& epoch : epochs_) ++epoch;
+    }
+
     /// Tells the second level of all that is owed; whether it knows about `name` then.
     static awaitable<bool> pay(self_type self, std::string name) {
         auto paying = take_turn_and(self, &tier_link::pay_all);
@@ -367,7 +377,7 @@ private:
         auto entries = std::make_shared<std::vector<tier_entry>>();
         for (auto const& [name, one] : pending_) {
             if (entries->size() == batch_size) break;
-            entries->push_back({name, one.value});
+            entries->push_back({name, one.value, !one.supersedes});
         }
         sent_ = changes_;
         return entries;
@@ -375,7 +385,7 @@ private:
 
     void settle(std::vector<tier_entry> const& sent, bool written) {
         std::lock_guard lock(mutex_);
-        for (auto const& [name, value] : sent) {
+        for (auto const& [name, value, if_missing] : sent) {
             auto const it = pending_.find(name);
             bool const is_last_word = it != pending_.end() && it->second.number <= sent_;
             if (written) ++counts_.written;

@@ -88,7 +88,6 @@ private:
     std::atomic<link*> newest_{nullptr};
 #endif
 
-private:
     template <class Exception>
     [[noreturn]] static void refuse(std::string_view primitive, char const* what) {
         throw Exception("tidegate: " + std::string(primitive) + " " + what);

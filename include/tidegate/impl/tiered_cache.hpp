@@ -7,13 +7,14 @@
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
+#include <string_view>
 #include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 template <class Key, class V, class Clock>
-struct tiered_state {
+struct tiered_state : tier_listener {
     using first_level_type =
         basic_cache<Key, V, eviction::adaptive, cache_hash<Key>, std::equal_to<>, Clock>;
     using executor_type = typename first_level_type::executor_type;
@@ -35,7 +36,7 @@ struct tiered_state {
     struct named_keys {
         typename link_type::names names;
         std::vector<std::uint64_t> epochs;
-        std::vector<bool> refreshes;
+        std::vector<bool> supersedes; // there is an older value, be it one that nobody can read
     };
 
     template <class Load>
@@ -48,15 +49,16 @@ struct tiered_state {
         static awaitable<loaded<V>> run(self_type self, Load& load, Key const& key) {
             std::string const name = self->name_of(key);
             auto const epoch = self->link->epoch_of(name);
-            bool const refreshes = self->is_refresh(key);
-            if (!refreshes) {
+            bool supersedes = self->is_refresh(key);
+            if (!supersedes) {
                 typename link_type::names const wanted{name};
                 auto reading = link_type::read(self->link, wanted);
                 auto found = co_await std::move(reading);
                 if (auto there = self->decode(found.front())) co_return std::move(*there);
+                supersedes = found.front().has_value(); // what nobody can read
             }
             loaded<V> fresh(co_await call_loader(load, key));
-            self->write(name, fresh, refreshes, epoch);
+            self->write(name, fresh, supersedes, epoch);
             co_return fresh;
         }
     };
@@ -73,7 +75,7 @@ struct tiered_state {
         }
 
         static awaitable<results> run(self_type self, Load& load, std::vector<Key> const& keys) {
-            named_keys const named = self->names_of(keys);
+            named_keys named = self->names_of(keys);
             auto reading = read(self, named);
             results all = co_await std::move(reading);
             std::vector<Key> missing;
@@ -91,7 +93,7 @@ struct tiered_state {
                 if (all[i]) continue;
                 take_loaded<V>(all[i], std::move(*next++));
                 if (all[i]) {
-                    self->write(named.names[i], all[i].value(), named.refreshes[i],
+                    self->write(named.names[i], all[i].value(), named.supersedes[i],
                                 named.epochs[i]);
                 }
             }
@@ -99,11 +101,11 @@ struct tiered_state {
         }
 
         // Nothing for what is to be loaded.
-        static awaitable<results> read(self_type self, named_keys const& named) {
+        static awaitable<results> read(self_type self, named_keys& named) {
             std::vector<std::size_t> place;
             typename link_type::names wanted;
             for (std::size_t i = 0; i < named.names.size(); ++i) {
-                if (named.refreshes[i]) continue;
+                if (named.supersedes[i]) continue;
                 place.push_back(i);
                 wanted.push_back(named.names[i]);
             }
@@ -112,6 +114,7 @@ struct tiered_state {
             auto const found = co_await std::move(reading);
             for (std::size_t i = 0; i < place.size(); ++i) {
                 if (auto there = self->decode(found[i])) all[place[i]].succeed(std::move(*there));
+                else named.supersedes[place[i]] = found[i].has_value();
             }
             co_return all;
         }
@@ -137,6 +140,18 @@ struct tiered_state {
         return link_type::pay(link, std::move(name));
     }
 
+    void on_changed(std::string_view name) override {
+        if (!name.starts_with(settings_.prefix_)) return; // another cache's
+        link->note_change(std::string(name));
+        if (!settings_.key_of_name_) return first.invalidate_all();
+        auto const key = settings_.key_of_name_(name.substr(settings_.prefix_.size()));
+        if (key) first.invalidate(*key);
+    }
+    void on_all_changed() override {
+        link->note_all_changed();
+        first.invalidate_all();
+    }
+
 private:
     static options checked(options&& settings, std::shared_ptr<cache_tier> const& second_level) {
         auto const refuse = [](char const* what) { throw std::invalid_argument(what); };
@@ -159,7 +174,7 @@ private:
         for (Key const& key : keys) {
             all.names.push_back(name_of(key));
             all.epochs.push_back(link->epoch_of(all.names.back()));
-            all.refreshes.push_back(is_refresh(key));
+            all.supersedes.push_back(is_refresh(key));
         }
         return all;
     }

@@ -254,6 +254,7 @@ private:
             }
         }
         finish_call(called);
+        // Moved from for other verdicts only. NOLINTNEXTLINE(bugprone-use-after-move)
         if (verdict == admission::to_caller) run_traced([&] { run_here(function); });
         bool const accepted = verdict != admission::full && verdict != admission::closed;
         if (!accepted) {
