@@ -66,6 +66,22 @@ TEST_CASE("without patience for what runs it ends at once") {
     CHECK(is_final(site.job_at_the_end(running).state));
 }
 
+TEST_CASE("the data folder is one service's, and files of others in it stay") {
+    temp_folder folder;
+    auto options = test::usual_options();
+    options.data = folder.path();
+    std::filesystem::create_directories(folder / "results");
+    std::ofstream(folder / "results/mine.txt") << "mine";
+    std::filesystem::create_directories(folder / ("results/" + std::string(64, 'a')));
+    std::filesystem::create_directories(folder / "uploads");
+    std::ofstream(folder / ("uploads/" + std::string(32, '0') + ".part")) << "left behind";
+    boost::asio::io_context io;
+    vision::service::service const first(io, options);
+    CHECK(file_text(folder / "results/mine.txt") == "mine");
+    CHECK(!std::filesystem::exists(folder / ("results/" + std::string(64, 'a'))));
+    CHECK(std::filesystem::is_empty(folder / "uploads"));
+}
+
 TEST_CASE("the program ends well at a signal, and at once at a second one") {
     temp_folder folder;
     int out[2];
@@ -91,6 +107,12 @@ TEST_CASE("the program ends well at a signal, and at once at a second one") {
     int status = 0;
     SECTION("idle") {
         CHECK(test::ask(port, "GET", "/livez").status == 200);
+        std::string const second = std::string(TIDEGATE_VISION_PROGRAM) +
+                                   " serve --port 0 --model " + model + " --data " + data + " 2>" +
+                                   (folder / "err").string();
+        CHECK(WEXITSTATUS(std::system(second.c_str())) == 1);
+        CHECK(file_text(folder / "err") ==
+              "tidegate-vision: the folder '" + data + "' is used by another process\n");
         kill(pid, SIGTERM);
         waitpid(pid, &status, 0);
         CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));

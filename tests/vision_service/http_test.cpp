@@ -27,6 +27,9 @@ TEST_CASE("requests that make no sense are told why") {
     CHECK(why(r).starts_with("there is no option 'colour', but name, every_n"));
     r = site.ask("POST", "/v1/jobs");
     CHECK(r.status == 400);
+    r = site.ask("POST", "/v1/jobs?chunk=%ff%01", "x");
+    CHECK(r.status == 400);
+    CHECK(why(r) == "chunk is '? ', allowed is 1 to 100000");
     CHECK(site.ask("GET", "/v1/jobs?limit=0").status == 400);
     CHECK(site.ask("GET", "/v1/nothing").status == 404);
     CHECK(site.ask("GET", "/v1/jobs/" + std::string(32, 'a')).status == 404);

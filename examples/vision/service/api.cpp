@@ -3,6 +3,7 @@
 
 #include "error.hpp"
 #include "event_stream.hpp"
+#include "model_metadata.hpp"
 #include "page.hpp"
 #include "service.hpp"
 #include "upload.hpp"
@@ -40,6 +41,14 @@ public:
 
 // Queries -----------------------------------------------------------------------------------------
 
+// A label: it goes to other clients and logs.
+std::string label(std::string_view text) {
+    std::string kept(text.substr(0, 200));
+    std::ranges::replace_if(
+        kept, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+    return valid_utf8(kept);
+}
+
 template <class Number>
 Number number_in(std::string_view name, std::string_view text, Number lowest, Number highest) {
     Number value{};
@@ -47,7 +56,7 @@ Number number_in(std::string_view name, std::string_view text, Number lowest, Nu
     if (ec != std::errc() || end != text.data() + text.size() || !(value >= lowest) ||
         !(value <= highest)) {
         throw bad_request(
-            fmt::format("{} is '{}', allowed is {} to {}", name, text, lowest, highest));
+            fmt::format("{} is '{}', allowed is {} to {}", name, label(text), lowest, highest));
     }
     return value;
 }
@@ -55,15 +64,7 @@ Number number_in(std::string_view name, std::string_view text, Number lowest, Nu
 bool flag(std::string_view name, std::string_view text) {
     if (text == "true" || text == "1" || text.empty()) return true;
     if (text == "false" || text == "0") return false;
-    throw bad_request(fmt::format("{} is '{}', allowed is true or false", name, text));
-}
-
-// A label: it goes to other clients and logs.
-std::string label(std::string_view text) {
-    std::string kept(text.substr(0, 200));
-    std::ranges::replace_if(
-        kept, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
-    return kept;
+    throw bad_request(fmt::format("{} is '{}', allowed is true or false", name, label(text)));
 }
 
 void set_option(job& one, const std::string& name, const std::string& text) {
@@ -150,7 +151,7 @@ asio::awaitable<void> submit_job(service& site, http_exchange& x, std::string cl
     for (const auto& [name, value] : x.target().query) set_option(one, name, value);
     std::string const key(x.request()["Idempotency-Key"]);
     if (key.size() > 255) throw bad_request("the Idempotency-Key is longer than 255 bytes");
-    one.source = site.upload_path(one.id);
+    one.source = site.data.upload(one.id);
     auto receiving = receive_video(site, x, one.source);
     one.content = co_await std::move(receiving);
     if (one.content.empty()) throw bad_request("the request has no body: send the video in it");
@@ -434,6 +435,11 @@ asio::awaitable<void> answer(service& site, http_exchange& x, std::string client
         how = status::payload_too_large;
         complaint = fmt::format("more than {} bytes", site.options.http.body_bytes);
         site.refused.with({"too_large"}).increment();
+    } catch (const std::exception& e) {
+        complaint = "something went wrong here";
+        site.log.warn("request failed", [&] {
+            return json::object{{"target", x.request().target()}, {"why", e.what()}};
+        });
     }
     if (x.answered() != 0) throw boost::system::system_error(http::error::partial_message);
     auto refusing = x.refuse(how, complaint);

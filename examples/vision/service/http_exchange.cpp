@@ -108,7 +108,9 @@ asio::awaitable<void> http_exchange::respond(http::status status, std::string ty
     add_fields(response, fields);
     if (!type.empty()) response.set(http::field::content_type, type);
     response.body() = std::move(body);
-    response.prepare_payload();
+    bool const has_body =
+        status != http::status::no_content && status != http::status::not_modified;
+    if (has_body) response.prepare_payload(); // else there is no length either
     if (!wants_body()) response.body().clear();
     stream_.expires_after(limits_.step_time);
     auto writing = http::async_write(stream_, response, asio::deferred);

@@ -4,7 +4,6 @@
 #include "api.hpp"
 #include "error.hpp"
 #include "http_exchange.hpp"
-#include "partial_file.hpp"
 
 #include <tidegate/policy.hpp>
 #include <tidegate/retry.hpp>
@@ -32,13 +31,6 @@ service_options completed(service_options options) {
     options.engine.decoders = options.max_running;
     options.results.folder = options.data / "results";
     return options;
-}
-
-// What an earlier process left behind: its jobs are forgotten.
-void make_empty(const fs::path& folder) {
-    std::error_code ignored;
-    fs::remove_all(folder, ignored);
-    make_output_folder(folder);
 }
 
 tcp::acceptor listen_on(asio::io_context& io, const service_options& options) {
@@ -120,6 +112,7 @@ asio::awaitable<void> serve_client(service& site, std::shared_ptr<boost::beast::
 
 service::service(asio::io_context& io, service_options wanted)
     : options(completed(std::move(wanted))),
+      data(options.data),
       log(spdlog::level::from_str(options.log_level), options.log_json),
       engine(io.get_executor(), options.engine),
       disk(io.get_executor(), tidegate::worker_pool_options().name("disk").threads(2)),
@@ -137,8 +130,6 @@ service::service(asio::io_context& io, service_options wanted)
       acceptor_(listen_on(io, options)),
       places_(io, options.max_connections),
       stopped_(io, 0) {
-    make_empty(options.data / "uploads");
-    make_empty(options.data / "results");
     report_metrics();
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "analyses.hpp"
+#include "data_folder.hpp"
 #include "engine.hpp"
 #include "event_log.hpp"
 #include "memory_job_queue.hpp"
@@ -46,6 +47,7 @@ public:
     [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
 
     service_options const options;
+    data_folder data;
     event_log log;
     std::stop_source draining;
     class engine engine;
@@ -57,10 +59,6 @@ public:
     tidegate::metric_family_of<tidegate::metric_counter>& refused;        // by reason
     tidegate::metric_family_of<tidegate::metric_counter>& ended;          // by state and reason
     tidegate::metric_family_of<tidegate::metric_histogram>& request_time; // by method and code
-
-    [[nodiscard]] std::filesystem::path upload_path(const std::string& id) const {
-        return options.data / "uploads" / id;
-    }
 
 private:
     boost::asio::awaitable<void> accept(tidegate::task_scope& connections);
