@@ -43,12 +43,15 @@ private:
 TEST_CASE("a service that is to end finishes what runs, takes no more, and says so") {
     auto options = test::usual_options();
     options.max_running = 1;
+    test::held_up inference(options);
     running_site site(options);
     std::string const running = site.submit(shapes_video(), "?chunk=1");
     std::string const waiting = site.submit(shapes_video(), "?every_n=2");
     watching client(site, running);
     client.read_until("\"running\"");
     watching other(site, waiting);
+    site.begin_to_stop();
+    inference.let_go();
     site.stop();
     other.read_until("event: draining");
     CHECK(site.job_at_the_end(running).state == job_state::succeeded);

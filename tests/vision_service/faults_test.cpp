@@ -50,7 +50,7 @@ TEST_CASE("a decoder that hangs costs one job and one thread") {
     std::atomic<int> reads{0};
     auto options = test::usual_options();
     options.max_running = 1;
-    options.engine.limits.decoding = std::chrono::milliseconds(200);
+    options.engine.limits.decoding = std::chrono::seconds(2);
     SECTION("while it opens the file") {
         options.engine.before_read = [&] {
             if (++reads == 1) let_go.wait();

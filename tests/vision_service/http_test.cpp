@@ -111,6 +111,7 @@ TEST_CASE("a queue that is full refuses before the upload") {
     auto options = test::usual_options();
     options.max_running = 1;
     options.queue.max_queued = 1;
+    test::held_up inference(options);
     running_site site(options);
     // One runs, one waits; the first may not have been taken yet.
     unsigned status = 202;
@@ -123,6 +124,7 @@ TEST_CASE("a queue that is full refuses before the upload") {
     auto const r = late.receive();
     CHECK(r.status == 503);
     CHECK(!r.field("Retry-After").empty());
+    inference.let_go();
 }
 
 TEST_CASE("several requests may share a connection, HEAD among them") {

@@ -146,8 +146,8 @@ TEST_CASE("thresholds are the job's own") {
 TEST_CASE("a job can be cancelled, again and again, while it waits, runs, or has ended") {
     auto options = test::usual_options();
     options.max_running = 1;
+    test::held_up inference(options);
     running_site site(options);
-    // Slow enough to be caught: each frame is decoded, drawn and encoded.
     std::string const running = site.submit(shapes_video(), "?chunk=1");
     std::string const waiting = site.submit(shapes_video(), "?every_n=2");
     for (int i = 0; i < 3; ++i) {
@@ -157,6 +157,7 @@ TEST_CASE("a job can be cancelled, again and again, while it waits, runs, or has
     CHECK(state_of(site, waiting) == "cancelled");
     CHECK(state_of(site, running) == "cancelled");
     CHECK(site.ask("GET", "/v1/jobs/" + running + "/result").status == 409);
+    inference.let_go();
     // The worker is free again, and the same video can be asked for anew.
     CHECK(site.end_of(site.submit(shapes_video(), "?chunk=1")).at("state").as_string() ==
           "succeeded");

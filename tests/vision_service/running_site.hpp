@@ -11,7 +11,10 @@
 #include <boost/asio/use_future.hpp>
 
 #include <future>
+#include <latch>
+#include <memory>
 #include <thread>
+#include <utility>
 
 namespace test {
 
@@ -30,6 +33,25 @@ inline vision::service::service_options usual_options() {
     o.log_level = "off";
     return o;
 }
+
+// Holds up all inference, so that what runs goes on running, until the end or `let_go`.
+class held_up {
+public:
+    explicit held_up(vision::service::service_options& options) {
+        options.engine.before_inference = [gate = gate_] { gate->wait(); };
+    }
+    ~held_up() { let_go(); }
+    held_up(const held_up&) = delete;
+    held_up& operator=(const held_up&) = delete;
+
+    void let_go() {
+        if (!std::exchange(open_, true)) gate_->count_down();
+    }
+
+private:
+    std::shared_ptr<std::latch> gate_ = std::make_shared<std::latch>(1);
+    bool open_ = false;
+};
 
 class running_site {
 public:
@@ -61,8 +83,11 @@ public:
 
     // Drains, and waits for the end. Throws what `run` threw.
     void stop() {
-        on_site([](auto& site) { site.stop(); });
+        begin_to_stop();
         running_.get();
+    }
+    void begin_to_stop() {
+        if (!std::exchange(stopping_, true)) on_site([](auto& site) { site.stop(); });
     }
 
     reply ask(const std::string& method, const std::string& target, const std::string& body = {},
@@ -95,6 +120,7 @@ private:
     std::optional<vision::service::service> site_;
     std::future<void> running_;
     std::thread thread_;
+    bool stopping_ = false;
 };
 
 inline std::string shapes_video() { return file_text(assets / "shapes.mp4"); }

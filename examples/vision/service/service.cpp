@@ -262,6 +262,9 @@ asio::awaitable<void> service::drain(tidegate::task_scope& workers,
     auto leaving = join(connections);
     co_await std::move(leaving);
     results.cache().close(); // its timer would keep the context running
+    // What is left is to remove files, which takes milliseconds, and nobody waits for this thread.
+    disk.drain();
+    disk.join();
     log.info("ended", [] { return json::object(); });
 }
 
