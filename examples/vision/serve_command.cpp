@@ -52,7 +52,9 @@ CLI::App& add_serve(CLI::App& app, service::service_options& wanted) {
         "serve", "Take videos over HTTP: submit one, get an id at once, watch its progress");
     auto& model = wanted.engine.model;
     serve.add_option("--model", model.model, "YOLO model, an ONNX file")->required();
-    serve.add_option("--data", wanted.data, "Folder for uploads and results; those of an earlier run are removed")
+    serve
+        .add_option("--data", wanted.data,
+                    "Folder for uploads and results; those of an earlier run are removed")
         ->required();
     serve.add_option("--address", wanted.address, "Address to listen on")->capture_default_str();
     add_number(serve, "--port", wanted.port, "Port to listen on; 0: any free one");
