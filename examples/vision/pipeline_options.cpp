@@ -1,27 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "pipeline_options.hpp"
 
-#include "error.hpp"
-
-#include <cstdint>
-#include <fmt/format.h>
-#include <type_traits>
+#include "check_range.hpp"
 
 namespace vision {
-
-namespace {
-
-template <class Value>
-void check_range(const char* name, Value value, Value lowest, Value highest) {
-    if (value >= lowest && value <= highest) return;
-    if constexpr (std::is_unsigned_v<Value>) { // "-1" is to be refused as what it is
-        check_range(name, static_cast<std::int64_t>(value), static_cast<std::int64_t>(lowest),
-                    static_cast<std::int64_t>(highest));
-    }
-    throw error(fmt::format("{} is {}, allowed is {} to {}", name, value, lowest, highest));
-}
-
-} // namespace
 
 void check(const engine_options& options) {
     if (options.batch) check_range<std::size_t>("--batch", *options.batch, 1, 16);

@@ -31,7 +31,6 @@ void wait_for_signal(asio::signal_set& signals, service::service& site) {
     });
 }
 
-// Reads the sign too, so that "-1" is refused as what it is.
 template <class Target>
 void add_number(CLI::App& app, const char* name, Target& target, const char* description) {
     app.add_option(name, target, description)->capture_default_str()->check(CLI::NonNegativeNumber);

@@ -99,7 +99,6 @@ auto analyses::get(job one, std::stop_token stop, std::shared_ptr<progress_chann
         auto load = [this, one](const std::string& k) { return run(*this, k, one); };
         auto waiting = cache_.get_or_load(name, load);
         auto result = until_stopped(stop, std::move(waiting));
-        std::exception_ptr why;
         try {
             co_return co_await std::move(result);
         } catch (const run_stopped&) {

@@ -1,23 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "service_options.hpp"
 
-#include "error.hpp"
+#include "check_range.hpp"
 
 #include <boost/asio/ip/address.hpp>
 #include <fmt/format.h>
 #include <spdlog/common.h>
 
 namespace vision::service {
-
-namespace {
-
-template <class Value>
-void check_range(const char* name, Value value, Value lowest, Value highest) {
-    if (value >= lowest && value <= highest) return;
-    throw error(fmt::format("{} is {}, allowed is {} to {}", name, value, lowest, highest));
-}
-
-} // namespace
 
 void check(const service_options& options) {
     check(options.engine);
