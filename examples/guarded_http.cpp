@@ -87,6 +87,7 @@ asio::awaitable<std::string> get(tcp::endpoint server) {
     co_return std::move(response.body());
 }
 
+//! [asked_to_wait]
 std::optional<std::chrono::nanoseconds> asked_to_wait(tidegate::failure const& why) {
     try {
         if (why.exception()) std::rethrow_exception(why.exception());
@@ -97,6 +98,7 @@ std::optional<std::chrono::nanoseconds> asked_to_wait(tidegate::failure const& w
     }
     return std::nullopt;
 }
+//! [asked_to_wait]
 
 std::string what(tidegate::failure const& why) {
     if (why.code()) return why.code().message();
@@ -122,6 +124,7 @@ int main() {
         ++happened["fallback: an old answer instead of: " + what(why)];
         return std::string("an old answer");
     };
+    //! [policy]
     auto retries = tidegate::retry_options()
                        .max_attempts(4)
                        .base(10ms)
@@ -142,6 +145,7 @@ int main() {
                                                       breaker,
                                                       limiter,
                                                       connections};
+    //! [policy]
     std::printf("%s\n", guarded.describe().c_str());
     for (std::string const& suspicion : guarded.diagnose())
         std::printf("! %s\n", suspicion.c_str());
