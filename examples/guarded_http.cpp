@@ -120,10 +120,12 @@ int main() {
         tidegate::circuit_breaker_options().count_window(20).minimum_calls(10).failure_rate(60));
     std::map<std::string, int> happened;
 
+    //! [fallback]
     auto stale = [&](tidegate::failure const& why) {
         ++happened["fallback: an old answer instead of: " + what(why)];
         return std::string("an old answer");
     };
+    //! [fallback]
     //! [policy]
     auto retries = tidegate::retry_options()
                        .max_attempts(4)
@@ -135,9 +137,11 @@ int main() {
                        .on_retry([&](tidegate::retry_event const& e) {
                            ++happened["retry: again after: " + what(e.why)];
                        });
+    //! [instrument]
     auto per_attempt = [&](tidegate::call_event const& e) {
         ++happened[e.why ? "attempt failed" : "attempt succeeded"];
     };
+    //! [instrument]
     tidegate::policy const guarded = tidegate::policy{tidegate::fallback{stale},
                                                       tidegate::timeout{1s},
                                                       tidegate::retry{retries},

@@ -76,8 +76,7 @@ asio::awaitable<void> nested() {
     };
     //! [inner]
     auto fetch = [&](tidegate::call_context const& call) -> asio::awaitable<int> {
-        co_return co_await inner(read,
-                                 call); // the outer deadline applies, a budget is paid into once
+        co_return co_await inner(read, call); // the outer deadline applies here, too
     };
     int const got = co_await outer(fetch);
     //! [inner]

@@ -9,6 +9,7 @@
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
 
+//! [serve]
 asio::awaitable<void> serve(asio::io_context& io) {
     int calls = 0;
     auto backend = [&]() -> asio::awaitable<std::string> { // slow, and every third call fails
@@ -29,6 +30,7 @@ asio::awaitable<void> serve(asio::io_context& io) {
     co_await tidegate::parallel_for_each(std::views::iota(0, 10'000), 100, request);
     std::cout << "10000 requests, no failure, " << calls << " calls of the backend\n";
 }
+//! [serve]
 
 int main() {
     asio::io_context io{1};
