@@ -41,7 +41,6 @@ PICTURE = [
      "cancel_one_of_20000/asio_channel", "asio channel"),
     ("pass a value between threads", "channel", "threads_1024/tidegate",
      "threads_1024/asio_concurrent_channel", "asio concurrent_channel"),
-    ("10 polls at once, awaited", "seeds", "poll_10/tidegate", "poll_10/blocking", "blocking"),
     ("take a free permit, awaited", "semaphore", "uncontended/tidegate",
      "uncontended/asio_channel", "asio channel"),
     ("pass a value between coroutines", "channel", "pair/tidegate", "pair/asio_channel",
@@ -185,7 +184,7 @@ def picture(results):
             bars.append((what, peer, rows[theirs]["min_ns"] / rows[ours]["min_ns"],
                          rows[ours]["min_ns"]))
     bars.sort(key=lambda bar: -bar[2])
-    left, right, top, step = 236, 216, 58, 26
+    left, right, top, step = 236, 216, 54, 22
     width, height = 860, top + step * len(bars) + 34
     low, high = math.log10(0.5), math.log10(1000)
     span = width - left - right
@@ -211,10 +210,10 @@ def picture(results):
         begin, end = sorted((x(1), x(ratio)))
         colour = "#00897b" if ratio >= 1 else "#ef6c00"
         shown = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
-        out += [f'<text x="{left - 12}" y="{y + 14}" {text} fill="#1f2933" text-anchor="end">{what}</text>',
-                f'<rect x="{begin:.1f}" y="{y + 3}" width="{max(end - begin, 1):.1f}" height="15" '
+        out += [f'<text x="{left - 12}" y="{y + 13}" {text} fill="#1f2933" text-anchor="end">{what}</text>',
+                f'<rect x="{begin:.1f}" y="{y + 2}" width="{max(end - begin, 1):.1f}" height="14" '
                 f'rx="2" fill="{colour}"><title>{time(ns)}</title></rect>',
-                f'<text x="{max(end, x(1)) + 6:.1f}" y="{y + 14}" {text} fill="#1f2933">{shown} × '
+                f'<text x="{max(end, x(1)) + 6:.1f}" y="{y + 13}" {text} fill="#1f2933">{shown} × '
                 f'<tspan fill="#7b8794">{peer}</tspan></text>']
     out += [f'<text x="20" y="{height - 10}" {text} fill="#7b8794">Least of 21 repetitions, '
             'interleaved in one process. Repeat: ./dev bench</text>', "</svg>"]

@@ -23,6 +23,7 @@ DOCS = ROOT / "docs"
 PAGES = ROOT / "build/docs/pages"
 SITE = ROOT / "build/docs/site"
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+NAMESPACES = ("tidegate", "core", "redis", "http", "testing", "eviction")
 LANGUAGES = {".cpp": "cpp", ".hpp": "cpp", ".ipp": "cpp", ".py": "python", ".sh": "sh",
              ".json": "json", ".txt": "cmake"}
 
@@ -126,11 +127,15 @@ def reference():
     lines = ["# Reference", "", "What the header comments say: [classes](api/annotated.html), "
              "[functions and errors](api/namespacetidegate.html), [headers](api/files.html).", "",
              "| class | |", "| --- | --- |"]
+    named = []
     for page, name, brief in rows:
-        if page.startswith("namespace"):
-            continue
         brief = html.unescape(re.sub(r"<[^>]*>", "", brief)).strip().replace("|", "\\|")
-        lines.append(f"| [`{html.unescape(name)}`](api/{page}) | {brief} |")
+        scope = re.sub(r"^(class|struct)|\.html$", "", page).split("_1_1")[:-1]
+        inner = [part for part in scope if part not in NAMESPACES]
+        if brief and not inner and page.startswith(("class", "struct")):
+            named.append(("core" in scope, "::".join([*scope[1:], html.unescape(name)]), page, brief))
+    for _, name, page, brief in sorted(named):
+        lines.append(f"| [`{name}`](api/{page}) | {brief} |")
     return "\n".join(lines) + "\n"
 
 
