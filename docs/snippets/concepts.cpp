@@ -19,10 +19,10 @@
 #include <boost/asio/use_future.hpp>
 
 #include <atomic>
-#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <iostream>
+#include <stdexcept>
 
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
@@ -30,9 +30,7 @@ using namespace std::chrono_literals;
 namespace {
 
 void expect(bool what, char const* why) {
-    if (what) return;
-    std::cerr << "not so: " << why << "\n";
-    std::exit(1);
+    if (!what) throw std::logic_error(why);
 }
 
 void run(asio::io_context& io, asio::awaitable<void> body) {
