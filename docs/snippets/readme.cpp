@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The program of README.md and of the front page: a backend that is slow and fails, behind a cache and a policy.
+// The program of README.md and the front page: a backend that is slow and fails, behind a policy.
 #include <tidegate/tidegate.hpp>
 
 #include <boost/asio.hpp>
