@@ -49,7 +49,9 @@ found '[[:blank:]]+$' '*.[chip]pp' '*.cmake' '*CMakeLists.txt' '*.sh' '*.md' dev
 
 python3 tools/snippets.py 2>&1 | check "pages show what is compiled"
 files '*.md' | while read -r file; do
-  grep -oE '\]\([A-Za-z0-9_./-]+[)#]' "$file" | grep -oE '[A-Za-z0-9_./-]+' | while read -r target; do
+  # shellcheck disable=SC2016
+  sed '/^ *```/,/^ *```$/d' "$file" | grep -oE '\]\([A-Za-z0-9_./-]+[)#]' |
+    grep -oE '[A-Za-z0-9_./-]+' | while read -r target; do
     [ -e "$(dirname "$file")/$target" ] || echo "$file: no $target"
   done
   grep -oE '<tidegate/[a-z_/]+\.hpp>' "$file" | tr -d '<>' | while read -r header; do
