@@ -30,6 +30,8 @@ std::uint64_t next_number() {
 
 // On the decode pool. False at the end.
 bool read_next(frame_stages& stages, frame_slot& slot) {
+    std::scoped_lock const alone(stages.reading);
+    if (!stages.source) return false;
     video_source& source = *stages.source;
     while (!stages.ending()) {
         auto const timer = stages.shared.monitor.measure("decode");
@@ -37,6 +39,7 @@ bool read_next(frame_stages& stages, frame_slot& slot) {
         std::int64_t const next = source.index() + 1;
         bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
         read_status const status = wanted ? source.read(slot.picture) : source.skip();
+        stages.undecodable = source.undecodable();
         if (status == read_status::end) return false;
         if (next >= stages.max_frames) {
             throw source_error(fmt::format("source '{}': longer than {} frames",
@@ -57,7 +60,7 @@ void prepare(frame_stages& stages, frame_slot& slot) {
     apply_letterbox(slot.picture, slot.plan, slot.prepared);
 }
 
-// What a read needs. It may outlive all who wait for it.
+// What a read needs. It may outlive all who wait for it: those leave at once when they are stopped.
 struct read_job {
     stages_ptr stages;
     frame_pool::lease slot;
@@ -74,7 +77,6 @@ asio::awaitable<bool> read_in_time(std::shared_ptr<read_job> job) {
     } catch (const boost::system::system_error& e) {
         if (e.code() != tidegate::error::deadline_exceeded) throw;
     }
-    stages.source_is_lost = true;
     stages.shared.give_up_decoder();
     throw source_error(fmt::format("source '{}': the decoder hangs", stages.path.string()));
 }

@@ -15,6 +15,7 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <stop_token>
 
 namespace vision {
@@ -46,7 +47,9 @@ struct frame_stages {
 
     engine& shared;
     std::shared_ptr<loaded_model> model;
-    std::unique_ptr<video_source> source; // used by the decode pool only, one job at a time
+    std::mutex reading;                   // held by who uses the source
+    std::unique_ptr<video_source> source; // used by the decode pool; null once closed
+    std::atomic<std::int64_t> undecodable = 0;
     const std::filesystem::path path;
     std::size_t every_n;
     detection_limits limits;
@@ -58,8 +61,7 @@ struct frame_stages {
     tidegate::channel<finished_frame> done; // closed once all stages have ended
     std::exception_ptr failure;
     std::atomic<bool> ended = false;
-    bool source_is_lost = false; // a thread of the decode pool may use it for ever
-    std::size_t running = 0;     // stages
+    std::size_t running = 0;                              // stages
     std::deque<boost::asio::cancellation_signal> signals; // one for each
 };
 

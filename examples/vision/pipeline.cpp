@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 #include <iterator>
+#include <mutex>
 #include <span>
 
 namespace vision {
@@ -230,15 +231,16 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
         }
     }
 
-    // The stages have ended. What is left is closed where it was used.
+    // The stages have ended, but for a last read that nobody waited for: with it ends the source.
     auto close_source = [&] {
-        if (stages->source_is_lost) return std::string();
+        std::unique_lock const alone(stages->reading, std::try_to_lock);
+        if (!alone) return std::string();
         auto const from = std::move(stages->source);
-        summary.undecodable = from->undecodable();
         if (!stages->stopped()) return from->truncation_warning();
         return std::string();
     };
     std::string truncated = co_await shared.decode.async_submit(close_source, asio::deferred);
+    summary.undecodable = stages->undecodable;
     summary.interrupted = stages->stopped();
     if (stages->failure) {
         auto discard = [&output] { output.reset(); };
