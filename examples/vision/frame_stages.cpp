@@ -17,12 +17,6 @@ using stages_ptr = std::shared_ptr<frame_stages>;
 
 namespace {
 
-std::unique_ptr<frame_slot> make_slot(std::size_t bytes) {
-    auto slot = std::make_unique<frame_slot>();
-    slot->prepared.resize(bytes);
-    return slot;
-}
-
 std::uint64_t next_number() {
     static std::atomic<std::uint64_t> last{0};
     return ++last;
@@ -83,7 +77,7 @@ asio::awaitable<bool> read_in_time(std::shared_ptr<read_job> job) {
 
 asio::awaitable<void> read_frames(stages_ptr stages) {
     for (std::int64_t number = 0; !stages->ending(); ++number) {
-        frame_pool::lease slot = co_await stages->slots.acquire();
+        frame_pool::lease slot = co_await stages->model->frames.acquire();
         slot->number = number;
         slot->video = stages->number;
         slot->limits = stages->limits;
@@ -169,7 +163,7 @@ auto when_ended(stages_ptr stages, bool reader) {
 
 frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
                            std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
-                           std::size_t slot_count, const video_options& options)
+                           const video_options& options)
     : shared(e),
       model(std::move(loaded)),
       source(std::move(from)),
@@ -180,13 +174,11 @@ frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
       max_frames(options.max_frames),
       stop(options.stop),
       number(next_number()),
-      slots(executor, slot_count, [this] { return make_slot(model->model.picture_bytes()); }),
-      decoded(executor, slot_count),
-      done(executor, slot_count) {}
+      decoded(executor, model->frames.size()),
+      done(executor, model->frames.size()) {}
 
 void frame_stages::fail(std::exception_ptr why) {
     if (!ended.exchange(true) && !is_stop(why)) failure = std::move(why);
-    slots.close();
     decoded.close();
 }
 
@@ -196,16 +188,17 @@ void frame_stages::cancel() {
 
 void frame_stages::abandon() noexcept {
     ended = true;
-    slots.close();
     decoded.close();
     done.close();
+    while (done.try_receive()) {
+    } // frames that others, or the reader, may wait for
 }
 
 void start_stages(asio::any_io_executor executor, stages_ptr stages) {
     // Enough frames under way for every worker to find a full batch.
     std::size_t const wide =
         stages->model->tuned.chosen.workers * stages->model->tuned.chosen.batch;
-    std::size_t const inferring = std::min(stages->slots.size(), 2 * wide + 1);
+    std::size_t const inferring = std::min(stages->model->frames.size(), 2 * wide + 1);
     stages->running = 1 + inferring;
     auto const start = [&](asio::awaitable<void> stage, bool reader) {
         auto const slot = stages->signals.emplace_back().slot();

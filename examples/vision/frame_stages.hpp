@@ -30,7 +30,7 @@ struct finished_frame {
 struct frame_stages {
     frame_stages(boost::asio::any_io_executor executor, engine& e,
                  std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
-                 std::size_t slot_count, const video_options& options);
+                 const video_options& options);
 
     // The first failure ends the video; later ones are its consequences. One that comes from
     // engine::stop is none.
@@ -56,7 +56,6 @@ struct frame_stages {
     std::int64_t max_frames;
     std::stop_token stop;
     std::uint64_t number; // of the video, among those of this process
-    frame_pool slots;
     tidegate::channel<frame_pool::lease> decoded;
     tidegate::channel<finished_frame> done; // closed once all stages have ended
     std::exception_ptr failure;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "serve_command.hpp"
 
+#include "execution_provider_options.hpp"
 #include "service.hpp"
 
 #include <boost/asio/co_spawn.hpp>
@@ -44,13 +45,36 @@ void add_seconds(CLI::App& app, const char* name, std::chrono::seconds& target,
         ->type_name("SECONDS");
 }
 
+// NAME=FILE, or FILE alone, whose name is then that of the model.
+named_model parse_model(const std::string& text) {
+    auto const equals = text.find('=');
+    if (equals == std::string::npos || text.find('/') < equals) {
+        return {std::filesystem::path(text).stem().string(), text};
+    }
+    return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+void set_models(engine_options& options, const std::vector<std::string>& all) {
+    for (const std::string& text : all) options.more_models.push_back(parse_model(text));
+    options.model_name = options.more_models.front().name;
+    options.model.model = options.more_models.front().file;
+    options.more_models.erase(options.more_models.begin());
+}
+
 } // namespace
 
 CLI::App& add_serve(CLI::App& app, service::service_options& wanted) {
     CLI::App& serve = *app.add_subcommand(
         "serve", "Take videos over HTTP: submit one, get an id at once, watch its progress");
     auto& model = wanted.engine.model;
-    serve.add_option("--model", model.model, "YOLO model, an ONNX file")->required();
+    serve
+        .add_option_function<std::vector<std::string>>(
+            "--model", [&wanted](const auto& all) { set_models(wanted.engine, all); },
+            "YOLO model, an ONNX file; several times for several models, the first one is current")
+        ->type_name("[NAME=]FILE")
+        ->required();
+    add_execution_providers(serve, model);
+    add_number(serve, "--model-memory", wanted.engine.model_memory, "Bytes for all models, about");
     serve
         .add_option("--data", wanted.data,
                     "Folder for uploads and results; those of an earlier run are removed")

@@ -120,6 +120,7 @@ video_options analyses::options_for(const std::string& key, const job& one,
     video_options wanted;
     wanted.source = one.source;
     wanted.out = options_.folder / key;
+    wanted.model = one.options.model;
     wanted.every_n = one.options.every_n;
     wanted.chunk = one.options.chunk;
     wanted.annotate = one.options.annotate;

@@ -141,6 +141,8 @@ void service::report_metrics() {
                  static_cast<double>(jobs.running()));
         to.gauge("tidegate_vision_lost_decoders", "Threads that hang in a decoder",
                  static_cast<double>(engine.lost_decoders()));
+        to.counter("tidegate_vision_dropped_boxes", "Boxes of models that were no finite numbers",
+                   static_cast<double>(engine.dropped_boxes));
         if (auto const memory = tidegate::read_memory_usage()) {
             to.gauge("tidegate_vision_resident_bytes", "Memory of the process",
                      static_cast<double>(memory->resident));
@@ -154,6 +156,7 @@ void service::report_metrics() {
     registrations_.push_back(register_metrics(metrics, "results", results.cache()));
     registrations_.push_back(register_metrics(metrics, "connections", places_));
     registrations_.push_back(register_metrics(metrics, "backend", engine.backend));
+    registrations_.push_back(register_metrics(metrics, "models", engine.models.budget()));
 }
 
 void service::note_end(const job& one, const job_end& how) {
@@ -185,7 +188,7 @@ asio::awaitable<void> service::load_model() {
                               .idempotent(true)
                               .on_retry(note);
     tidegate::policy const patiently{tidegate::retry(settings)};
-    auto load = [this] { return engine.model.get(); };
+    auto load = [this] { return engine.models.get(); };
     auto loading = patiently(load);
     auto const loaded = co_await std::move(loading);
     log.info("model loaded", [&] {

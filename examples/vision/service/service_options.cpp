@@ -32,9 +32,20 @@ void check(const service_options& options) {
     }
 }
 
+namespace {
+
+boost::json::array model_names(const engine_options& options) {
+    boost::json::array names;
+    for (const named_model& one : models_of(options)) names.emplace_back(one.name);
+    return names;
+}
+
+} // namespace
+
 boost::json::object to_json(const service_options& o) {
     return {
-        {"model", o.engine.model.model.filename().string()},
+        {"models", model_names(o.engine)},
+        {"model_memory_bytes", o.engine.model_memory},
         {"confidence", o.engine.model.confidence},
         {"iou", o.engine.model.iou},
         {"max_delay_ms", o.engine.max_delay.count()},
