@@ -201,11 +201,14 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     command_line wanted;
     vision::service::service_options to_serve;
+    vision::service::service_options to_work;
     try {
         add_detect(app, wanted);
         CLI::App const& serve = vision::add_serve(app, to_serve);
+        CLI::App const& work = vision::add_work(app, to_work);
         app.parse(argc, argv);
         if (serve.parsed()) return vision::serve(to_serve);
+        if (work.parsed()) return vision::serve(to_work);
         vision::check(wanted.engine);
         vision::check(wanted.video);
         return wanted.naive ? detect_naively(wanted) : detect(wanted);

@@ -5,12 +5,14 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <boost/asio/post.hpp>
 #include <boost/json/serialize.hpp>
 
 #include <atomic>
 #include <csignal>
 #include <latch>
 #include <limits>
+#include <regex>
 #include <stdexcept>
 #include <sys/resource.h>
 
@@ -138,6 +140,25 @@ TEST_CASE("a disk that fills up during an upload costs that upload alone") {
     CHECK(site.end_of(site.submit(shapes_video(), "?annotate=false&every_n=2"))
               .at("state")
               .as_string() == "succeeded");
+}
+
+TEST_CASE("what holds up the event loop is seen in the metrics") {
+    auto options = test::usual_options();
+    options.stall_threshold = std::chrono::milliseconds(1);
+    running_site site(options);
+    std::regex const counted(R"(tidegate_stall_detector_stalls_total\{[^}]*\} [1-9])");
+    auto const seen = [&] { return std::regex_search(site.ask("GET", "/metrics").body, counted); };
+    do {
+        site.on_site([](auto& service) {
+            auto const hog = [] { // in a handler of the service's own executor
+                auto const end = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+                while (std::chrono::steady_clock::now() < end) {
+                }
+            };
+            boost::asio::post(service.executor, hog);
+            return 0;
+        });
+    } while (!seen());
 }
 
 TEST_CASE("clients that never read their events hold up nobody, nor the end") {

@@ -119,6 +119,10 @@ std::optional<refusal> objection(service& site, const http_exchange& x, const st
                        fmt::format("more than {} jobs a second from one client", site.options.rate),
                        seconds_of(decision.retry_after())};
     }
+    if (!site.jobs.is_reachable()) {
+        return refusal{"queue_unreachable", status::service_unavailable,
+                       "the queue cannot be reached", "5"};
+    }
     if (site.jobs.is_full()) {
         return refusal{"queue_full", status::service_unavailable,
                        fmt::format("{} jobs wait already", site.options.queue.max_queued), "5"};
@@ -249,18 +253,26 @@ asio::awaitable<void> send_file(service& site, http_exchange& x, fs::path path, 
     }
 }
 
-asio::awaitable<void> send_result(service& site, http_exchange& x, job one, bool video) {
-    if (one.state != job_state::succeeded) {
-        auto const why = fmt::format("the job is {}", to_string(one.state));
-        return x.refuse(status::conflict, why);
-    }
-    auto const result = site.results.find(one.result);
+asio::awaitable<void> send_part(service& site, http_exchange& x, analyses::handle result,
+                                bool video) {
     if (!result) return x.refuse(status::gone, "the result is not kept any more");
     if (!video) return send_file(site, x, result->detections, "application/x-ndjson");
     if (result->video.empty()) {
         return x.refuse(status::not_found, "the job asked for no video with boxes");
     }
     return send_file(site, x, result->video, "video/mp4");
+}
+
+asio::awaitable<void> send_result(service& site, http_exchange& x, job one, bool video) {
+    if (one.state != job_state::succeeded) {
+        auto const why = fmt::format("the job is {}", to_string(one.state));
+        auto refusing = x.refuse(status::conflict, why);
+        co_return co_await std::move(refusing);
+    }
+    auto finding = site.results.find(one.result);
+    auto const result = co_await std::move(finding);
+    auto sending = send_part(site, x, result, video);
+    co_await std::move(sending);
 }
 
 asio::awaitable<void> send_preview(service& site, http_exchange& x, job one) {
@@ -311,6 +323,7 @@ asio::awaitable<void> answer_about_job(service& site, http_exchange& x) {
 asio::awaitable<void> show_readiness(service& site, http_exchange& x) {
     const char* why = nullptr;
     if (site.is_draining()) why = "draining";
+    else if (!site.jobs.is_reachable()) why = "the queue cannot be reached";
     else if (!site.engine.models.get_if_ready()) why = "the model is not loaded yet";
     if (why) return x.refuse(status::service_unavailable, why, {{"Retry-After", "1"}});
     return x.respond(status::ok, "text/plain", "ready\n");
@@ -379,7 +392,8 @@ asio::awaitable<void> activate_model(service& site, http_exchange& x) {
 asio::awaitable<void> show_status(service& site, http_exchange& x) {
     auto const cached = site.results.cache().statistics();
     json::object const all{
-        {"ready", site.engine.models.get_if_ready() != nullptr && !site.is_draining()},
+        {"ready", site.engine.models.get_if_ready() != nullptr && site.jobs.is_reachable() &&
+                      !site.is_draining()},
         {"queued", site.jobs.queued()},
         {"running", site.jobs.running()},
         {"stages", tidegate::to_json(site.engine.monitor.summary())},
@@ -490,6 +504,11 @@ asio::awaitable<void> answer(service& site, http_exchange& x, std::string client
         how = status::payload_too_large;
         complaint = fmt::format("more than {} bytes", site.options.http.body_bytes);
         site.refused.with({"too_large"}).increment();
+    } catch (const queue_unreachable& e) {
+        how = status::service_unavailable;
+        complaint = "the queue cannot be reached";
+        site.refused.with({"queue_unreachable"}).increment();
+        site.log.warn("queue unreachable", [&] { return json::object{{"why", e.what()}}; });
     } catch (const std::exception& e) {
         complaint = "something went wrong here";
         site.log.warn("request failed", [&] {
@@ -497,7 +516,9 @@ asio::awaitable<void> answer(service& site, http_exchange& x, std::string client
         });
     }
     if (x.answered() != 0) throw boost::system::system_error(http::error::partial_message);
-    auto refusing = x.refuse(how, complaint);
+    http_fields fields;
+    if (how == status::service_unavailable) fields.emplace_back("Retry-After", "5");
+    auto refusing = x.refuse(how, complaint, std::move(fields));
     co_await std::move(refusing);
 }
 
