@@ -19,12 +19,14 @@ asio::awaitable<void> service(tidegate::semaphore& workers) {
     co_await work.async_wait(asio::deferred);
 }
 
+//! [call]
 asio::awaitable<void> call(tidegate::adaptive_limiter& limiter, tidegate::semaphore& workers) {
     auto permit = limiter.try_acquire();
     if (!permit) co_return; // tell the caller: tidegate::error::overloaded
     co_await service(workers);
     permit.success();
 }
+//! [call]
 
 asio::awaitable<void> clients(tidegate::adaptive_limiter& limiter, tidegate::semaphore& workers) {
     asio::steady_timer pause(co_await asio::this_coro::executor);

@@ -17,6 +17,7 @@ using namespace std::chrono_literals;
 using tidegate::task_context;
 using tasks_type = tidegate::background_tasks<std::string>;
 
+//! [report]
 asio::awaitable<std::string> make_report(task_context& self) {
     for (int page = 1; page <= 10; ++page) {
         co_await tidegate::sleep_for(10ms);
@@ -24,6 +25,7 @@ asio::awaitable<std::string> make_report(task_context& self) {
     }
     co_return "ten pages";
 }
+//! [report]
 
 asio::awaitable<void> watch(tasks_type& tasks) {
     auto events = tasks.subscribe();
@@ -33,6 +35,7 @@ asio::awaitable<void> watch(tasks_type& tasks) {
     }
 }
 
+//! [use]
 asio::awaitable<void> use(tasks_type& tasks) {
     auto const report = tasks.spawn("report", &make_report);
     auto const other = tasks.spawn("report nobody wants", &make_report);
@@ -41,12 +44,15 @@ asio::awaitable<void> use(tasks_type& tasks) {
     std::cout << status->name << ": " << status->progress << " of " << status->progress_of << "\n";
     tasks.cancel(other);
 
+    //! [poll]
     auto const has_ended = [&]() -> asio::awaitable<bool> {
         co_return tidegate::has_ended(tasks.status(other)->state);
     };
     co_await tidegate::poll_until(has_ended, 5ms, 1s);
+    //! [poll]
     std::cout << "result: " << *co_await tasks.wait(report) << "\n";
 }
+//! [use]
 
 int main() {
     asio::io_context io{1};

@@ -22,12 +22,14 @@ asio::awaitable<void> show(lookup& names, int key) {
 int main() {
     asio::io_context io;
     tidegate::worker_pool pool(io, tidegate::worker_pool_options{}.threads(1));
+    //! [batcher]
     auto const ask_store = [](std::span<int> keys) {
         std::vector<std::string> found;
         for (int key : keys) found.push_back("name-" + std::to_string(key));
         return found; // one for each key, in their order
     };
     lookup names(pool, tidegate::batcher_options{}.max_size(8).max_delay(2ms), ask_store);
+    //! [batcher]
     for (int key = 0; key < 20; ++key) asio::co_spawn(io, show(names, key), asio::detached);
     io.run();
     auto const stats = names.statistics();

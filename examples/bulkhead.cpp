@@ -42,10 +42,12 @@ asio::awaitable<void> offer(int requests, tidegate::semaphore& slots, endings& e
 
 int main() {
     asio::io_context io;
+    //! [bulkhead]
     auto const options =
         tidegate::semaphore_options().capacity(4).max_waiters(100).max_wait(50ms).order(
             tidegate::queue_order::newest_first_under_overload);
     tidegate::semaphore slots(io, options);
+    //! [bulkhead]
     endings ended;
     asio::co_spawn(io, offer(800, slots, ended), asio::detached);
     io.run();

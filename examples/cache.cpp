@@ -68,13 +68,16 @@ private:
 };
 
 // 40 screens of ten products each, most of them popular ones.
+//! [screens]
 asio::awaitable<long> show_screens(tidegate::worker_pool& pool, database& db,
                                    tidegate::cache<int, long>* cache) {
+    //! [query]
     auto query =
         [&](std::vector<int> const& products) -> asio::awaitable<std::vector<std::optional<long>>> {
         auto job = [&db, products] { return db.earned(products); };
         co_return co_await pool.submit(job);
     };
+    //! [query]
     long total = 0;
     for (int screen = 0; screen < 40; ++screen) {
         std::vector<int> products;
@@ -87,15 +90,18 @@ asio::awaitable<long> show_screens(tidegate::worker_pool& pool, database& db,
     }
     co_return total;
 }
+//! [screens]
 
 int main() {
     asio::io_context io;
     tidegate::worker_pool pool(io, tidegate::worker_pool_options{}.threads(1));
     database db;
+    //! [options]
     tidegate::cache<int, long> cache(io, tidegate::cache_options<int, long>{}
                                              .max_entries(100)
                                              .time_to_live(5min)
                                              .negative_time_to_live(1min));
+    //! [options]
     auto measure = [&](char const* what, tidegate::cache<int, long>* with) {
         int const before = db.queries;
         auto const begin = steady::now();

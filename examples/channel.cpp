@@ -13,6 +13,7 @@
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
 
+//! [channel]
 asio::awaitable<void> produce(tidegate::channel<std::string>& lines) {
     for (int i = 0; i < 8; ++i) {
         co_await lines.send("line " + std::to_string(i));
@@ -20,6 +21,7 @@ asio::awaitable<void> produce(tidegate::channel<std::string>& lines) {
     }
     lines.close(); // what is in the buffer is still received
 }
+//! [channel]
 
 asio::awaitable<void> consume(tidegate::channel<std::string>& lines) {
     asio::steady_timer pause(co_await asio::this_coro::executor);

@@ -16,6 +16,7 @@ using namespace std::chrono_literals;
 
 int main() {
     asio::io_context io;
+    //! [breaker]
     auto tell = [](tidegate::breaker_state from, tidegate::breaker_state to) {
         std::cout << "  breaker: " << to_string(from) << " -> " << to_string(to) << "\n";
     };
@@ -27,6 +28,7 @@ int main() {
                                           .permitted_probes(2)
                                           .on_transition(tell));
     tidegate::policy const guarded{breaker};
+    //! [breaker]
 
     auto const start = std::chrono::steady_clock::now();
     auto fetch = [&]() -> asio::awaitable<int> {

@@ -59,6 +59,7 @@ asio::awaitable<bool> exchange(tcp::socket& socket, std::string const& target, s
     co_return !not_read;
 }
 
+//! [fetch]
 // A connection that the server has closed meanwhile is discarded, and the request made on another.
 asio::awaitable<void> fetch(sessions& all, std::string target) {
     std::string body;
@@ -70,6 +71,7 @@ asio::awaitable<void> fetch(sessions& all, std::string target) {
     }
     std::cout << body << "\n";
 }
+//! [fetch]
 
 asio::awaitable<void> run(sessions& all, tcp::acceptor& acceptor) {
     auto everything = [&](tidegate::task_scope& scope) -> asio::awaitable<void> {
@@ -89,6 +91,7 @@ asio::awaitable<void> run(sessions& all, tcp::acceptor& acceptor) {
 int main() {
     asio::io_context io{1};
     tcp::acceptor acceptor(io, {asio::ip::make_address("127.0.0.1"), 0});
+    //! [pool]
     auto connect = [&]() -> asio::awaitable<tcp::socket> {
         tcp::socket socket(io);
         co_await socket.async_connect(acceptor.local_endpoint(), asio::deferred);
@@ -96,6 +99,7 @@ int main() {
     };
     auto check = [](tcp::socket& socket) -> asio::awaitable<bool> { co_return socket.is_open(); };
     sessions all(io, tidegate::connection_pool_options{}.max_size(3), connect, check);
+    //! [pool]
     int accepted = 0;
     asio::co_spawn(io, listen(acceptor, accepted), asio::detached);
     asio::co_spawn(io, run(all, acceptor), asio::detached);

@@ -14,6 +14,7 @@ namespace asio = boost::asio;
 asio::awaitable<void> run(tidegate::worker_pool& pool, std::filesystem::path path) {
     std::string text;
     for (int i = 0; i < 1000; ++i) text += "line " + std::to_string(i) + "\n";
+    //! [file]
     co_await tidegate::write_file(pool, path, text);
 
     std::string const again = co_await tidegate::read_file(pool, path);
@@ -24,6 +25,7 @@ asio::awaitable<void> run(tidegate::worker_pool& pool, std::filesystem::path pat
     while (auto chunk = co_await chunks.async_resume(asio::deferred)) {
         std::cout << "a chunk of " << chunk->size() << "\n";
     }
+    //! [file]
     try {
         co_await tidegate::read_file(pool, path / "none");
     } catch (tidegate::file_error const& e) {

@@ -20,6 +20,7 @@ asio::awaitable<void> measure(tidegate::channel<int>& values) {
     values.close();
 }
 
+//! [generator]
 asio::awaitable<void> show(tidegate::channel<int>& values) {
     auto stream = tidegate::as_generator(values);
     while (auto value = co_await stream.async_resume(asio::deferred)) {
@@ -28,12 +29,15 @@ asio::awaitable<void> show(tidegate::channel<int>& values) {
     }
     std::cout << "- " << values.dropped() << " were dropped\n";
 }
+//! [generator]
 
 int main() {
     asio::io_context io{1};
+    //! [newest]
     auto const newest =
         tidegate::channel_options<int>().capacity(2).mode(tidegate::channel_mode::drop_oldest);
     tidegate::channel<int> values(io, newest);
+    //! [newest]
     asio::co_spawn(io, measure(values), asio::detached);
     asio::co_spawn(io, show(values), asio::detached);
     io.run();

@@ -87,6 +87,7 @@ asio::awaitable<std::string> get(tcp::endpoint server) {
     co_return std::move(response.body());
 }
 
+//! [asked_to_wait]
 std::optional<std::chrono::nanoseconds> asked_to_wait(tidegate::failure const& why) {
     try {
         if (why.exception()) std::rethrow_exception(why.exception());
@@ -97,6 +98,7 @@ std::optional<std::chrono::nanoseconds> asked_to_wait(tidegate::failure const& w
     }
     return std::nullopt;
 }
+//! [asked_to_wait]
 
 std::string what(tidegate::failure const& why) {
     if (why.code()) return why.code().message();
@@ -118,10 +120,13 @@ int main() {
         tidegate::circuit_breaker_options().count_window(20).minimum_calls(10).failure_rate(60));
     std::map<std::string, int> happened;
 
+    //! [fallback]
     auto stale = [&](tidegate::failure const& why) {
         ++happened["fallback: an old answer instead of: " + what(why)];
         return std::string("an old answer");
     };
+    //! [fallback]
+    //! [policy]
     auto retries = tidegate::retry_options()
                        .max_attempts(4)
                        .base(10ms)
@@ -132,9 +137,11 @@ int main() {
                        .on_retry([&](tidegate::retry_event const& e) {
                            ++happened["retry: again after: " + what(e.why)];
                        });
+    //! [instrument]
     auto per_attempt = [&](tidegate::call_event const& e) {
         ++happened[e.why ? "attempt failed" : "attempt succeeded"];
     };
+    //! [instrument]
     tidegate::policy const guarded = tidegate::policy{tidegate::fallback{stale},
                                                       tidegate::timeout{1s},
                                                       tidegate::retry{retries},
@@ -142,6 +149,7 @@ int main() {
                                                       breaker,
                                                       limiter,
                                                       connections};
+    //! [policy]
     std::printf("%s\n", guarded.describe().c_str());
     for (std::string const& suspicion : guarded.diagnose())
         std::printf("! %s\n", suspicion.c_str());

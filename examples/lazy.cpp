@@ -13,19 +13,23 @@
 namespace asio = boost::asio;
 using dictionary = std::map<std::string, std::string>;
 
+//! [use]
 asio::awaitable<void> translate(tidegate::lazy<dictionary>& words, std::string word) {
     auto const loaded = co_await words.get();
     auto const found = loaded->find(word);
     std::cout << word << ": " << (found != loaded->end() ? found->second : "?") << "\n";
 }
+//! [use]
 
 int main() {
     asio::io_context io;
     tidegate::worker_pool pool(io);
+    //! [lazy]
     tidegate::lazy<dictionary> words(pool, [] {
         std::cout << "loading\n";
         return dictionary{{"gate", "Tor"}, {"tide", "Gezeiten"}};
     });
+    //! [lazy]
     for (char const* word : {"tide", "gate", "weir"}) {
         asio::co_spawn(io, translate(words, word), asio::detached);
     }

@@ -26,10 +26,13 @@ using namespace std::chrono_literals;
 
 namespace {
 
+//! [record]
 asio::awaitable<void> work(tidegate::metrics_registry& registry, tidegate::semaphore& slots,
                            tidegate::cache<int, std::string>& pages) {
+    //! [requests]
     auto& requests = registry.counter("http_requests", "Requests answered", {"code"});
     auto& latency = registry.histogram("http_request_seconds", "How long they took");
+    //! [requests]
     auto render = [](int page) -> asio::awaitable<std::string> {
         co_await tidegate::sleep_for(1ms);
         co_return "page " + std::to_string(page);
@@ -43,6 +46,7 @@ asio::awaitable<void> work(tidegate::metrics_registry& registry, tidegate::semap
         co_await tidegate::sleep_for(1ms);
     }
 }
+//! [record]
 
 asio::awaitable<void> wait_for_the_end(bool for_ever) {
     if (!for_ever) co_return co_await tidegate::sleep_for(100ms);
@@ -54,12 +58,14 @@ asio::awaitable<void> wait_for_the_end(bool for_ever) {
 
 int main(int argc, char** argv) {
     asio::io_context context{1};
+    //! [register]
     tidegate::metrics_registry registry;
     tidegate::semaphore slots(context, 4);
     tidegate::cache<int, std::string> pages(
         context, tidegate::cache_options<int, std::string>().max_entries(100).time_to_live(50ms));
     auto const slots_metrics = register_metrics(registry, "slots", slots);
     auto const pages_metrics = register_metrics(registry, "pages", pages);
+    //! [register]
 
     auto const port = static_cast<unsigned short>(argc > 1 ? std::atoi(argv[1]) : 0);
     tcp::acceptor acceptor(context, {asio::ip::address_v4::loopback(), port});

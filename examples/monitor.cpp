@@ -29,12 +29,14 @@ asio::awaitable<int> query(int number) {
     co_return number;
 }
 
+//! [request]
 asio::awaitable<void> request(tidegate::monitor& monitor, int number) {
     auto const whole = monitor.measure("request"); // ends with the scope, as error if that throws
     auto ask = [number] { return query(number); };
     co_await monitor.track("query", ask);
     co_await tidegate::sleep_for(1ms);
 }
+//! [request]
 
 asio::awaitable<void> requests(tidegate::monitor& monitor) {
     std::vector<int> numbers(3000);

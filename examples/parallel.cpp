@@ -23,6 +23,7 @@ asio::awaitable<std::size_t> fetch_size(std::string const& page) {
     co_return page.size() * 100;
 }
 
+//! [parallel]
 asio::awaitable<void> run() {
     std::vector<std::string> const pages{"index", "about", "contact", "", "news", "imprint"};
     auto const fetch = [](std::string const& page) { return fetch_size(page); };
@@ -38,6 +39,7 @@ asio::awaitable<void> run() {
         else std::cout << "failed\n";
     }
 }
+//! [parallel]
 
 int main() {
     asio::io_context io{1}; // 1: it is run by one thread only, which makes this cheaper

@@ -16,6 +16,7 @@
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
 
+//! [request]
 asio::awaitable<void> request(tidegate::rate_limiter& limiter, int number,
                               std::chrono::steady_clock::time_point start) {
     tidegate::error_code ec;
@@ -24,19 +25,24 @@ asio::awaitable<void> request(tidegate::rate_limiter& limiter, int number,
     std::cout << "request " << number << ": " << (ec ? ec.message() : "goes") << " after " << ms
               << " ms\n";
 }
+//! [request]
 
 int main() {
     asio::io_context io;
+    //! [limit]
     tidegate::rate_limiter limiter(io, tidegate::rate_limiter_options().rate(5, 1s).burst(3));
     auto const start = std::chrono::steady_clock::now();
     for (int i = 1; i <= 12; ++i) asio::co_spawn(io, request(limiter, i, start), asio::detached);
+    //! [limit]
     io.run();
 
     // A limit for each tenant, and what a refusal knows.
+    //! [tenants]
     tidegate::keyed_rate_limiter<std::string> tenants(
         tidegate::keyed_rate_limiter_options<std::string>().rate(1, 1min).burst(2));
     for (std::string const tenant : {"ann", "ann", "ann", "bob"}) {
         if (auto const decision = tenants.try_acquire(tenant)) std::cout << tenant << ": welcome\n";
         else std::cout << tenant << ": come back in " << decision.retry_after() / 1s << " s\n";
     }
+    //! [tenants]
 }

@@ -28,6 +28,7 @@ namespace {
 
 using texts = tidegate::tiered_cache<std::string, std::string>;
 
+//! [node]
 struct node {
     std::shared_ptr<redis::cache_tier> shared;
     texts pages;
@@ -44,6 +45,7 @@ struct node {
                        asio::bind_cancellation_slot(stop.slot(), asio::detached));
     }
 };
+//! [node]
 
 asio::awaitable<std::string> render(std::string const& page) {
     std::cout << "  (rendering " << page << ")\n";

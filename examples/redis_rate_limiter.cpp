@@ -42,6 +42,7 @@ asio::awaitable<void> serve(redis::rate_limiter& limiter) {
         std::cout << "no Redis to be reached: nothing to show\n";
         co_return;
     }
+    //! [ask]
     for (int i = 1; i <= 8; ++i) {
         auto const answer = co_await limiter.try_acquire("ann");
         if (answer) std::cout << "request " << i << ": goes\n";
@@ -49,6 +50,7 @@ asio::awaitable<void> serve(redis::rate_limiter& limiter) {
             std::cout << "request " << i << ": come back in " << answer.retry_after() / 1ms
                       << " ms\n";
     }
+    //! [ask]
     auto const begun = std::chrono::steady_clock::now();
     for (int i = 1; i <= 5; ++i) {
         co_await limiter.acquire("ann");
@@ -68,6 +70,7 @@ int main(int argc, char** argv) {
     if (argc > 2) server.addr.port = argv[2];
 
     asio::io_context io{1};
+    //! [limiter]
     auto connection = std::make_shared<boost::redis::connection>(io);
     asio::cancellation_signal stop;
     asio::co_spawn(io, redis::keep_connected(connection, server, 50ms),
@@ -78,6 +81,7 @@ int main(int argc, char** argv) {
                                                 .burst(5)
                                                 .prefix("tidegate:example:")
                                                 .on_failure(redis::when_redis_fails::refuse));
+    //! [limiter]
     asio::co_spawn(io, serve(limiter), [&](std::exception_ptr e) {
         stop.emit(asio::cancellation_type::terminal);
         if (e) std::rethrow_exception(e);

@@ -23,6 +23,7 @@ struct model {
 };
 using models = tidegate::resource_budget<std::string, model>;
 
+//! [detect]
 asio::awaitable<void> detect(models& all) {
     for (char const* name : {"nano", "small", "nano", "large", "small"}) {
         auto const leased = co_await all.acquire(name); // stays loaded while we have it
@@ -30,16 +31,19 @@ asio::awaitable<void> detect(models& all) {
     }
     std::cout << all.statistics().used[0] / 1'000'000 << " MB in use\n";
 }
+//! [detect]
 
 int main() {
     asio::io_context io;
     tidegate::worker_pool pool(io);
+    //! [add]
     models all(io, {10'000'000});
     auto how_large = [](model const& m) { return models::size{m.weights.size() * sizeof(float)}; };
     for (char const* name : {"nano", "small", "large"}) {
         auto load = [name] { return std::make_shared<model>(name); };
         all.add(name, {4'000'000}, pool, load, how_large);
     }
+    //! [add]
     asio::co_spawn(io, detect(all), asio::detached);
     io.run();
 }

@@ -24,6 +24,7 @@ asio::awaitable<void> pause_for(std::chrono::milliseconds time) {
 }
 
 asio::awaitable<void> demonstrate() {
+    //! [retry]
     auto settings = tidegate::retry_options().max_attempts(5).base(20ms).on_retry(
         [](tidegate::retry_event const& e) {
             std::cout << "  attempt " << e.attempt << ": " << e.why.code().message()
@@ -37,7 +38,9 @@ asio::awaitable<void> demonstrate() {
     };
     int const worked = co_await persistent(flaky);
     std::cout << "worked at attempt " << worked << "\n";
+    //! [retry]
 
+    //! [timeout]
     auto answer = [](tidegate::failure const& why) {
         std::cout << "  " << why.code().message() << "; an old answer has to do\n";
         return 41;
@@ -49,7 +52,9 @@ asio::awaitable<void> demonstrate() {
     };
     int const answered = co_await bounded(slow);
     std::cout << "answer " << answered << "\n";
+    //! [timeout]
 
+    //! [hedge]
     tidegate::policy const hedged{
         tidegate::hedge{tidegate::hedge_options().delay(50ms).idempotent(true)}};
     int attempts = 0;
@@ -60,6 +65,7 @@ asio::awaitable<void> demonstrate() {
     };
     int const first = co_await hedged(sometimes_slow);
     std::cout << "attempt " << first << " was first\n";
+    //! [hedge]
 }
 
 int main() {

@@ -13,6 +13,7 @@
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
 
+//! [download]
 asio::awaitable<void> download(tidegate::semaphore& slots, int number) {
     tidegate::error_code ec;
     auto permit = co_await slots.async_acquire_for(1s, asio::redirect_error(asio::deferred, ec));
@@ -24,6 +25,7 @@ asio::awaitable<void> download(tidegate::semaphore& slots, int number) {
     asio::steady_timer work(co_await asio::this_coro::executor, 50ms);
     co_await work.async_wait(asio::deferred);
 } // the permit goes back
+//! [download]
 
 int main() {
     asio::io_context io;

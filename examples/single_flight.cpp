@@ -15,16 +15,20 @@ namespace asio = boost::asio;
 using namespace std::chrono_literals;
 using page_flights = tidegate::single_flight<std::string, std::string>;
 
+//! [flight]
 asio::awaitable<std::string> fetch(std::string const& url) {
     std::cout << "fetching " << url << "\n";
     co_await tidegate::sleep_for(50ms);
     co_return "the page of " + url;
 }
+//! [flight]
 
+//! [ask]
 asio::awaitable<void> ask(page_flights& pages, int who) {
     auto const page = co_await pages.run("/index", fetch);
     std::cout << who << " has " << *page << "\n";
 }
+//! [ask]
 
 int main() {
     asio::io_context io;

@@ -24,8 +24,10 @@ asio::awaitable<void> handle_upload() {
     co_await pause.async_wait(asio::deferred);
     {
         tidegate::activity_label const label("waits for the disk");
+        //! [allow]
         // tidegate-lint: allow(blocking-sleep) is what the example is about
         std::this_thread::sleep_for(60ms);
+        //! [allow]
     }
     co_await pause.async_wait(asio::deferred);
     tidegate::activity_label const label("counts to a billion");
@@ -38,10 +40,12 @@ asio::awaitable<void> handle_upload() {
 
 int main() {
     asio::io_context context{1};
+    //! [watch]
     tidegate::stall_detector detector(tidegate::stall_detector_options().threshold(20ms).on_stall(
         [](tidegate::stall const& one) { std::cout << to_string(one) << '\n'; }));
     asio::co_spawn(tidegate::watched(context.get_executor(), "uploads"), handle_upload(),
                    asio::detached);
+    //! [watch]
     context.run();
     std::this_thread::sleep_for(20ms); // the end of the last one is to be seen
     std::cout << detector.statistics().count() << " stalls, the longest "

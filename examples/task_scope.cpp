@@ -41,6 +41,7 @@ struct connection {
     }
 };
 
+//! [scope]
 asio::awaitable<void> run() {
     connection c;
     auto const talk = [&c](tidegate::task_scope& scope) -> asio::awaitable<void> {
@@ -55,6 +56,7 @@ asio::awaitable<void> run() {
         std::cout << "over: " << e.what() << "\n";
     }
 }
+//! [scope]
 
 int main() {
     asio::io_context io;

@@ -27,11 +27,13 @@ asio::awaitable<std::string> analyse(std::string const& video) {
 // What a process does from its start to its end.
 asio::awaitable<void> serve(asio::io_context& context, tidegate::worker_pool& pool,
                             std::filesystem::path folder) {
+    //! [tiered]
     auto files = co_await tidegate::file_cache_tier::open(pool, folder);
     tidegate::tiered_cache<std::string, std::string> results(
         context,
         tidegate::cache_options<std::string, std::string>().max_entries(1000).time_to_live(5min),
         files);
+    //! [tiered]
     for (int ask = 1; ask <= 2; ++ask) {
         auto const begun = std::chrono::steady_clock::now();
         auto const result = co_await results.get_or_load("tides.mp4", analyse);

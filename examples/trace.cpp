@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 
 // One line an event. An OpenTelemetry adapter would add it to the current span here: the thread is
 // the one that makes the call.
+//! [observer]
 class log_observer : public tidegate::trace_observer {
 public:
     void on_event(tidegate::trace_record const& what) noexcept override {
@@ -31,6 +32,7 @@ public:
         std::cout << line.str() << std::flush;
     }
 };
+//! [observer]
 
 int main() {
     asio::io_context io;
@@ -39,10 +41,12 @@ int main() {
         tidegate::circuit_breaker_options().consecutive_failures(4).open_duration(30s));
     tidegate::retry retry(tidegate::retry_options().max_attempts(3).base(20ms).total_timeout(5s));
 
+    //! [observe]
     auto const log = std::make_shared<log_observer>();
     slots.observe(log, "connections");
     breaker.observe(log, "users");
     retry.observe(log, "fetch");
+    //! [observe]
 
     tidegate::policy const guarded{retry, slots, breaker};
     int left = 2; // failures, then it works

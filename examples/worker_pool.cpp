@@ -21,6 +21,7 @@ std::uint64_t collatz_steps(std::uint64_t n) {
     return steps;
 }
 
+//! [ask]
 asio::awaitable<void> ask(tidegate::worker_pool& pool, std::uint64_t n) {
     auto const loop_thread = std::this_thread::get_id();
     auto const job = [n] { return collatz_steps(n); }; // named: see docs/compilers.md
@@ -32,6 +33,7 @@ asio::awaitable<void> ask(tidegate::worker_pool& pool, std::uint64_t n) {
         std::cout << n << ": " << e.what() << "\n";
     }
 }
+//! [ask]
 
 // Stops early when the pool does, or when whoever waits for it cancels.
 void count_primes(std::stop_token const& stop) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSL-1.0
 # Installs what a build needs and nothing else. Sourced by ./dev; also runs alone:
-#   tools/dependencies.sh demo|test|sanitize|bench|lint|docs ...
+#   tools/dependencies.sh library|demo|test|sanitize|bench|lint|docs ...
 #
 # What this Debian has in the right version is installed with apt. What only a newer Debian has
 # (Boost; on Debian 12 also Catch2 and ONNX Runtime) is fetched with apt's own signature checks
@@ -53,12 +53,13 @@ packages_for() {
     catch="catch2"
   fi
   case $1 in
+    library) echo "$build" ;;
     demo) echo "$build $vision" ;;
     test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev libssl-dev redis-server python3-prometheus-client" ;;
     sanitize) echo "$build ccache libfmt-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
     bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev prometheus-cpp-dev libssl-dev redis-server" ;;
     lint) echo "$build ccache clang-format-19 clang-tidy-19 shellcheck libclang-19-dev libclang-cpp19-dev llvm-19-dev python3 libsqlite3-dev libzstd-dev libssl-dev" ;;
-    docs) echo "doxygen" ;;
+    docs) echo "doxygen mkdocs mkdocs-material python3" ;;
     *) fail "unknown set of dependencies '$1'" ;;
   esac
 }
@@ -178,7 +179,7 @@ need_one() {
   # shellcheck disable=SC2046
   install_packages $(packages_for "$1")
   case $1 in
-    demo | test | bench | sanitize | lint) unpack boost trixie "libboost$boost_version-dev" "$boost_version" ;;
+    library | demo | test | bench | sanitize | lint) unpack boost trixie "libboost$boost_version-dev" "$boost_version" ;;
   esac
   [ "$(debian_release)" = 12 ] || return 0
   case $1 in

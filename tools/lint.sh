@@ -47,9 +47,7 @@ files include | grep '\.hpp$' | while read -r file; do
 done | check "every header has #pragma once"
 found '[[:blank:]]+$' '*.[chip]pp' '*.cmake' '*CMakeLists.txt' '*.sh' '*.md' dev | check "no trailing blanks"
 
-# shellcheck disable=SC2016
-diff <(sed -n '/^```cpp$/,/^```$/p' README.md | sed '1d;$d') <(sed '1,/word for word/d' tests/consumers/readme.cpp) |
-  check "README.md shows tests/consumers/readme.cpp"
+python3 tools/snippets.py 2>&1 | check "pages show what is compiled"
 files '*.md' | while read -r file; do
   grep -oE '\]\([A-Za-z0-9_./-]+[)#]' "$file" | grep -oE '[A-Za-z0-9_./-]+' | while read -r target; do
     [ -e "$(dirname "$file")/$target" ] || echo "$file: no $target"
@@ -83,7 +81,7 @@ if [ -n "$tidy" ]; then
   mkdir -p build/lint
   files 'include/tidegate/*.hpp' | grep -vE '/(impl|detail)/|/fmt\.hpp$' |
     sed 's|^include/\(.*\)|#include <\1>|' >build/lint/all_headers.cpp
-  { echo build/lint/all_headers.cpp; files 'tests/consumers/*.cpp' ':(glob)examples/*.cpp'; } |
+  { echo build/lint/all_headers.cpp; files 'tests/consumers/*.cpp' ':(glob)examples/*.cpp' 'docs/snippets/*.cpp'; } |
     xargs -I{} "$tidy" --quiet {} -- -std=c++20 -Iinclude -isystem .deps/boost/usr/include 2>/dev/null |
     grep -vE '^$' | check "clang-tidy ($tidy)"
 else

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The program that README.md shows, from here on word for word.
+// Six requests to a service that must not see more than two at once.
 #include <tidegate/semaphore.hpp>
 
 #include <boost/asio.hpp>
