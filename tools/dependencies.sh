@@ -58,7 +58,7 @@ packages_for() {
   case $1 in
     demo) echo "$build $vision" ;;
     test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev libssl-dev redis-server python3-prometheus-client" ;;
-    sanitize) echo "$build ccache libfmt-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
+    sanitize) echo "$build ccache python3 libfmt-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
     bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev prometheus-cpp-dev libssl-dev redis-server" ;;
     lint) echo "$build ccache clang-format-19 clang-tidy-19 shellcheck libclang-19-dev libclang-cpp19-dev llvm-19-dev python3 libsqlite3-dev libzstd-dev libssl-dev" ;;
     docs) echo "doxygen" ;;
