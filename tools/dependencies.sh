@@ -61,7 +61,7 @@ packages_for() {
     test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev libssl-dev redis-server python3-prometheus-client" ;;
     sanitize) echo "$build ccache python3 libfmt-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
     bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev prometheus-cpp-dev libssl-dev redis-server" ;;
-    lint) echo "$build ccache clang-format-19 clang-tidy-19 shellcheck libclang-19-dev libclang-cpp19-dev llvm-19-dev python3 libsqlite3-dev libzstd-dev libssl-dev" ;;
+    lint) echo "$build ccache clang-format-19 clang-tidy-19 shellcheck libclang-19-dev libclang-cpp19-dev llvm-19-dev python3 python3-jsonschema libsqlite3-dev libzstd-dev libssl-dev" ;;
     docs) echo "doxygen mkdocs mkdocs-material python3" ;;
     matrix) packages_for sanitize ;;
     *) fail "unknown set of dependencies '$1'" ;;
@@ -190,6 +190,9 @@ need_one() {
       unpack "boost-$newest_boost" forky "libboost$newest_boost-dev" "$newest_boost"
       ;;&
     library | demo | test | bench | sanitize | lint | matrix) unpack boost trixie "libboost$boost_version-dev" "$boost_version" ;;
+  esac
+  case $1 in
+    lint) unpack boost-examples trixie "libboost$boost_version-doc" "$boost_version" ;;
   esac
   [ "$(debian_release)" = 12 ] || return 0
   case $1 in
