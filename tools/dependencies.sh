@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSL-1.0
 # Installs what a build needs and nothing else. Sourced by ./dev; also runs alone:
-#   tools/dependencies.sh library|demo|test|sanitize|bench|lint|docs ...
+#   tools/dependencies.sh library|demo|test|sanitize|bench|lint|docs|matrix ...
 #
 # What this Debian has in the right version is installed with apt. What only a newer Debian has
 # (Boost; on Debian 12 also Catch2 and ONNX Runtime) is fetched with apt's own signature checks
@@ -14,6 +14,9 @@ deps="$root/.deps"
 stamps="$deps/stamps"
 
 boost_version=1.88
+# Beside it, for ./dev matrix: the oldest that the library takes, and the newest that Debian has.
+oldest_boost=1.83
+newest_boost=1.92
 catch_version=3.7
 onnxruntime_version=1.21.0
 declare -A onnxruntime_sha256=(
@@ -56,10 +59,11 @@ packages_for() {
     library) echo "$build" ;;
     demo) echo "$build $vision" ;;
     test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev libssl-dev redis-server python3-prometheus-client" ;;
-    sanitize) echo "$build ccache libfmt-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
+    sanitize) echo "$build ccache python3 libfmt-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
     bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev prometheus-cpp-dev libssl-dev redis-server" ;;
-    lint) echo "$build ccache clang-format-19 clang-tidy-19 shellcheck libclang-19-dev libclang-cpp19-dev llvm-19-dev python3 libsqlite3-dev libzstd-dev libssl-dev" ;;
+    lint) echo "$build ccache clang-format-19 clang-tidy-19 shellcheck libclang-19-dev libclang-cpp19-dev llvm-19-dev python3 python3-jsonschema libsqlite3-dev libzstd-dev libssl-dev" ;;
     docs) echo "doxygen mkdocs mkdocs-material python3" ;;
+    matrix) packages_for sanitize ;;
     *) fail "unknown set of dependencies '$1'" ;;
   esac
 }
@@ -104,27 +108,29 @@ debian_mirrors() {
     awk '$1 !~ /security/ && $2 !~ /security/ && $3 == "Debian" { print $1 }' | sort -u
 }
 
+# prepare_private_apt RELEASE: reads its package lists, unless they are here.
 prepare_private_apt() {
-  [ -e "$stamps/apt" ] && return
-  local mirror suites=trixie keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  [ -r "$keyring" ] || fail "missing $keyring (package debian-archive-keyring)"
+  local mirror sources=debian stamp="$stamps/apt" suites=trixie keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   if [ "$(debian_release)" = 12 ]; then suites="trixie bookworm-backports"; fi
+  if [[ " $suites " != *" $1 "* ]]; then suites=$1 sources=$1 stamp+="-$1"; fi
+  [ -e "$stamp" ] && return
+  [ -r "$keyring" ] || fail "missing $keyring (package debian-archive-keyring)"
   [ -n "$(debian_mirrors)" ] || as_root apt-get update -q >&2
   mirror=$(debian_mirrors | head -n 1)
   [ -n "$mirror" ] || fail "found no Debian mirror in apt's sources"
   mkdir -p "$deps/apt"/{sources,state/lists/partial,cache/archives/partial}
   : >"$deps/apt/status"
   printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' \
-    "$mirror" "$suites" "$keyring" >"$deps/apt/sources/debian.sources"
+    "$mirror" "$suites" "$keyring" >"$deps/apt/sources/$sources.sources"
   say "reading the package lists of Debian $suites (kept in .deps/)"
   private_apt apt-get update >&2 || fail "could not read the package lists of Debian $suites"
-  touch "$stamps/apt"
+  touch "$stamp"
 }
 
 # download RELEASE PACKAGE UPSTREAM-VERSION: the .deb, into .deps/download.
 download() {
   local release=$1 package=$2 version=$3 found
-  prepare_private_apt
+  prepare_private_apt "$release"
   found=$(private_apt apt-cache madison "$package" |
     awk -F'|' -v v="$version" -v r="$release/" '{ gsub(/ /, "", $2) } index($2, v) == 1 && index($3, r) { print $2; exit }')
   [ -n "$found" ] || { say "Debian $release has no $package $version"; return 1; }
@@ -139,7 +145,7 @@ unpack() {
   local name=$1 stamp="$stamps/$1-$4"; shift
   [ -e "$stamp" ] && return
   if ! download "$@"; then  # the lists may be older than the mirror
-    rm -f "$stamps/apt"
+    rm -f "$stamps"/apt*
     download "$@" || fail "could not fetch $2 $3 from Debian $1"
   fi
   rm -rf "${deps:?}/$name" "$deps/$name.part"
@@ -179,11 +185,18 @@ need_one() {
   # shellcheck disable=SC2046
   install_packages $(packages_for "$1")
   case $1 in
-    library | demo | test | bench | sanitize | lint) unpack boost trixie "libboost$boost_version-dev" "$boost_version" ;;
+    matrix)
+      unpack "boost-$oldest_boost" trixie "libboost$oldest_boost-dev" "$oldest_boost"
+      unpack "boost-$newest_boost" forky "libboost$newest_boost-dev" "$newest_boost"
+      ;;&
+    library | demo | test | bench | sanitize | lint | matrix) unpack boost trixie "libboost$boost_version-dev" "$boost_version" ;;
+  esac
+  case $1 in
+    lint) unpack boost-examples trixie "libboost$boost_version-doc" "$boost_version" ;;
   esac
   [ "$(debian_release)" = 12 ] || return 0
   case $1 in
-    test | sanitize) unpack catch2 bookworm-backports libcatch2-dev "$catch_version" ;;
+    test | sanitize | matrix) unpack catch2 bookworm-backports libcatch2-dev "$catch_version" ;;
   esac
   case $1 in
     demo | test | bench)

@@ -4,7 +4,7 @@
 #include "peers.hpp"
 #include "traces.hpp"
 
-#include "../resilience/rival_thread.hpp"
+#include "rival_thread.hpp"
 
 #include <tidegate/cache.hpp>
 

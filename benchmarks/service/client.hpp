@@ -34,7 +34,8 @@ inline answer ask(std::uint16_t port, http::verb method, std::string const& targ
     request.set(http::field::host, "localhost");
     request.keep_alive(false);
     request.prepare_payload();
-    http::write(socket, request);
+    boost::system::error_code ec; // a refusal may come before all is written
+    http::write(socket, request, ec);
     boost::beast::flat_buffer buffer;
     http::response_parser<http::string_body> parser;
     parser.body_limit(std::numeric_limits<std::uint64_t>::max());

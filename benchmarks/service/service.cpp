@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,7 +30,11 @@ std::string bytes_of(fs::path const& file) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-std::vector<std::string> serve_command(fs::path const& data, int running) {
+fs::path short_video() {
+    return fs::path(TIDEGATE_SOURCE_ROOT) / "examples/vision/assets/shapes.mp4";
+}
+
+std::vector<std::string> serve_command(fs::path const& data, int running, int queued) {
     return {TIDEGATE_VISION_PROGRAM,
             "serve",
             "--port",
@@ -41,7 +46,7 @@ std::vector<std::string> serve_command(fs::path const& data, int running) {
             "--burst",
             "1000000",
             "--max-queued",
-            "10000",
+            std::to_string(queued),
             "--max-running",
             std::to_string(running),
             "--model",
@@ -52,7 +57,8 @@ std::vector<std::string> serve_command(fs::path const& data, int running) {
 
 class site {
 public:
-    explicit site(int running) : process_(serve_command(data_.path() / "data", running)) {
+    explicit site(int running, int queued = 10'000)
+        : process_(serve_command(data_.path() / "data", running, queued)) {
         while (ask(process_.port(), http::verb::get, "/readyz").status != 200) {
             std::this_thread::yield();
         }
@@ -79,6 +85,20 @@ public:
         get("/v1/jobs/" + id + "/events");
         return state_of(id);
     }
+
+    // The sum of a metric's samples whose labels have `label`.
+    double metric(std::string const& name, std::string const& label = "") const {
+        double sum = 0;
+        std::istringstream lines(get("/metrics").body);
+        for (std::string line; std::getline(lines, line);) {
+            bool const is_it = line.starts_with(name + "{") || line.starts_with(name + " ");
+            if (is_it && line.find(label) != std::string::npos) {
+                sum += std::stod(line.substr(line.rfind(' ')));
+            }
+        }
+        return sum;
+    }
+    double succeeded() const { return metric("tidegate_vision_jobs_total", "state=\"succeeded\""); }
 
 private:
     output_folder data_;
@@ -146,6 +166,88 @@ void many_jobs(run& r) {
     }
 }
 
+// Jobs that end in a second, when as many clients as it has places for each wait for their job.
+double capacity(site const& service, std::string const& video, int places, std::atomic<int>& next,
+                std::chrono::seconds time) {
+    auto const begun = std::chrono::steady_clock::now();
+    std::vector<std::thread> clients;
+    double const before = service.succeeded();
+    for (int i = 0; i < places; ++i) {
+        clients.emplace_back([&] {
+            while (std::chrono::steady_clock::now() - begun < time) {
+                auto const submitted = service.submit(video, ++next, "&every_n=10");
+                if (submitted.status == 202) service.wait_for(service.id_of(submitted));
+            }
+        });
+    }
+    for (std::thread& one : clients) one.join();
+    std::chrono::duration<double> const took = std::chrono::steady_clock::now() - begun;
+    return (service.succeeded() - before) / took.count();
+}
+
+// What clients are told that come at a given rate, whatever they are told.
+struct onslaught {
+    std::vector<double> refusals; // milliseconds
+    double accepted = 0;
+    double others = 0; // neither accepted nor refused for now
+};
+
+onslaught overload_with(site const& service, std::string const& video, double a_second,
+                        std::atomic<int>& next, std::chrono::seconds time) {
+    constexpr int clients = 8;
+    auto const begun = std::chrono::steady_clock::now();
+    std::vector<onslaught> told(clients);
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < clients; ++i) {
+        threads.emplace_back([&, i] {
+            for (double n = static_cast<double>(i);; n += clients) {
+                auto const at = std::chrono::duration<double>(n / a_second);
+                if (at > time) return;
+                std::this_thread::sleep_until(begun +
+                                              std::chrono::round<std::chrono::nanoseconds>(at));
+                auto const answered = service.submit(video, ++next, "&every_n=10");
+                if (answered.status == 202) ++told[i].accepted;
+                else if (answered.status == 503) told[i].refusals.push_back(answered.milliseconds);
+                else ++told[i].others;
+            }
+        });
+    }
+    for (std::thread& one : threads) one.join();
+    onslaught all;
+    for (onslaught const& one : told) {
+        all.refusals.insert(all.refusals.end(), one.refusals.begin(), one.refusals.end());
+        all.accepted += one.accepted;
+        all.others += one.others;
+    }
+    return all;
+}
+
+// Five times what it can do, for a minute.
+void overload(run& r) {
+    r.skip_warm_up();
+    while (r.more()) {
+        constexpr int running = 2;
+        constexpr int queued = 4;
+        site const service(running, queued);
+        std::string const video = bytes_of(short_video());
+        std::atomic<int> next{0};
+        double const usual = capacity(service, video, running + queued, next, 10s);
+        double const before = service.succeeded();
+        auto const begun = std::chrono::steady_clock::now();
+        onslaught const told = overload_with(service, video, 5 * usual, next, 60s);
+        std::chrono::duration<double> const took = std::chrono::steady_clock::now() - begun;
+        r.report("throughput_then", (service.succeeded() - before) / took.count() / usual);
+        std::this_thread::sleep_for(2s);
+        r.report("throughput_after", capacity(service, video, running + queued, next, 10s) / usual);
+        r.report("refusal_p99_ms", percentile(told.refusals, 0.99));
+        r.report("refused_share", static_cast<double>(told.refusals.size()) /
+                                      (told.accepted + static_cast<double>(told.refusals.size())));
+        r.report("others", told.others);
+        r.report("not_succeeded",
+                 service.metric("tidegate_vision_jobs_total") - service.succeeded());
+    }
+}
+
 // Ten clients come at once, each with a video of the same kind. `each` makes one request and
 // returns when the client has its first answer.
 template <class Each>
@@ -157,10 +259,6 @@ std::vector<double> ten_clients(Each each) {
     }
     for (std::thread& one : clients) one.join();
     return first;
-}
-
-fs::path short_video() {
-    return fs::path(TIDEGATE_SOURCE_ROOT) / "examples/vision/assets/shapes.mp4";
 }
 
 void report_clients(run& r, std::vector<double> const& first, double frames, double seconds) {
@@ -226,6 +324,15 @@ group const service_claims{[] {
 
     once("service/many_jobs", 1, many_jobs);
     claim("service_growth_mb_of_180_jobs", most_of("service/many_jobs", "growth_mb"), at_most(10));
+
+    once("service/overload", 1, overload);
+    claim("service_overload_refusal_p99_ms", most_of("service/overload", "refusal_p99_ms"),
+          at_most(20));
+    claim("service_overload_throughput", least_of("service/overload", "throughput_then"),
+          at_least(0.9));
+    claim("service_throughput_after_overload", least_of("service/overload", "throughput_after"),
+          at_least(0.9));
+    claim("service_overload_lost", most_of("service/overload", "not_succeeded"), at_most(0));
 
     once("service/clients", 3, ten_clients_here);
     once("service/clients_naive", 3, ten_clients_naive);

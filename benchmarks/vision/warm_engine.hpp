@@ -78,7 +78,7 @@ private:
         io_.run();
     }
 
-    asio::awaitable<void> load() { loaded_ = co_await engine_.model.get(); }
+    asio::awaitable<void> load() { loaded_ = co_await engine_.models.get(); }
 
     asio::awaitable<void> detect(vision::video_options options, std::int64_t& frames) {
         auto video = vision::detect_objects(io_.get_executor(), engine_, std::move(options));

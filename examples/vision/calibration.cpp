@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "calibration.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <memory>
+#include <thread>
 
 namespace vision {
+
+std::size_t processor_cores() noexcept { return std::max(1U, std::thread::hardware_concurrency()); }
 
 calibration calibrate(const detector& model, const calibration_limits& limits, run_control& stop) {
     std::size_t const fixed = model.fixed_batch();

@@ -23,6 +23,8 @@ struct calibration {
     [[nodiscard]] std::string table() const;
 };
 
+[[nodiscard]] std::size_t processor_cores() noexcept; // 1 or more
+
 struct calibration_limits {
     std::size_t max_workers = 1;
     std::size_t max_batch = 8;

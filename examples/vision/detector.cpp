@@ -44,7 +44,7 @@ Ort::SessionOptions session_options(int intra_op_threads) {
     throw error(fmt::format("model '{}': {}", model.string(), why));
 }
 
-Ort::Session open_session(const detector_options& options) {
+void require_file(const detector_options& options) {
     std::error_code problem;
     const auto status = std::filesystem::status(options.model, problem);
     if (!std::filesystem::exists(status)) {
@@ -53,18 +53,44 @@ Ort::Session open_session(const detector_options& options) {
     if (!std::filesystem::is_regular_file(status)) {
         fail(options.model, "not a regular file; allowed: an ONNX file");
     }
-    try {
-        return Ort::Session(environment(), options.model.c_str(),
-                            session_options(options.intra_op_threads));
-    } catch (const Ort::Exception& e) {
-        const auto code = e.GetOrtErrorCode();
-        if (code == ORT_INVALID_PROTOBUF || code == ORT_NO_MODEL) {
-            fail(options.model, "not an ONNX model");
+}
+
+struct opened_session {
+    Ort::Session session;
+    std::string execution_provider;
+};
+
+// Throws Ort::Exception, also where there is no such provider.
+opened_session open_session_on(const std::string& provider, const detector_options& options) {
+    Ort::SessionOptions settings = session_options(options.intra_op_threads);
+    if (provider == "cuda") {
+        settings.AppendExecutionProvider_CUDA(OrtCUDAProviderOptions());
+        const auto& allowed = options.execution_providers;
+        if (std::ranges::find(allowed, "cpu") == allowed.end()) {
+            settings.AddConfigEntry("session.disable_cpu_ep_fallback", "1"); // for single nodes
         }
-        std::string why = e.what();
-        std::ranges::replace(why, '\n', ' ');
-        fail(options.model, "cannot be loaded: " + why);
     }
+    return {Ort::Session(environment(), options.model.c_str(), settings), provider};
+}
+
+// By the first execution provider that works.
+opened_session open_session(const detector_options& options) {
+    require_file(options);
+    std::string complaints;
+    for (const std::string& provider : options.execution_providers) {
+        try {
+            return open_session_on(provider, options);
+        } catch (const Ort::Exception& e) {
+            const auto code = e.GetOrtErrorCode();
+            if (code == ORT_INVALID_PROTOBUF || code == ORT_NO_MODEL) {
+                fail(options.model, "not an ONNX model");
+            }
+            complaints +=
+                fmt::format("{}{}: {}", complaints.empty() ? "" : "; ", provider, e.what());
+        }
+    }
+    std::ranges::replace(complaints, '\n', ' ');
+    fail(options.model, "cannot be loaded on " + complaints);
 }
 
 struct tensor_description {
@@ -181,6 +207,14 @@ void require_sane(const detector_options& options) {
         throw error(fmt::format("most detections is {}; allowed: 1..{}", options.most_detections,
                                 nms_limits{}.most_candidates));
     }
+    if (options.execution_providers.empty()) {
+        throw error("no execution provider; allowed: cuda, cpu");
+    }
+    for (const std::string& provider : options.execution_providers) {
+        if (provider != "cuda" && provider != "cpu") {
+            throw error(fmt::format("execution provider is '{}'; allowed: cuda, cpu", provider));
+        }
+    }
     if (options.intra_op_threads < 1 || options.intra_op_threads > 1024) {
         throw error(
             fmt::format("intra-op threads is {}; allowed: 1..1024", options.intra_op_threads));
@@ -210,8 +244,10 @@ void run_control::reset() {
 }
 
 struct detector::loaded_model {
-    explicit loaded_model(const detector_options& opts)
-        : options(opts), session(open_session(opts)) {
+    explicit loaded_model(const detector_options& opts) : options(opts) {
+        opened_session opened = open_session(opts);
+        session = std::move(opened.session);
+        execution_provider = std::move(opened.execution_provider);
         const auto inputs = inputs_of(session);
         const auto outputs = outputs_of(session);
         require_usable_tensors(options, inputs, outputs);
@@ -306,7 +342,8 @@ struct detector::loaded_model {
     }
 
     detector_options options;
-    Ort::Session session;
+    Ort::Session session{nullptr};
+    std::string execution_provider;
     std::string input_name;
     std::string output_name;
     image_size input;
@@ -325,6 +362,9 @@ detector::~detector() = default;
 detector::detector(detector&&) noexcept = default;
 detector& detector::operator=(detector&&) noexcept = default;
 
+const std::string& detector::execution_provider() const noexcept {
+    return model_->execution_provider;
+}
 const model_layout& detector::layout() const noexcept { return model_->layout; }
 detection_limits detector::limits() const noexcept {
     return {model_->options.confidence, model_->options.iou};

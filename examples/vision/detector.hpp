@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace vision {
@@ -24,6 +25,8 @@ struct detector_options {
     // Only for models that leave their input size open; unset: the metadata's, else 640.
     std::optional<int> input_side;
     layout_options layout;
+    // In the order of preference: the first that works here is used. "cpu" always does.
+    std::vector<std::string> execution_providers{"cpu"}; // cuda, cpu
     int intra_op_threads = 1; // threads of one inference; many inferences at once use cores better
 };
 
@@ -90,6 +93,8 @@ public:
     [[nodiscard]] const model_layout& layout() const noexcept;
     // Those of the options.
     [[nodiscard]] detection_limits limits() const noexcept;
+    // Which of the execution providers runs it.
+    [[nodiscard]] const std::string& execution_provider() const noexcept;
     // The batch size the model insists on, or 0 where it takes any.
     [[nodiscard]] std::size_t fixed_batch() const noexcept;
 

@@ -17,12 +17,6 @@ using stages_ptr = std::shared_ptr<frame_stages>;
 
 namespace {
 
-std::unique_ptr<frame_slot> make_slot(std::size_t bytes) {
-    auto slot = std::make_unique<frame_slot>();
-    slot->prepared.resize(bytes);
-    return slot;
-}
-
 std::uint64_t next_number() {
     static std::atomic<std::uint64_t> last{0};
     return ++last;
@@ -30,6 +24,8 @@ std::uint64_t next_number() {
 
 // On the decode pool. False at the end.
 bool read_next(frame_stages& stages, frame_slot& slot) {
+    std::scoped_lock const alone(stages.reading);
+    if (!stages.source) return false;
     video_source& source = *stages.source;
     while (!stages.ending()) {
         auto const timer = stages.shared.monitor.measure("decode");
@@ -37,6 +33,7 @@ bool read_next(frame_stages& stages, frame_slot& slot) {
         std::int64_t const next = source.index() + 1;
         bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
         read_status const status = wanted ? source.read(slot.picture) : source.skip();
+        stages.undecodable = source.undecodable();
         if (status == read_status::end) return false;
         if (next >= stages.max_frames) {
             throw source_error(fmt::format("source '{}': longer than {} frames",
@@ -57,7 +54,7 @@ void prepare(frame_stages& stages, frame_slot& slot) {
     apply_letterbox(slot.picture, slot.plan, slot.prepared);
 }
 
-// What a read needs. It may outlive all who wait for it.
+// What a read needs. It may outlive all who wait for it: those leave at once when they are stopped.
 struct read_job {
     stages_ptr stages;
     frame_pool::lease slot;
@@ -74,14 +71,13 @@ asio::awaitable<bool> read_in_time(std::shared_ptr<read_job> job) {
     } catch (const boost::system::system_error& e) {
         if (e.code() != tidegate::error::deadline_exceeded) throw;
     }
-    stages.source_is_lost = true;
     stages.shared.give_up_decoder();
     throw source_error(fmt::format("source '{}': the decoder hangs", stages.path.string()));
 }
 
 asio::awaitable<void> read_frames(stages_ptr stages) {
     for (std::int64_t number = 0; !stages->ending(); ++number) {
-        frame_pool::lease slot = co_await stages->slots.acquire();
+        frame_pool::lease slot = co_await stages->model->frames.acquire();
         slot->number = number;
         slot->video = stages->number;
         slot->limits = stages->limits;
@@ -167,7 +163,7 @@ auto when_ended(stages_ptr stages, bool reader) {
 
 frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
                            std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
-                           std::size_t slot_count, const video_options& options)
+                           const video_options& options)
     : shared(e),
       model(std::move(loaded)),
       source(std::move(from)),
@@ -178,13 +174,11 @@ frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
       max_frames(options.max_frames),
       stop(options.stop),
       number(next_number()),
-      slots(executor, slot_count, [this] { return make_slot(model->model.picture_bytes()); }),
-      decoded(executor, slot_count),
-      done(executor, slot_count) {}
+      decoded(executor, model->frames.size()),
+      done(executor, model->frames.size()) {}
 
 void frame_stages::fail(std::exception_ptr why) {
     if (!ended.exchange(true) && !is_stop(why)) failure = std::move(why);
-    slots.close();
     decoded.close();
 }
 
@@ -194,16 +188,17 @@ void frame_stages::cancel() {
 
 void frame_stages::abandon() noexcept {
     ended = true;
-    slots.close();
     decoded.close();
     done.close();
+    while (done.try_receive()) {
+    } // frames that others, or the reader, may wait for
 }
 
 void start_stages(asio::any_io_executor executor, stages_ptr stages) {
     // Enough frames under way for every worker to find a full batch.
     std::size_t const wide =
         stages->model->tuned.chosen.workers * stages->model->tuned.chosen.batch;
-    std::size_t const inferring = std::min(stages->slots.size(), 2 * wide + 1);
+    std::size_t const inferring = std::min(stages->model->frames.size(), 2 * wide + 1);
     stages->running = 1 + inferring;
     auto const start = [&](asio::awaitable<void> stage, bool reader) {
         auto const slot = stages->signals.emplace_back().slot();

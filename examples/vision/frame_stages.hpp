@@ -15,6 +15,7 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <stop_token>
 
 namespace vision {
@@ -29,7 +30,7 @@ struct finished_frame {
 struct frame_stages {
     frame_stages(boost::asio::any_io_executor executor, engine& e,
                  std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
-                 std::size_t slot_count, const video_options& options);
+                 const video_options& options);
 
     // The first failure ends the video; later ones are its consequences. One that comes from
     // engine::stop is none.
@@ -46,20 +47,20 @@ struct frame_stages {
 
     engine& shared;
     std::shared_ptr<loaded_model> model;
-    std::unique_ptr<video_source> source; // used by the decode pool only, one job at a time
+    std::mutex reading;                   // held by who uses the source
+    std::unique_ptr<video_source> source; // used by the decode pool; null once closed
+    std::atomic<std::int64_t> undecodable = 0;
     const std::filesystem::path path;
     std::size_t every_n;
     detection_limits limits;
     std::int64_t max_frames;
     std::stop_token stop;
     std::uint64_t number; // of the video, among those of this process
-    frame_pool slots;
     tidegate::channel<frame_pool::lease> decoded;
     tidegate::channel<finished_frame> done; // closed once all stages have ended
     std::exception_ptr failure;
     std::atomic<bool> ended = false;
-    bool source_is_lost = false; // a thread of the decode pool may use it for ever
-    std::size_t running = 0;     // stages
+    std::size_t running = 0;                              // stages
     std::deque<boost::asio::cancellation_signal> signals; // one for each
 };
 

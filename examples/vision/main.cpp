@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // tidegate-vision: finds objects in videos and pictures.
 #include "error.hpp"
+#include "execution_provider_options.hpp"
 #include "naive.hpp"
 #include "opencv_setup.hpp"
 #include "pipeline.hpp"
@@ -55,7 +56,7 @@ private:
 
     void arrived(int signal) {
         // Before the model is there nothing is written, and a large one takes long to load.
-        if (!engine_.model.get_if_ready()) {
+        if (!engine_.models.get_if_ready()) {
             std::fputs("tidegate-vision: interrupted before the first frame\n", stderr);
             std::_Exit(interrupted);
         }
@@ -113,7 +114,7 @@ int detect(const command_line& wanted) {
                    });
     io.run();
     if (failure) std::rethrow_exception(failure);
-    auto const loaded = engine.model.get_if_ready();
+    auto const loaded = engine.models.get_if_ready();
     auto const report = vision::make_report(wanted.engine.model.model, engine, *loaded, *summary);
     report.write_to(wanted.video.out);
     print_result(report, wanted.video.out);
@@ -147,6 +148,7 @@ void add_detect(CLI::App& app, command_line& wanted) {
     auto& model = wanted.engine.model;
     auto& video = wanted.video;
     detect->add_option("--model", model.model, "YOLO model, an ONNX file")->required();
+    vision::add_execution_providers(*detect, model);
     detect->add_option("--source", video.source, "Video file, picture or folder")->required();
     detect->add_option("--out", video.out, "Folder for the results")->required();
     detect->add_option("--confidence", model.confidence, "Report boxes above this score, 0 to 1")
@@ -173,7 +175,7 @@ void add_detect(CLI::App& app, command_line& wanted) {
             "Milliseconds an incomplete batch may wait, 0 to 10000 (default 0: an idle worker "
             "takes what is there)")
         ->type_name("MS");
-    add_count(*detect, "--queue", video.frames_in_flight,
+    add_count(*detect, "--queue", wanted.engine.frames_in_flight,
               "Frames under way at most, 2 to 1024: the bound on memory (default: by workers and "
               "batch)");
     add_count(*detect, "--every-n", video.every_n, "Look at every n-th frame only (default 1)");
@@ -199,11 +201,14 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     command_line wanted;
     vision::service::service_options to_serve;
+    vision::service::service_options to_work;
     try {
         add_detect(app, wanted);
         CLI::App const& serve = vision::add_serve(app, to_serve);
+        CLI::App const& work = vision::add_work(app, to_work);
         app.parse(argc, argv);
         if (serve.parsed()) return vision::serve(to_serve);
+        if (work.parsed()) return vision::serve(to_work);
         vision::check(wanted.engine);
         vision::check(wanted.video);
         return wanted.naive ? detect_naively(wanted) : detect(wanted);

@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 #include <iterator>
+#include <mutex>
 #include <span>
 
 namespace vision {
@@ -154,15 +155,15 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     auto open = [&shared, options] { return open_in_time(shared, options); };
     auto const start = steady::now();
     std::unique_ptr<video_source> source = co_await asio::co_spawn(executor, open, asio::deferred);
-    std::shared_ptr<loaded_model> model = co_await shared.model.async_get(asio::deferred);
+    std::shared_ptr<loaded_model> model =
+        co_await shared.models.async_get(options.model, asio::deferred);
     video_summary summary;
     summary.source = source->info();
-    std::size_t const wide = model->tuned.chosen.workers * model->tuned.chosen.batch;
-    summary.frames_in_flight = options.frames_in_flight.value_or(4 * wide + 4);
+    summary.frames_in_flight = model->frames.size();
     summary.detections_file = options.out / "detections.jsonl";
 
-    auto const stages = std::make_shared<frame_stages>(executor, shared, model, std::move(source),
-                                                       summary.frames_in_flight, options);
+    auto const stages =
+        std::make_shared<frame_stages>(executor, shared, model, std::move(source), options);
     abandon_at_exit const on_exit(stages);
     auto open_output = [&] {
         return std::make_unique<video_output>(options, model->model.layout(),
@@ -219,6 +220,8 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
         gap = gap || written < ready.size();
         for (detected_frame& frame : std::span(ready).first(written)) {
             summary.detections += static_cast<std::int64_t>(frame.found.size());
+            summary.dropped_boxes += static_cast<std::int64_t>(frame.dropped);
+            shared.dropped_boxes += frame.dropped;
             parts.add(frame);
         }
         summary.frames += static_cast<std::int64_t>(written);
@@ -230,15 +233,16 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
         }
     }
 
-    // The stages have ended. What is left is closed where it was used.
+    // The stages have ended, but for a last read that nobody waited for: with it ends the source.
     auto close_source = [&] {
-        if (stages->source_is_lost) return std::string();
+        std::unique_lock const alone(stages->reading, std::try_to_lock);
+        if (!alone) return std::string();
         auto const from = std::move(stages->source);
-        summary.undecodable = from->undecodable();
         if (!stages->stopped()) return from->truncation_warning();
         return std::string();
     };
     std::string truncated = co_await shared.decode.async_submit(close_source, asio::deferred);
+    summary.undecodable = stages->undecodable;
     summary.interrupted = stages->stopped();
     if (stages->failure) {
         auto discard = [&output] { output.reset(); };
@@ -259,6 +263,10 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     if (summary.undecodable > 0) {
         summary.warnings.push_back(
             fmt::format("{} frames could not be decoded and were skipped", summary.undecodable));
+    }
+    if (summary.dropped_boxes > 0) {
+        summary.warnings.push_back(fmt::format("{} boxes were no finite numbers and were left out",
+                                               summary.dropped_boxes));
     }
     summary.took = steady::now() - start;
     co_return summary;

@@ -45,6 +45,7 @@ struct video_summary {
     std::int64_t frames = 0;      // inferred and written
     std::int64_t undecodable = 0; // skipped
     std::int64_t detections = 0;
+    std::int64_t dropped_boxes = 0;   // no finite numbers: the model is broken
     std::size_t frames_in_flight = 0; // the bound that was in force
     bool interrupted = false;
     std::chrono::duration<double> took{0};

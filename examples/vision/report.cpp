@@ -118,6 +118,7 @@ std::string run_report::json() const {
                      {"calibration", std::move(calibration_points)},
                      {"frames", video.frames},
                      {"undecodable", video.undecodable},
+                     {"dropped_boxes", video.dropped_boxes},
                      {"interrupted", video.interrupted},
                      {"detections", video.detections},
                      {"seconds", video.took.count()},

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// "tidegate-vision serve".
+// "tidegate-vision serve" and "tidegate-vision work".
 #pragma once
 
 #include "service_options.hpp"
@@ -9,8 +9,9 @@
 namespace vision {
 
 CLI::App& add_serve(CLI::App& app, service::service_options& wanted);
+CLI::App& add_work(CLI::App& app, service::service_options& wanted);
 
-// Serves until a signal, and returns the exit status. Throws vision::error.
+// Serves, or works, until a signal, and returns the exit status. Throws vision::error.
 int serve(const service::service_options& wanted);
 
 } // namespace vision

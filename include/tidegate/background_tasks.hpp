@@ -220,7 +220,14 @@ public:
     bool cancel(task_id id) { return state_->cancel_task(id); }
     void cancel_all() { state_->cancel_all(); }
 
-    /// Tasks that are queued or run.
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: job_started; job_finished, once for each task, with what it threw, and for one that
+    /// was cancelled with `operation_aborted`, without having started if it was queued; rejected,
+    /// for a task that is not taken; and of those who wait for tasks and leave: cancelled.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("background_tasks", std::move(observer), std::move(name));
+    }
+
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>
     void report_metrics(Writer& to) const {
@@ -228,6 +235,7 @@ public:
                  static_cast<double>(live()));
     }
 
+    /// Tasks that are queued or run.
     std::size_t live() const noexcept { return state_->live(); }
 
     /// Waits for the end of a task. Completion signature: `void(std::exception_ptr,

@@ -10,7 +10,7 @@
 #include <tidegate/core/cache/store.hpp>
 #include <tidegate/detail/flight_room.hpp>
 #include <tidegate/detail/initiation.hpp>
-#include <tidegate/detail/short_lock.hpp>
+#include <tidegate/detail/sequence_lock.hpp>
 #include <tidegate/loaded.hpp>
 #include <tidegate/null_mutex.hpp>
 
@@ -108,7 +108,7 @@ struct cache_statistics {
 /// be steady. Keys and values must be movable without throwing, and need not be copyable.
 template <class Key, class V, class Policy = eviction::adaptive, class Hash = cache_hash<Key>,
           class Equal = std::equal_to<>, class Clock = std::chrono::steady_clock,
-          class Executor = boost::asio::any_io_executor, class Mutex = detail::short_lock>
+          class Executor = boost::asio::any_io_executor, class Mutex = detail::sequence_lock>
 class basic_cache {
     struct types {
         using key_type = Key;

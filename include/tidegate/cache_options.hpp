@@ -21,6 +21,10 @@ TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 template <class Types>
 class cache_state;
+template <class Types>
+class cache_parts;
+template <class Key, class V>
+struct cache_settings;
 } // namespace detail
 
 /// Settings of a cache, with their defaults. Either `max_entries` or `max_weight` must be set. All
@@ -140,6 +144,9 @@ public:
 private:
     template <class>
     friend class detail::cache_state;
+    template <class>
+    friend class detail::cache_parts;
+    friend detail::cache_settings<Key, V>;
 
     template <class Time>
     cache_options& set(char const* option, Time& to, nanoseconds time) {

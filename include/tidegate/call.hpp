@@ -79,6 +79,10 @@ namespace detail {
 inline error_code code_of(failure const& f) noexcept {
     return f.code() ? f.code() : make_error_code(error::exception_thrown);
 }
+/// The same; no error if nothing was thrown.
+inline error_code code_of(std::exception_ptr const& thrown) noexcept {
+    return thrown ? code_of(failure(thrown)) : error_code();
+}
 
 } // namespace detail
 

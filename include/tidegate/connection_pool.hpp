@@ -6,6 +6,7 @@
 #include <tidegate/detail/attempt.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/thread_random.hpp>
+#include <tidegate/detail/trace_source.hpp>
 #include <tidegate/object_pool.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -22,6 +23,7 @@
 #include <random>
 #include <source_location>
 #include <stdexcept>
+#include <string>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -252,6 +254,15 @@ public:
     /// Who has had a connection for longer than that: leaks, mostly.
     std::vector<held_connection<time_point>> held_longer_than(typename Clock::duration time) const {
         return state_->held_longer_than(time);
+    }
+
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: for each `acquire` one of acquired, timed_out, cancelled and rejected
+    /// (`error::closed`, or what `open` threw), with the time it took, opening and checking
+    /// included; created, a connection, with the time it took to open; destroyed, a connection,
+    /// whatever for.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe(std::move(observer), std::move(name));
     }
 
     /// For `register_metrics`; see metrics.hpp.

@@ -5,6 +5,7 @@
 #include <tidegate/lazy_map.hpp>
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <variant>
 
@@ -77,6 +78,11 @@ public:
 
     /// Forgets the value, or the failure; see `basic_lazy_map::reset`.
     void reset() { map_.reset({}); }
+
+    /// Tells `observer` what happens here; the events are those of `basic_lazy_map`.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        map_.state_->observe("lazy", std::move(observer), std::move(name));
+    }
 
     /// Completes all that wait with `operation_aborted`, and cancels the load.
     void cancel() noexcept { map_.cancel(); }

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -115,7 +116,7 @@ public:
     /// For coroutines: as `async_get`, without suspending when the value is there.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<std::shared_ptr<T>, CoroutineExecutor> get(Key key) {
-        if (auto value = get_if_ready(key)) co_return value;
+        if (auto value = state_->hit(key)) co_return value;
         co_return co_await async_get(std::move(key), boost::asio::deferred);
     }
     template <class CoroutineExecutor = executor_type>
@@ -138,6 +139,14 @@ public:
     /// now on has it loaded anew.
     void reset(Key const& key) { state_->reset(key); }
 
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: hit and missed, once for each call that asks for a value and not for a new one;
+    /// loaded and load_failed, once a load; removed, when a value is forgotten, and replaced; and
+    /// of those who wait and leave: cancelled, rejected (`close`).
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe("lazy_map", std::move(observer), std::move(name));
+    }
+
     /// The keys with a loader, in no order.
     std::vector<Key> keys() const { return state_->keys(); }
 
@@ -147,6 +156,9 @@ public:
     void close() noexcept { state_->close(); }
 
 private:
+    template <class, class, class>
+    friend class basic_lazy;
+
     boost::asio::awaitable<void>
     load_one(Key key, std::function<void(std::size_t, std::size_t)> const& progress,
              std::size_t& done, std::size_t of) {

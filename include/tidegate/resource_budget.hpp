@@ -18,6 +18,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -199,13 +200,23 @@ public:
     /// For coroutines: as `async_acquire`, without suspending when the thing is resident.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<lease, CoroutineExecutor> acquire(Key key) {
-        if (auto there = try_acquire(key)) co_return there;
+        if (auto there = state_->hit(key)) co_return there;
         co_return co_await async_acquire(std::move(key), boost::asio::deferred);
     }
 
     /// Unloads it as soon as nobody uses it; who asks from now on has it loaded anew. False if it
     /// was not resident.
     bool unload(Key const& key) { return state_->unload(key); }
+
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: hit and missed, once for each call that asks for a lease; loaded and load_failed,
+    /// once a load, the wait for room included; evicted, expired, removed and replaced, one for
+    /// each thing that is not to be found any more, when it is destroyed; of those who wait for a
+    /// load and leave: cancelled, rejected (`close`); of loads that wait for room: timed_out,
+    /// cancelled, rejected (`error::queue_full`, `close`).
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        state_->observe_all(std::move(observer), std::move(name));
+    }
 
     /// For `register_metrics`; see metrics.hpp.
     template <class Writer>

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <exception>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -111,6 +112,12 @@ public:
 
     /// True once there was a join and everything has ended.
     bool has_ended() const noexcept;
+
+    /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
+    /// Events: job_started and job_finished, where the task runs, the latter with what it threw;
+    /// rejected, for a task that is not taken; and of those who join and leave: cancelled.
+    /// Clean-ups are not told. The clock is read twice a task while somebody listens.
+    void observe(std::shared_ptr<trace_observer> observer, std::string name);
 
     /// Completes when everything has ended. Completion signature: `void(std::exception_ptr)`, with
     /// the first failure. Several may join; until everything has ended, tasks may go on to spawn

@@ -37,11 +37,12 @@ public:
     explicit basic_timeout(duration limit)
         : limit_(std::make_shared<std::atomic<std::int64_t>>(checked(limit))) {}
 
-    /// Does not wait for an operation that is still running when its time is up: it is cancelled
-    /// and left to itself, with a copy of the operation and of its context that live as long as it
-    /// does. What it refers to beside that is the caller's to keep; what layers held for it (a
-    /// place in a bulkhead) is given back. For operations that do not heed cancellation; they have
-    /// to be copy constructible, or this has no effect. To be called before the policy is made.
+    /// Does not wait for an operation that is still running when its time is up, or when the caller
+    /// is cancelled: it is cancelled and left to itself, with a copy of the operation and of its
+    /// context that live as long as it does. What it refers to beside that is the caller's to keep;
+    /// what layers held for it (a place in a bulkhead) is given back. For operations that do not
+    /// heed cancellation; they have to be copy constructible, or this has no effect. To be called
+    /// before the policy is made.
     basic_timeout& abandon(bool yes) noexcept {
         abandons_ = yes;
         return *this;

@@ -27,10 +27,10 @@ TIDEGATE_BEGIN_NAMESPACE
 /// | expired, evicted, removed, replaced | entries, of one call | | |
 /// | dropped | | that it waited | dropped |
 /// | job_started | | from its submission | |
-/// | job_finished | | the run | |
+/// | job_finished | | the run | what it threw |
 /// | batch_started | items | | |
 /// | batch_finished | items | the run | why all of them failed |
-/// | created, destroyed | objects | | |
+/// | created, destroyed | objects | of a connection: opening it | |
 /// | limit_changed | the new limit | the latency that moved it | |
 ///
 /// `count` is 1 where what is asked for has no number. A wait or a run that began before anybody

@@ -198,7 +198,8 @@ public:
     bool is_open() const noexcept { return state_->accepts(); }
     /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
     /// Events: rejected, dropped, cancelled, and, on the thread that runs the job, job_started and
-    /// job_finished. The clock is read for each job that is submitted while somebody listens.
+    /// job_finished, with what it threw. The clock is read for each job that is submitted while
+    /// somebody listens.
     void observe(std::shared_ptr<trace_observer> observer, std::string name) {
         state_->observe("worker_pool", std::move(observer), std::move(name));
     }

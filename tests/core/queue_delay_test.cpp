@@ -48,6 +48,16 @@ TEST_CASE("a low delay alone does not end overload, an interval without a high o
     CHECK_FALSE(q.sample(start + 101ms, 6ms));
 }
 
+TEST_CASE(
+    "overload ends with an interval without a high delay, even if a high one ends the interval") {
+    queue_delay q(5ms, 100ms);
+    REQUIRE(q.sample(start, 1s));
+    CHECK_FALSE(q.sample(start + 101ms, 6ms)); // above since 100 ms
+    queue_delay r(5ms, 100ms);
+    REQUIRE(r.sample(start, 1s));
+    CHECK(r.sample(start + 101ms - 1ns, 6ms));
+}
+
 TEST_CASE("a high delay renews overload") {
     queue_delay q(5ms, 100ms);
     REQUIRE(q.sample(start, 1s));

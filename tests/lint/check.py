@@ -3,6 +3,9 @@
 Then what it writes, what it keeps, and what it says of bad input.
 
 check.py LINT CORPUS FLAGS...
+
+Its SARIF is held against sarif-2.1.0-subset.schema.json: what the standard (OASIS, section 3) requires of
+the properties that are written, and that there are no others.
 """
 import collections
 import json
@@ -11,6 +14,8 @@ import re
 import subprocess
 import sys
 import tempfile
+
+import jsonschema
 
 lint, corpus, *flags = sys.argv[1:]
 files = sorted(pathlib.Path(corpus).glob("*.cpp"))
@@ -45,7 +50,10 @@ def check_findings(issues):
 
 def check_sarif(issues):
     log = json.loads((scratch / "out.sarif").read_text())
-    assert log["version"] == "2.1.0"
+    schema = json.loads((pathlib.Path(__file__).parent / "sarif-2.1.0-subset.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    validator = jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker())
+    failures.extend(f"SARIF: {list(e.absolute_path)}: {e.message}" for e in validator.iter_errors(log))
     rules = {rule["id"] for rule in log["runs"][0]["tool"]["driver"]["rules"]}
     results = log["runs"][0]["results"]
     assert len(results) == len(issues)
@@ -64,6 +72,48 @@ check_sarif(issues)
 warm = on_corpus("-json=-", f"-cache={scratch}/cache")
 if warm.stdout != cold.stdout:
     failures.append("what was kept leads to something else")
+
+# What a baseline lists counts no more, and each as often as it lists it.
+known = scratch / "known.json"
+run(f"-write-baseline={known}", f"-cache={scratch}/cache", *map(str, files), "--", "-std=c++20", *flags, status=0)
+on_known = (f"-baseline={known}", f"-cache={scratch}/cache", *map(str, files), "--", "-std=c++20", *flags)
+done = run("-json=-", f"-sarif={scratch}/out.sarif", *on_known, status=1)  # of the comments that allow nothing
+after = json.loads(done.stdout)
+if after["summary"]["known"] != sum(not i["allowed"] for i in issues) or after["summary"]["P0"] != 0:
+    failures.append(f"a baseline of all leaves {after['summary']}")
+check_sarif(after["issues"])
+states = {r["baselineState"] for r in json.loads((scratch / "out.sarif").read_text())["runs"][0]["results"]}
+if states != {"new", "unchanged"}:  # allowed ones are in no baseline
+    failures.append(f"baseline states {states}")
+listed = json.loads(known.read_text())
+dropped = listed["findings"].pop(0)
+listed["findings"].append({"fingerprint": "gone"})
+known.write_text(json.dumps(listed))
+done = run("-json=-", *on_known)
+new = [i["fingerprint"] for i in json.loads(done.stdout)["issues"] if not i["allowed"] and not i["known"]]
+if new != [dropped["fingerprint"]]:
+    failures.append(f"{new} is new, not {dropped['fingerprint']}")
+if "1 findings of" not in done.stderr:
+    failures.append("does not say that a known finding has gone")
+for text, why in (("{}", "no baseline"), ("[", "known.json"), ('{"version": 1, "findings": [{}]}', "fingerprint")):
+    known.write_text(text)
+    if why not in run(*on_known, status=2).stderr:
+        failures.append(f"does not say what is wrong with the baseline {text}")
+
+# All that override a virtual function, if asked to.
+virtual = [json.loads(run("-json=-", *more, str(next(f for f in files if f.name == "kept.cpp")), "--", "-std=c++20",
+                          f"-I{corpus}", *flags).stdout)["issues"] for more in ((), ("-overriders",))]
+if "kept::n04" not in {i["chain"][0]["function"] for i in virtual[1]} - {i["chain"][0]["function"] for i in virtual[0]}:
+    failures.append("-overriders does not follow to what overrides")
+
+# A path that is no URI as it stands.
+spaced = scratch / "a b#c.cpp"
+spaced.write_text("#include <unistd.h>\n#include <boost/asio.hpp>\nboost::asio::awaitable<void> f() { ::usleep(1); co_return; }\n")
+run(f"-sarif={scratch}/out.sarif", str(spaced), "--", "-std=c++20", *flags)
+uri = json.loads((scratch / "out.sarif").read_text())["runs"][0]["results"][0]["locations"][0]["physicalLocation"][
+    "artifactLocation"]["uri"]
+if not uri.endswith("/a%20b%23c.cpp"):
+    failures.append(f"the URI of {spaced} is {uri}")
 
 # A finding keeps its fingerprint when lines are put before it.
 moved = scratch / "moved.cpp"

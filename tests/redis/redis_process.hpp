@@ -34,7 +34,10 @@ inline std::string redis_program() {
 /// Runs while it lives; may be frozen, killed and started again on the same port.
 class redis_server {
 public:
-    redis_server() {
+    /// What becomes of its data when it is killed and started again.
+    enum class data { is_lost, is_kept };
+
+    explicit redis_server(data what = data::is_lost) : data_(what) {
         for (int attempt = 0;; ++attempt) {
             port_ = free_port(); // which somebody else may be quicker to take
             if (started()) return;
@@ -78,6 +81,7 @@ private:
         std::string const program = redis_program();
         std::string const port = std::to_string(port_);
         std::string const path = folder_.path().string();
+        char const* const keeps = data_ == data::is_kept ? "yes" : "no";
         int ends[2] = {};
         if (::pipe(ends) != 0) throw std::runtime_error("pipe failed");
         process_ = ::fork();
@@ -87,8 +91,8 @@ private:
             ::close(ends[0]);
             ::close(ends[1]);
             ::execl(program.c_str(), "redis-server", "--port", port.c_str(), "--bind", "127.0.0.1",
-                    "--save", "", "--appendonly", "no", "--dir", path.c_str(),
-                    static_cast<char*>(nullptr));
+                    "--save", "", "--appendonly", keeps, "--appendfsync", "always", "--dir",
+                    path.c_str(), static_cast<char*>(nullptr));
             ::_exit(127);
         }
         ::close(ends[1]);
@@ -105,6 +109,7 @@ private:
     }
 
     folder folder_;
+    data data_;
     unsigned short port_ = 0;
     pid_t process_ = 0;
 };

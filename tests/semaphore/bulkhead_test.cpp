@@ -706,8 +706,8 @@ TEST_CASE("a bounded line allocates no more than an open one") {
     semaphore s(io, newest_first(1).max_waiters(1));
     tidegate::testing::allocation_counts counts;
     permit held = s.try_acquire();
-    auto const handler = asio::bind_allocator(tidegate::testing::counting_allocator<>(counts),
-                                              [](error_code, permit) {});
+    auto handler = asio::bind_allocator(tidegate::testing::counting_allocator<>(counts),
+                                        [](error_code, permit) {});
     s.async_acquire(handler);
     CHECK(counts.allocated == 1);
     s.async_acquire(handler); // refused

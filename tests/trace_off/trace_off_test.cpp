@@ -72,4 +72,18 @@ TEST_CASE("compiled out, observers are refused, and the primitives work") {
     CHECK(c.get_if_present(1));
     tidegate::worker_pool pool(io);
     check_refused(pool, "worker_pool");
+    tidegate::task_scope scope(io);
+    check_refused(scope, "task_scope");
+    tidegate::background_tasks<int> tasks(io);
+    check_refused(tasks, "background_tasks");
+    tidegate::lazy<int> one(pool, [] { return 1; });
+    check_refused(one, "lazy");
+    tidegate::lazy_map<int, int> values(io);
+    check_refused(values, "lazy_map");
+    tidegate::resource_budget<int, int> budget(io, {1});
+    check_refused(budget, "resource_budget");
+    auto open = []() -> asio::awaitable<int> { co_return 1; };
+    auto check = [](int&) -> asio::awaitable<bool> { co_return true; };
+    tidegate::connection_pool<int> sessions(io, {}, open, check);
+    check_refused(sessions, "connection_pool");
 }

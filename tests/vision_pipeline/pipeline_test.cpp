@@ -138,7 +138,7 @@ TEST_CASE("batches forced to 4 and 8 give the boxes of single frames, and the re
         asio::co_spawn(io, run_video(engine, video(assets / "shapes.mp4", out.path()), done),
                        [](std::exception_ptr e) { CHECK_FALSE(e); });
         io.run();
-        auto const stats = engine.model.get_if_ready()->batches.statistics();
+        auto const stats = engine.models.get_if_ready()->batches.statistics();
         CHECK(stats.items == 300);
         CHECK(stats.by_size[batch] >= 300 / batch / 2);
         auto const found = all_boxes(done);
@@ -148,7 +148,7 @@ TEST_CASE("batches forced to 4 and 8 give the boxes of single frames, and the re
             CHECK(difference(listed, found.at(frame), 0.98F, 1e-3F).empty());
         }
         auto const report =
-            vision::make_report("shapes.onnx", engine, *engine.model.get_if_ready(), done.summary);
+            vision::make_report("shapes.onnx", engine, *engine.models.get_if_ready(), done.summary);
         auto const parsed = json::parse(report.json());
         CHECK(parsed.at("batching").at("frames").to_number<int>() == 300);
         CHECK(parsed.at("stages").as_array().size() >= 6);
@@ -260,9 +260,10 @@ TEST_CASE("every n-th frame only") {
 
 TEST_CASE("few frames under way are enough, and bound the memory") {
     temp_folder const out;
-    auto options = video(assets / "shapes.mp4", out.path());
-    options.frames_in_flight = 2;
-    auto const done = run_video(with_model(assets / "shapes.onnx", 2, 4), options);
+    auto const options = video(assets / "shapes.mp4", out.path());
+    auto engine = with_model(assets / "shapes.onnx", 2, 4);
+    engine.frames_in_flight = 2;
+    auto const done = run_video(engine, options);
     CHECK(done.summary.frames == 300);
     CHECK(done.summary.frames_in_flight == 2);
 }

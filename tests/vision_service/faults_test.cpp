@@ -1,15 +1,47 @@
 // SPDX-License-Identifier: BSL-1.0
 // What goes wrong inside harms one job at most.
 #include "running_site.hpp"
+#include "tiny_onnx.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <boost/asio/post.hpp>
+#include <boost/json/serialize.hpp>
+
 #include <atomic>
+#include <csignal>
 #include <latch>
+#include <limits>
+#include <regex>
 #include <stdexcept>
+#include <sys/resource.h>
 
 using test::running_site;
 using test::shapes_video;
+
+namespace {
+
+// While it lives, no file of this process grows beyond that, as on a disk that is full.
+class files_at_most {
+public:
+    explicit files_at_most(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+        getrlimit(RLIMIT_FSIZE, &before_);
+        rlimit const now{bytes, before_.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &now);
+    }
+    ~files_at_most() {
+        setrlimit(RLIMIT_FSIZE, &before_);
+        std::signal(SIGXFSZ, handler_);
+    }
+    files_at_most(const files_at_most&) = delete;
+    files_at_most& operator=(const files_at_most&) = delete;
+
+private:
+    void (*handler_)(int);
+    rlimit before_{};
+};
+
+} // namespace
 
 TEST_CASE("an inference that fails now and then is tried again") {
     std::atomic<int> calls{0};
@@ -72,4 +104,84 @@ TEST_CASE("a decoder that hangs costs one job and one thread") {
         site.stop();
         let_go.count_down();
     }
+}
+
+TEST_CASE("a model whose outputs are no numbers is told of in the job and in the metrics") {
+    temp_folder const folder;
+    tiny_onnx model;
+    model.base.assign(5 * 84, 0);
+    model.base[4 * 84 + 3] = std::numeric_limits<float>::quiet_NaN(); // one box of each picture
+    auto options = test::usual_options();
+    options.engine.model.model = folder.put("broken.onnx", model.bytes());
+    running_site site(options);
+    auto const ended = site.end_of(site.submit(shapes_video(), "?annotate=false"));
+    CHECK(ended.at("state").as_string() == "succeeded");
+    CHECK(ended.at("detections").as_int64() == 0);
+    CHECK(boost::json::serialize(ended.at("warnings")).find("300 boxes were no finite numbers") !=
+          std::string::npos);
+    CHECK(site.ask("GET", "/metrics").body.find("\ntidegate_vision_dropped_boxes_total 300\n") !=
+          std::string::npos);
+}
+
+TEST_CASE("a disk that fills up during an upload costs that upload alone") {
+    running_site site;
+    auto const before = site.submit(shapes_video(), "?annotate=false");
+    CHECK(site.end_of(before).at("state").as_string() == "succeeded");
+    {
+        files_at_most const little(100'000);
+        auto const refused = site.ask("POST", "/v1/jobs", std::string(400'000, 'x'));
+        CHECK(refused.status == 507);
+        CHECK(site.ask("GET", "/livez").status == 200);
+    }
+    CHECK(std::filesystem::is_empty(site.data() / "uploads"));
+    CHECK(
+        site.ask("GET", "/metrics").body.find("tidegate_vision_refused_total{reason=\"disk\"} 1") !=
+        std::string::npos);
+    CHECK(site.end_of(site.submit(shapes_video(), "?annotate=false&every_n=2"))
+              .at("state")
+              .as_string() == "succeeded");
+}
+
+TEST_CASE("what holds up the event loop is seen in the metrics") {
+    auto options = test::usual_options();
+    options.stall_threshold = std::chrono::milliseconds(1);
+    running_site site(options);
+    std::regex const counted(R"(tidegate_stall_detector_stalls_total\{[^}]*\} [1-9])");
+    auto const seen = [&] { return std::regex_search(site.ask("GET", "/metrics").body, counted); };
+    do {
+        site.on_site([](auto& service) {
+            auto const hog = [] { // in a handler of the service's own executor
+                auto const end = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+                while (std::chrono::steady_clock::now() < end) {
+                }
+            };
+            boost::asio::post(service.executor, hog);
+            return 0;
+        });
+    } while (!seen());
+}
+
+TEST_CASE("clients that never read their events hold up nobody, nor the end") {
+    auto options = test::usual_options();
+    options.max_running = 1;
+    test::held_up hold(options);
+    running_site site(options);
+    auto const id = site.submit(shapes_video(), "?annotate=false&chunk=1");
+    std::vector<std::unique_ptr<test::http_client>> deaf;
+    for (int i = 0; i < 10; ++i) {
+        auto const* const how =
+            i % 2 == 0 ? "/events HTTP/1.1\r\nHost: x\r\n\r\n"
+                       : "/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                         "Sec-WebSocket-Version: 13\r\n\r\n";
+        auto& client = *deaf.emplace_back(std::make_unique<test::http_client>(site.port()));
+        client.socket().set_option(boost::asio::socket_base::receive_buffer_size(2048));
+        client.send_raw("GET /v1/jobs/" + id + how);
+    }
+    hold.let_go();
+    CHECK(site.end_of(id).at("state").as_string() == "succeeded");
+    CHECK(site.end_of(site.submit(shapes_video(), "?annotate=false&every_n=3"))
+              .at("state")
+              .as_string() == "succeeded");
+    site.stop(); // ends, with the ten still there
 }

@@ -6,6 +6,9 @@
 
 #include <boost/json/parse.hpp>
 
+#include <cstdlib>
+#include <sys/wait.h>
+
 namespace json = boost::json;
 using test::running_site;
 using test::shapes_video;
@@ -164,6 +167,20 @@ TEST_CASE("metrics tell of jobs and of the library's parts, and name no job") {
     CHECK(r.body.find("tidegate_worker_pool_started_total{name=\"compute\"}") != std::string::npos);
     CHECK(r.body.find("tidegate_cache_entries{name=\"results\"} 1") != std::string::npos);
     CHECK(r.body.find(id) == std::string::npos);
+}
+
+TEST_CASE("the metrics keep the rules of Prometheus, as its own parser reads them") {
+    running_site site;
+    site.end_of(site.submit(shapes_video(), "?annotate=false"));
+    site.ask("POST", "/v1/jobs", "x", {{"Origin", "http://elsewhere"}}); // one that is refused
+    temp_folder const folder;
+    auto const page = folder.put("metrics.txt", site.ask("GET", "/metrics").body);
+    auto const lint = std::string("/usr/bin/python3 '") + TIDEGATE_METRICS_LINT + "' < '" +
+                      page.string() + "' > '" + (folder / "said").string() + "' 2>&1";
+    int const status = std::system(lint.c_str());
+    INFO(file_text(folder / "said"));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) SKIP("no prometheus_client here");
+    CHECK(status == 0);
 }
 
 TEST_CASE("it is ready once its model is, and the models tell what they are") {

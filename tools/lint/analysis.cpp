@@ -24,7 +24,7 @@ std::string fingerprint(finding const& one) {
 /// Finds what can be reached from one coroutine or handler.
 class search {
 public:
-    explicit search(program const& all) : program_(all) {}
+    search(program const& all, virtual_calls how) : program_(all), virtual_calls_(how) {}
 
     /// `skips(place)`: calls there are not followed.
     template <class Skips>
@@ -39,25 +39,38 @@ public:
             auto const& one = program_.functions.at(name);
             for (auto const& blocks : one.blocks) found.push_back(make(name, blocks));
             for (auto const& each : one.calls) {
-                auto const callee = program_.functions.find(each.callee);
-                // A coroutine is looked at by itself; others may call it, too.
-                if (callee == program_.functions.end() || callee->second.is_coroutine) continue;
                 if (skips(each.at)) continue;
-                if (!reached_.emplace(each.callee, origin{name, each.at}).second) continue;
-                next.push_back(each.callee);
+                auto const go_on = [&](std::string const& to) {
+                    auto const callee = program_.functions.find(to);
+                    // A coroutine is looked at by itself; others may call it, too.
+                    if (callee == program_.functions.end() || callee->second.is_coroutine) return;
+                    if (reached_.emplace(to, origin{name, each.at}).second) next.push_back(to);
+                };
+                go_on(each.callee);
+                each_of(program_.kept, each.callee, go_on);
+                if (virtual_calls_ == virtual_calls::overriders)
+                    each_of(program_.overriders, each.callee, go_on);
             }
         }
         return found;
     }
 
 private:
+    template <class Visit>
+    static void each_of(std::map<std::string, std::set<std::string>> const& all,
+                        std::string const& name, Visit const& visit) {
+        auto const it = all.find(name);
+        if (it == all.end()) return;
+        for (auto const& one : it->second) visit(one);
+    }
+
     struct origin {
         std::string caller;
         place at;
     };
 
     finding make(std::string const& function, blocking const& blocks) const {
-        finding one{blocks.rule, blocks.what, {}, false, {}, {}};
+        finding one{blocks.rule, blocks.what, {}, false, {}, {}, false};
         one.chain.push_back({program_.functions.at(function).name, blocks.at});
         for (auto at = reached_.find(function); !at->second.caller.empty();
              at = reached_.find(at->second.caller)) {
@@ -69,6 +82,7 @@ private:
     }
 
     program const& program_;
+    virtual_calls const virtual_calls_;
     std::map<std::string, origin> reached_; // the first to call each is the nearest
 };
 
@@ -128,7 +142,7 @@ private:
 
 } // namespace
 
-result analyse(program const& all) {
+result analyse(program const& all, virtual_calls how) {
     std::set<std::string> roots;
     for (auto const& [name, one] : all.functions) {
         if (one.is_coroutine) roots.insert(name);
@@ -139,7 +153,7 @@ result analyse(program const& all) {
 
     result r;
     allowances comments(all.allowances);
-    search graph(all);
+    search graph(all, how);
     // Of several ways to a call that blocks from the same place, the shortest.
     std::map<std::tuple<place, std::string, place>, finding> nearest;
     auto const keep = [&](finding one) {

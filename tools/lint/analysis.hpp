@@ -22,6 +22,7 @@ struct finding {
     bool allowed = false;
     std::string reason;      ///< why it is allowed
     std::string fingerprint; ///< the same as long as the functions keep their names
+    bool known = false;      ///< the baseline has it
 
     place const& at() const { return chain.back().at; }
 };
@@ -32,7 +33,13 @@ struct result {
     std::vector<allowance> unreasoned; ///< that say no reason
 };
 
+/// Which functions a call of a virtual one may reach.
+enum class virtual_calls {
+    as_declared, ///< that of the class it is called on
+    overriders,  ///< and all that override it
+};
+
 /// Follows the calls from each coroutine and each handler through functions that are neither.
-result analyse(program const& all);
+result analyse(program const& all, virtual_calls how = virtual_calls::as_declared);
 
 } // namespace lint

@@ -27,6 +27,14 @@ std::string stamp_of(std::string const& path) {
 
 Array write(place const& at) { return Array{at.file, at.line, at.column}; }
 
+Array write(std::map<std::string, std::set<std::string>> const& all) {
+    Array list;
+    for (auto const& [from, to] : all) {
+        for (auto const& one : to) list.push_back(Array{from, one});
+    }
+    return list;
+}
+
 Object write(program const& all) {
     Array functions, handlers, allowances, files;
     for (auto const& [name, one] : all.functions) {
@@ -41,10 +49,9 @@ Object write(program const& all) {
     for (auto const& one : all.allowances)
         allowances.push_back(Array{write(one.at), one.line, one.rule, one.reason});
     for (auto const& one : all.files) files.push_back(Array{one, stamp_of(one)});
-    return Object{{"functions", std::move(functions)},
-                  {"handlers", std::move(handlers)},
-                  {"allowances", std::move(allowances)},
-                  {"files", std::move(files)}};
+    return Object{{"functions", std::move(functions)},   {"kept", write(all.kept)},
+                  {"overriders", write(all.overriders)}, {"handlers", std::move(handlers)},
+                  {"allowances", std::move(allowances)}, {"files", std::move(files)}};
 }
 
 // What is read back was written here; anything else counts as not kept.
@@ -95,6 +102,10 @@ program read(Object const& from) {
         all.functions.emplace(text(item(parts, 0)), std::move(one));
     }
     for (auto const& each : list("handlers")) all.handlers.insert(text(each));
+    for (auto const& each : list("kept"))
+        all.kept[text(item(array(each), 0))].insert(text(item(array(each), 1)));
+    for (auto const& each : list("overriders"))
+        all.overriders[text(item(array(each), 0))].insert(text(item(array(each), 1)));
     for (auto const& each : list("allowances")) {
         auto const& parts = array(each);
         all.allowances.push_back({read_place(item(parts, 0)), number(item(parts, 1)),

@@ -9,6 +9,7 @@
 #include <clang/Frontend/CompilerInstance.h>
 #include <clang/Frontend/FrontendAction.h>
 #include <clang/Index/USRGeneration.h>
+#include <clang/Lex/Lexer.h>
 #include <clang/Lex/Preprocessor.h>
 
 #include <algorithm>
@@ -48,7 +49,13 @@ std::string qualified_name(clang::NamedDecl const* decl) {
 std::string usr_of(clang::Decl const* decl) {
     llvm::SmallString<128> usr;
     if (clang::index::generateUSRForDecl(decl, usr)) return {};
-    return usr.str().str();
+    // Lambdas of one class have one name.
+    auto const* const method = dyn_cast<clang::CXXMethodDecl>(decl);
+    if (!method || !method->getParent()->isLambda()) return usr.str().str();
+    auto const& sources = decl->getASTContext().getSourceManager();
+    auto const at = sources.getPresumedLoc(sources.getExpansionLoc(decl->getLocation()));
+    return usr.str().str() + "@" + std::to_string(at.getLine()) + ":" +
+           std::to_string(at.getColumn());
 }
 
 bool begins(std::string_view name, std::string_view with) {
@@ -127,7 +134,10 @@ public:
         if (clang::isa<clang::CXXOperatorCallExpr>(expression) && note_call_operator(expression))
             return true;
         auto const* const callee = expression->getDirectCallee();
-        if (!callee) return true;
+        if (!callee) {
+            note_kept(expression->getCallee(), expression->getExprLoc());
+            return true;
+        }
         clang::CXXRecordDecl const* object = nullptr;
         if (auto const* member = dyn_cast<clang::CXXMemberCallExpr>(expression))
             object = written_class(member->getImplicitObjectArgument());
@@ -155,8 +165,13 @@ public:
         note(constructor, nullptr, arguments, expression->getExprLoc());
         return true;
     }
+    bool VisitBinaryOperator(clang::BinaryOperator* expression) {
+        if (expression->isAssignmentOp()) keep(expression->getLHS(), expression->getRHS());
+        return true;
+    }
     // The destructor at the end of its scope.
     bool VisitVarDecl(clang::VarDecl* variable) {
+        if (variable->getInit()) keep_in(variable, variable->getInit());
         if (!variable->hasLocalStorage()) return true;
         auto const* const record = variable->getType()->getAsCXXRecordDecl();
         if (!record || !record->hasDefinition()) return true;
@@ -165,7 +180,55 @@ public:
         return true;
     }
 
+    /// `to` keeps the callable that `from` is, if it is one; a call of `to` leads there.
+    void keep_in(clang::ValueDecl const* to, clang::Expr const* from) {
+        if (!keeps_callables(to->getType())) return;
+        if (auto const* callable = callable_in(from))
+            program_.kept[usr_of(to)].insert(usr_of(callable));
+    }
+
 private:
+    void keep(clang::Expr const* to, clang::Expr const* from) {
+        if (auto const* keeper = variable_of(to)) keep_in(keeper, from);
+    }
+
+    // std::function and the like, and pointers to functions.
+    static bool keeps_callables(clang::QualType type) {
+        type = type.getNonReferenceType();
+        if (type->isFunctionPointerType()) return true;
+        auto const* const record = type->getAsCXXRecordDecl();
+        if (!record) return false;
+        for (std::string_view const one :
+             {"std::function", "std::move_only_function", "boost::function"}) {
+            if (qualified_name(record) == one) return true;
+        }
+        return false;
+    }
+
+    static clang::ValueDecl const* variable_of(clang::Expr const* expression) {
+        expression = expression->IgnoreUnlessSpelledInSource();
+        if (auto const* member = dyn_cast<clang::MemberExpr>(expression))
+            return member->getMemberDecl();
+        if (auto const* named = dyn_cast<clang::DeclRefExpr>(expression)) return named->getDecl();
+        return nullptr;
+    }
+
+    // As `callable_of`, inside what makes a std::function of it.
+    static clang::FunctionDecl const* callable_in(clang::Expr const* expression) {
+        for (int depth = 0; expression && depth < 8; ++depth) {
+            expression = expression->IgnoreUnlessSpelledInSource();
+            if (auto const* found = callable_of(expression)) return found;
+            if (auto const* list = dyn_cast<clang::InitListExpr>(expression))
+                expression = list->getNumInits() == 1 ? list->getInit(0) : nullptr;
+            else if (auto const* made = dyn_cast<clang::CXXConstructExpr>(expression))
+                expression = made->getNumArgs() > 0 ? made->getArg(0) : nullptr;
+            else if (auto const* list = dyn_cast<clang::ParenListExpr>(expression))
+                expression = list->getNumExprs() == 1 ? list->getExpr(0) : nullptr;
+            else return nullptr;
+        }
+        return nullptr;
+    }
+
     place where(clang::SourceLocation location) const {
         auto const& sources = context_.getSourceManager();
         auto const at = sources.getPresumedLoc(sources.getExpansionLoc(location));
@@ -198,6 +261,7 @@ private:
     void note(clang::FunctionDecl const* callee, clang::CXXRecordDecl const* object,
               std::vector<clang::Expr const*> const& arguments, clang::SourceLocation location) {
         if (auto const* rule = rule_for(callee, object)) {
+            if (does_not_wait(callee, object, arguments)) return;
             into_.blocks.push_back({rule->id, qualified_name(callee), where(location)});
             return;
         }
@@ -208,6 +272,41 @@ private:
                 note_callable(callable, name, users, arguments, location);
         }
         if (users) into_.calls.push_back({usr_of(callee), where(location)});
+    }
+
+    // Told not to: by a flag, or because its socket was, somewhere in this source file.
+    bool does_not_wait(clang::FunctionDecl const* callee, clang::CXXRecordDecl const* object,
+                       std::vector<clang::Expr const*> const& arguments) const {
+        for (auto const* one : arguments) {
+            if (has_flag(one, "WNOHANG") || has_flag(one, "MSG_DONTWAIT")) return true;
+        }
+        return object && program_.has_ready_sockets && !arguments.empty() &&
+               takes_ready_socket(callee) &&
+               arguments.back()->getType().getAsString().find("error_code") != std::string::npos;
+    }
+
+    // Members that end with would_block then. Others, such as connect, wait all the same.
+    static bool takes_ready_socket(clang::FunctionDecl const* callee) {
+        auto const name = callee->getNameAsString();
+        for (std::string_view const one :
+             {"read_some", "write_some", "receive", "receive_from", "send", "send_to", "accept"}) {
+            if (name == one) return qualified_name(callee).rfind("boost::asio::", 0) == 0;
+        }
+        return false;
+    }
+
+    // A macro of that name stands in it.
+    bool has_flag(clang::Expr const* expression, llvm::StringRef name) const {
+        auto const& sources = context_.getSourceManager();
+        auto const at = [&](clang::SourceLocation l) {
+            return l.isMacroID() &&
+                   clang::Lexer::getImmediateMacroName(l, sources, context_.getLangOpts()) == name;
+        };
+        // glibc writes `MSG_DONTWAIT` as a macro for an enumerator of that name.
+        auto const* const inner = expression->IgnoreUnlessSpelledInSource();
+        if (auto const* both = dyn_cast<clang::BinaryOperator>(inner))
+            return has_flag(both->getLHS(), name) || has_flag(both->getRHS(), name);
+        return at(inner->getBeginLoc());
     }
 
     // What becomes of a callable that is passed to a function.
@@ -257,10 +356,24 @@ private:
 
     // `callable()`: an edge to a lambda's body.
     bool note_call_operator(clang::CallExpr* expression) {
+        auto const* const operation = llvm::cast<clang::CXXOperatorCallExpr>(expression);
+        if (operation->getOperator() == clang::OO_Equal && operation->getNumArgs() == 2)
+            keep(operation->getArg(0), operation->getArg(1));
+        if (operation->getOperator() == clang::OO_Call &&
+            note_kept(operation->getArg(0), expression->getExprLoc()))
+            return true;
         auto const* const callee =
             dyn_cast_or_null<clang::CXXMethodDecl>(expression->getDirectCallee());
         if (!callee || !callee->getParent()->isLambda()) return false;
         into_.calls.push_back({usr_of(callee), where(expression->getExprLoc())});
+        return true;
+    }
+
+    // A call of what keeps a callable: to whatever is kept there.
+    bool note_kept(clang::Expr const* keeper, clang::SourceLocation location) {
+        auto const* const variable = variable_of(keeper);
+        if (!variable || !keeps_callables(variable->getType())) return false;
+        into_.calls.push_back({usr_of(variable), where(location)});
         return true;
     }
 
@@ -371,6 +484,14 @@ public:
         read(decl);
         return true;
     }
+    // A member that keeps a callable from the start.
+    bool VisitFieldDecl(clang::FieldDecl* field) {
+        function none;
+        if (field->hasInClassInitializer() && field->getInClassInitializer())
+            body_reader(context_, rules_, program_, none)
+                .keep_in(field, field->getInClassInitializer());
+        return true;
+    }
     bool VisitLambdaExpr(clang::LambdaExpr* lambda) {
         auto* const method = lambda->getCallOperator();
         if (!lambda->isGenericLambda()) {
@@ -389,6 +510,7 @@ private:
             return;
         std::string const usr = usr_of(decl);
         if (usr.empty() || program_.functions.count(usr)) return;
+        if (auto const* method = dyn_cast<clang::CXXMethodDecl>(decl)) note_overridden(method, usr);
         function& made = program_.functions[usr];
         auto const& sources = context_.getSourceManager();
         auto const at = sources.getPresumedLoc(sources.getExpansionLoc(decl->getLocation()));
@@ -402,12 +524,23 @@ private:
         body_reader reader(context_, rules_, program_, parts);
         reader.TraverseStmt(body);
         if (auto const* constructor = dyn_cast<clang::CXXConstructorDecl>(decl)) {
-            for (auto const* init : constructor->inits()) reader.TraverseStmt(init->getInit());
+            for (auto const* init : constructor->inits()) {
+                reader.TraverseStmt(init->getInit());
+                if (init->isMemberInitializer()) reader.keep_in(init->getMember(), init->getInit());
+            }
         }
         if (coroutine) find_locks(body, parts);
         // References into the map may have moved while lambdas were read.
         program_.functions[usr].calls = std::move(parts.calls);
         program_.functions[usr].blocks = std::move(parts.blocks);
+    }
+
+    // Also what is overridden by way of others: each step is one to follow.
+    void note_overridden(clang::CXXMethodDecl const* method, std::string const& usr) {
+        for (auto const* one : method->overridden_methods()) {
+            program_.overriders[usr_of(one)].insert(usr);
+            note_overridden(one, usr);
+        }
     }
 
     void find_locks(clang::Stmt* body, function& into) {
@@ -431,6 +564,22 @@ private:
     clang::ASTContext& context_;
     rules const& rules_;
     program& program_;
+};
+
+/// Whether the user's code tells a socket not to wait.
+class ready_sockets : public clang::RecursiveASTVisitor<ready_sockets> {
+public:
+    bool VisitCXXMemberCallExpr(clang::CXXMemberCallExpr* expression) {
+        auto const* const method = expression->getMethodDecl();
+        if (!method || expression->getNumArgs() == 0) return true;
+        auto const name = qualified_name(method);
+        auto const* const value = dyn_cast<clang::CXXBoolLiteralExpr>(
+            expression->getArg(0)->IgnoreUnlessSpelledInSource());
+        found = found || (value && value->getValue() && begins(name, "boost::asio::") &&
+                          method->getNameAsString().find("non_blocking") != std::string::npos);
+        return !found;
+    }
+    bool found = false;
 };
 
 /// `// tidegate-lint: allow(rule) reason`
@@ -482,11 +631,8 @@ public:
         struct consumer : clang::ASTConsumer {
             consumer(rules const& what, program& to) : rules_(what), program_(to) {}
             void HandleTranslationUnit(clang::ASTContext& context) override {
-                unit_reader reader(context, rules_, program_);
+                read_unit(context, rules_, program_);
                 auto const& sources = context.getSourceManager();
-                for (auto* decl : context.getTranslationUnitDecl()->decls()) {
-                    if (!sources.isInSystemHeader(decl->getLocation())) reader.TraverseDecl(decl);
-                }
                 for (auto it = sources.fileinfo_begin(); it != sources.fileinfo_end(); ++it) {
                     llvm::SmallString<256> path(it->first.getName());
                     sources.getFileManager().makeAbsolutePath(path);
@@ -506,6 +652,23 @@ private:
 };
 
 } // namespace
+
+void read_unit(clang::ASTContext& context, rules const& what, program& to) {
+    std::vector<clang::Decl*> users;
+    for (auto* decl : context.getTranslationUnitDecl()->decls()) {
+        if (!context.getSourceManager().isInSystemHeader(decl->getLocation()))
+            users.push_back(decl);
+    }
+    ready_sockets ready;
+    for (auto* decl : users) ready.TraverseDecl(decl);
+    to.has_ready_sockets = ready.found;
+    unit_reader reader(context, what, to);
+    for (auto* decl : users) reader.TraverseDecl(decl);
+}
+
+std::unique_ptr<clang::CommentHandler> make_comment_reader(program& to) {
+    return std::make_unique<comment_reader>(to);
+}
 
 std::unique_ptr<clang::tooling::FrontendActionFactory> make_collector(rules const& what,
                                                                       program& to) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // tidegate-lint: finds calls that block inside coroutines and handlers.
 #include "analysis.hpp"
+#include "baseline.hpp"
 #include "cache.hpp"
 #include "collector.hpp"
 #include "report.hpp"
@@ -43,6 +44,9 @@ A finding is allowed by a comment behind the call, or behind one that leads to i
 the line before, with a reason:
   // tidegate-lint: allow(blocking-file) read once, before the loop starts
 
+What is there when the checker comes may be listed by -write-baseline, and passed over with
+-baseline from then on.
+
 Exit status: 0 nothing found, 1 something found, 2 it could not be looked at.
 )");
 cl::list<std::string> rule_files("rules", cl::desc("more rules, as in rules.json"),
@@ -56,6 +60,17 @@ cl::opt<std::string> sarif_file("sarif", cl::desc("also write SARIF 2.1.0 to thi
 cl::opt<std::string> cache_folder("cache",
                                   cl::desc("keep what was read of files that do not change"),
                                   cl::value_desc("folder"), cl::cat(category));
+cl::opt<std::string>
+    baseline_file("baseline",
+                  cl::desc("findings that are known; only others count for the exit status"),
+                  cl::value_desc("file"), cl::cat(category));
+cl::opt<std::string>
+    new_baseline("write-baseline",
+                 cl::desc("list what is found in this file, and end with status 0"),
+                 cl::value_desc("file"), cl::cat(category));
+cl::opt<bool> overriders("overriders",
+                         cl::desc("follow virtual calls to all functions that override them"),
+                         cl::cat(category));
 cl::opt<bool> progress("progress", cl::desc("say which file is read"), cl::cat(category));
 
 // What g++ knows and clang does not, and what tells about code rather than compiles it.
@@ -147,12 +162,22 @@ int run(std::unique_ptr<tooling::CompilationDatabase> compilations) {
     auto rules = lint::rules::defaults();
     for (auto const& file : rule_files) rules.read(file);
     auto const files = files_to_read(*compilations);
-    auto const found = lint::analyse(read_program(*compilations, files, rules));
+    auto found = lint::analyse(read_program(*compilations, files, rules),
+                               overriders ? lint::virtual_calls::overriders
+                                          : lint::virtual_calls::as_declared);
+    if (!baseline_file.empty()) {
+        auto const gone = lint::apply_baseline(found, baseline_file);
+        if (gone > 0)
+            llvm::errs() << gone << " findings of " << baseline_file << " are not there any more\n";
+    }
     if (json_file != "-") lint::write_text(llvm::outs(), found, rules);
     write_file(json_file, [&](auto& out) { lint::write_json(out, found, rules); });
-    write_file(sarif_file, [&](auto& out) { lint::write_sarif(out, found, rules); });
+    write_file(sarif_file,
+               [&](auto& out) { lint::write_sarif(out, found, rules, !baseline_file.empty()); });
+    write_file(new_baseline, [&](auto& out) { lint::write_baseline(out, found); });
+    if (!new_baseline.empty()) return 0;
     for (auto const& one : found.findings) {
-        if (!one.allowed) return 1;
+        if (!one.allowed && !one.known) return 1;
     }
     return found.unreasoned.empty() && found.unused.empty() ? 0 : 1;
 }

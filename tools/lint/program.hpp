@@ -53,12 +53,21 @@ struct allowance {
 struct program {
     std::map<std::string, function> functions; ///< by clang's name
     std::set<std::string> handlers;            ///< functions that an executor runs
+    /// What a call of a variable or a member that keeps callables leads to: those kept there.
+    std::map<std::string, std::set<std::string>> kept;
+    /// What overrides a virtual function.
+    std::map<std::string, std::set<std::string>> overriders;
     std::vector<allowance> allowances;
     std::set<std::string> files; ///< that were read for it, with absolute paths
+    /// While a translation unit is read: some socket of it was told not to wait.
+    bool has_ready_sockets = false;
 
     void add(program const& other) {
         functions.insert(other.functions.begin(), other.functions.end());
         handlers.insert(other.handlers.begin(), other.handlers.end());
+        for (auto const& [name, to] : other.kept) kept[name].insert(to.begin(), to.end());
+        for (auto const& [name, by] : other.overriders)
+            overriders[name].insert(by.begin(), by.end());
         for (auto const& one : other.allowances) {
             bool known = false;
             for (auto const& mine : allowances) known = known || mine.at == one.at;

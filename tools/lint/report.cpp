@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "report.hpp"
 
+#include <llvm/ADT/StringExtras.h>
+#include <llvm/Support/FormatVariadic.h>
 #include <llvm/Support/JSON.h>
 
 #include <algorithm>
@@ -36,9 +38,19 @@ std::vector<finding> by_priority(result const& r, rules const& what) {
     return all;
 }
 
+// A path as a part of a URI: what RFC 3986 lets stand there, the rest as its bytes.
+std::string uri_of(std::string const& path) {
+    std::string uri;
+    for (char const c : path) {
+        if (llvm::isAlnum(c) || llvm::StringRef("/-._~+,@=").contains(c)) uri += c;
+        else uri += "%" + llvm::toHex(llvm::StringRef(&c, 1));
+    }
+    return uri;
+}
+
 Object location_of(place const& at) {
     return Object{{"physicalLocation",
-                   Object{{"artifactLocation", Object{{"uri", at.file}}},
+                   Object{{"artifactLocation", Object{{"uri", uri_of(at.file)}}},
                           {"region", Object{{"startLine", at.line}, {"startColumn", at.column}}}}}};
 }
 
@@ -56,7 +68,7 @@ Object flow_of(finding const& one) {
     return Object{{"threadFlows", Array{Object{{"locations", std::move(steps)}}}}};
 }
 
-Value sarif_result(finding const& one, rules const& what) {
+Value sarif_result(finding const& one, rules const& what, bool with_baseline) {
     auto const& rule = *what.by_id(one.rule);
     Object out{{"ruleId", one.rule},
                {"level", rule.priority <= "P1" ? "error" : "warning"},
@@ -67,6 +79,7 @@ Value sarif_result(finding const& one, rules const& what) {
     if (one.allowed) {
         out["suppressions"] = Array{Object{{"kind", "inSource"}, {"justification", one.reason}}};
     }
+    if (with_baseline) out["baselineState"] = one.known ? "unchanged" : "new";
     return out;
 }
 
@@ -74,8 +87,10 @@ Value sarif_result(finding const& one, rules const& what) {
 
 void write_text(llvm::raw_ostream& to, result const& r, rules const& what) {
     std::size_t open = 0;
+    std::size_t known = 0;
     for (auto const& one : r.findings) {
-        if (one.allowed) continue;
+        known += one.known;
+        if (one.allowed || one.known) continue;
         ++open;
         auto const& rule = *what.by_id(one.rule);
         to << text_of(one.at()) << ": " << rule.priority << ": " << message_of(one) << " ["
@@ -90,13 +105,16 @@ void write_text(llvm::raw_ostream& to, result const& r, rules const& what) {
         to << text_of(one.at) << ": allow(" << one.rule << ") needs a reason behind it\n";
     for (auto const& one : r.unused)
         to << text_of(one.at) << ": allow(" << one.rule << ") allows nothing\n";
-    to << open << " findings, " << r.findings.size() - open << " allowed\n";
+    to << open << " findings, " << r.findings.size() - open - known << " allowed";
+    if (known > 0) to << ", " << known << " known";
+    to << "\n";
 }
 
 void write_json(llvm::raw_ostream& to, result const& r, rules const& what) {
     Array issues;
     Object summary{{"P0", 0}, {"P1", 0}, {"P2", 0}, {"P3", 0}};
     int allowed = 0;
+    int known = 0;
     for (auto const& one : by_priority(r, what)) {
         auto const& rule = *what.by_id(one.rule);
         Array chain;
@@ -117,22 +135,26 @@ void write_json(llvm::raw_ostream& to, result const& r, rules const& what) {
                      {"column", one.at().column},
                      {"chain", std::move(chain)},
                      {"fingerprint", one.fingerprint},
-                     {"allowed", one.allowed}};
+                     {"allowed", one.allowed},
+                     {"known", one.known}};
         if (one.allowed) {
             issue["reason"] = one.reason;
             ++allowed;
+        } else if (one.known) {
+            ++known;
         } else {
             summary[rule.priority] = *summary[rule.priority].getAsInteger() + 1;
         }
         issues.push_back(std::move(issue));
     }
     summary["allowed"] = allowed;
+    summary["known"] = known;
     to << llvm::formatv("{0:2}\n", Value(Object{{"version", 1},
                                                 {"summary", std::move(summary)},
                                                 {"issues", std::move(issues)}}));
 }
 
-void write_sarif(llvm::raw_ostream& to, result const& r, rules const& what) {
+void write_sarif(llvm::raw_ostream& to, result const& r, rules const& what, bool with_baseline) {
     Array descriptors, results;
     for (auto const& rule : what.all()) {
         descriptors.push_back(
@@ -141,7 +163,8 @@ void write_sarif(llvm::raw_ostream& to, result const& r, rules const& what) {
                    {"help", Object{{"text", "Instead: " + rule.instead}}},
                    {"properties", Object{{"priority", rule.priority}, {"effort", rule.effort}}}});
     }
-    for (auto const& one : by_priority(r, what)) results.push_back(sarif_result(one, what));
+    for (auto const& one : by_priority(r, what))
+        results.push_back(sarif_result(one, what, with_baseline));
     Object const driver{{"name", "tidegate-lint"}, {"rules", std::move(descriptors)}};
     to << llvm::formatv(
         "{0:2}\n", Value(Object{{"$schema", "https://json.schemastore.org/sarif-2.1.0.json"},

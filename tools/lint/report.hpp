@@ -13,7 +13,8 @@ namespace lint {
 void write_text(llvm::raw_ostream& to, result const& r, rules const& what);
 /// All, the most urgent first, with priority and effort.
 void write_json(llvm::raw_ostream& to, result const& r, rules const& what);
-/// SARIF 2.1.0: all rules, chains as code flows, allowed ones as suppressed.
-void write_sarif(llvm::raw_ostream& to, result const& r, rules const& what);
+/// SARIF 2.1.0: all rules, chains as code flows, allowed ones as suppressed; with a baseline, which
+/// are new.
+void write_sarif(llvm::raw_ostream& to, result const& r, rules const& what, bool with_baseline);
 
 } // namespace lint

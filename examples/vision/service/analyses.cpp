@@ -2,6 +2,7 @@
 #include "analyses.hpp"
 
 #include "error.hpp"
+#include "shared_results.hpp"
 #include "until_stopped.hpp"
 #include "upload.hpp"
 
@@ -23,14 +24,25 @@ void remove_quietly(const fs::path& path) {
     fs::remove_all(path, ignored);
 }
 
-auto cache_settings(const analyses_options& options, tidegate::worker_pool& disk) {
+using cache_options = tidegate::cache_options<std::string, analysis>;
+
+// What processes share is known by its files, and only a run under way by the cache.
+cache_options shared_settings(const analyses_options& options) {
+    return cache_options()
+        .max_entries(options.max_results)
+        .time_to_live(std::chrono::seconds(1))
+        .keep_loading(true);
+}
+
+cache_options cache_settings(const analyses_options& options, tidegate::worker_pool& disk) {
+    if (options.shared) return shared_settings(options);
     // Files go with their entry. Who reads them at that moment keeps them until the end.
     auto remove_files = [&disk](const std::string&, const tidegate::shared_value<analysis>& gone,
                                 tidegate::removal_cause) {
         auto remove = [folder = gone->detections.parent_path()] { remove_quietly(folder); };
         static_cast<void>(disk.post(remove));
     };
-    return tidegate::cache_options<std::string, analysis>()
+    return cache_options()
         .max_entries(options.max_results)
         .time_to_live(options.time_to_live)
         .maintain_every(std::chrono::minutes(1))
@@ -47,11 +59,10 @@ void hide_path(std::string& text, const fs::path& source) {
     }
 }
 
-analyses::run_state::~run_state() {
-    auto remove = [gone = std::move(uploads)] {
-        for (const fs::path& path : gone) remove_quietly(path);
-    };
-    static_cast<void>(disk.post(std::move(remove)));
+kept_upload::~kept_upload() {
+    if (!discarded_) return;
+    auto remove = [path = std::move(path_)] { remove_quietly(path); };
+    static_cast<void>(disk_.post(std::move(remove)));
 }
 
 // While it lives, the run has one more reason to go on.
@@ -59,7 +70,7 @@ struct analyses::attachment {
     attachment(analyses& all, const std::string& key, std::shared_ptr<progress_channel> progress)
         : all_(all), key_(key), progress_(std::move(progress)) {
         auto& run = all.runs_[key];
-        if (!run || run->stop.stop_requested()) run = std::make_shared<run_state>(all.disk_);
+        if (!run || run->stop.stop_requested()) run = std::make_shared<run_state>();
         run_ = run;
         run_->wanted_by.push_back(progress_);
     }
@@ -89,13 +100,13 @@ std::string analyses::key(const job& one) const {
     return sha256(one.content + ' ' + one.options.text());
 }
 
-auto analyses::get(job one, std::stop_token stop, std::shared_ptr<progress_channel> progress)
-    -> asio::awaitable<handle> {
+auto analyses::get(job one, std::shared_ptr<kept_upload> upload, std::stop_token stop,
+                   std::shared_ptr<progress_channel> progress) -> asio::awaitable<handle> {
     std::string const name = key(one);
     for (;;) {
         attachment const attached(*this, name, progress);
         auto& uploads = attached.run_->uploads;
-        if (std::ranges::find(uploads, one.source) == uploads.end()) uploads.push_back(one.source);
+        if (std::ranges::find(uploads, upload) == uploads.end()) uploads.push_back(upload);
         auto load = [this, one](const std::string& k) { return run(*this, k, one); };
         auto waiting = cache_.get_or_load(name, load);
         auto result = until_stopped(stop, std::move(waiting));
@@ -108,7 +119,13 @@ auto analyses::get(job one, std::stop_token stop, std::shared_ptr<progress_chann
     }
 }
 
-analyses::handle analyses::find(const std::string& key) { return cache_.get_if_present(key); }
+auto analyses::find(std::string key) -> asio::awaitable<handle> {
+    if (!options_.shared) co_return cache_.get_if_present(key);
+    auto load = [folder = options_.folder / key] { return load_analysis(folder); };
+    auto found = co_await disk_.submit(load);
+    if (!found) co_return nullptr;
+    co_return std::make_shared<const analysis>(std::move(*found));
+}
 
 std::shared_ptr<const std::string> analyses::preview(const std::string& key) const {
     auto const it = runs_.find(key);
@@ -119,7 +136,8 @@ video_options analyses::options_for(const std::string& key, const job& one,
                                     std::stop_token stop) const {
     video_options wanted;
     wanted.source = one.source;
-    wanted.out = options_.folder / key;
+    wanted.out = options_.folder / (options_.shared ? key + '.' + make_job_id() : key);
+    wanted.model = one.options.model;
     wanted.every_n = one.options.every_n;
     wanted.chunk = one.options.chunk;
     wanted.annotate = one.options.annotate;
@@ -143,7 +161,22 @@ void analyses::tell(run_state& run, const partial_result& part, job_progress& su
     for (const auto& channel : run.wanted_by) channel->try_send(sum);
 }
 
+// Another process may have been quicker, before this run or during it.
 asio::awaitable<analysis> analyses::run(analyses& self, std::string key, job first) {
+    fs::path const folder = self.options_.folder / key;
+    auto load = [shared = self.options_.shared, folder] {
+        return shared ? load_analysis(folder) : std::nullopt;
+    };
+    auto found = co_await self.disk_.submit(load);
+    if (found) co_return std::move(*found);
+    auto making = make(self, key, first);
+    analysis made = co_await std::move(making);
+    if (!self.options_.shared) co_return made;
+    auto publish = [made, folder] { return publish_analysis(made, folder); };
+    co_return co_await self.disk_.submit(publish);
+}
+
+asio::awaitable<analysis> analyses::make(analyses& self, std::string key, job first) {
     auto const state = self.runs_.at(key);
     video_options const wanted = self.options_for(key, first, state->stop.get_token());
     std::exception_ptr why;

@@ -29,9 +29,28 @@ struct analysis {
     std::vector<std::string> warnings;
 };
 
+// A job's upload, in use by the job and by the run that the job began or joined. When both have
+// left it is removed, if the job is over.
+class kept_upload {
+public:
+    kept_upload(std::filesystem::path path, tidegate::worker_pool& disk)
+        : path_(std::move(path)), disk_(disk) {}
+    kept_upload(const kept_upload&) = delete;
+    kept_upload& operator=(const kept_upload&) = delete;
+    ~kept_upload();
+
+    void discard() noexcept { discarded_ = true; }
+
+private:
+    std::filesystem::path path_;
+    tidegate::worker_pool& disk_;
+    bool discarded_ = false;
+};
+
 struct analyses_options {
     std::filesystem::path folder;
-    std::size_t max_results = 1000;                             // 1..1000000, kept
+    bool shared = false;            // with other processes, which find results by their files
+    std::size_t max_results = 1000; // 1..1000000, kept
     std::chrono::seconds time_to_live = std::chrono::hours(24); // 1 s..1 year
     std::int64_t max_pixels = std::int64_t{4096} * 4096;
     std::int64_t max_frames = 1'000'000;
@@ -52,12 +71,16 @@ public:
 
     // The result, from the cache or by a run, which is shared with other jobs of the same key. The
     // run ends early when all that want it have left. Throws what the run met, or operation_aborted
-    // when `stop` was requested. Removes the upload, sooner or later.
-    boost::asio::awaitable<handle> get(job one, std::stop_token stop,
+    // when `stop` was requested.
+    boost::asio::awaitable<handle> get(job one, std::shared_ptr<kept_upload> upload,
+                                       std::stop_token stop,
                                        std::shared_ptr<progress_channel> progress);
+    [[nodiscard]] std::shared_ptr<kept_upload> keep_upload(const job& one) {
+        return std::make_shared<kept_upload>(one.source, disk_);
+    }
 
     // Null when it is not there any more.
-    [[nodiscard]] handle find(const std::string& key);
+    boost::asio::awaitable<handle> find(std::string key);
     // Of a run: the picture last drawn. Null where there is none.
     [[nodiscard]] std::shared_ptr<const std::string> preview(const std::string& key) const;
 
@@ -65,13 +88,7 @@ public:
 
 private:
     struct run_state {
-        explicit run_state(tidegate::worker_pool& pool) : disk(pool) {}
-        run_state(const run_state&) = delete;
-        run_state& operator=(const run_state&) = delete;
-        ~run_state(); // nobody needs the uploads any more
-
-        tidegate::worker_pool& disk;
-        std::vector<std::filesystem::path> uploads; // of all jobs that took part
+        std::vector<std::shared_ptr<kept_upload>> uploads; // of all jobs that took part
         std::stop_source stop;
         std::vector<std::shared_ptr<progress_channel>> wanted_by;
         std::shared_ptr<const std::string> preview;
@@ -79,6 +96,7 @@ private:
     struct attachment; // to a run, by one job
 
     static boost::asio::awaitable<analysis> run(analyses& self, std::string key, job first);
+    static boost::asio::awaitable<analysis> make(analyses& self, std::string key, job first);
     static boost::asio::awaitable<analysis> look(analyses& self, std::shared_ptr<run_state> state,
                                                  video_options wanted);
     [[nodiscard]] video_options options_for(const std::string& key, const job& one,

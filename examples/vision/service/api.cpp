@@ -76,10 +76,19 @@ void set_option(job& one, const std::string& name, const std::string& text) {
     else if (name == "iou") o.iou = number_in<float>(name, text, 0, 1);
     else if (name == "annotate") o.annotate = flag(name, text);
     else if (name == "urgent") o.urgent = flag(name, text);
+    else if (name == "model") o.model = text;
     else
         throw bad_request(fmt::format("there is no option '{}', but name, every_n, chunk, "
-                                      "confidence, iou, annotate and urgent",
+                                      "confidence, iou, annotate, urgent and model",
                                       label(name)));
+}
+
+// Named now, so that a change of the current model changes no job that was submitted before.
+void choose_model(service& site, job& one) {
+    std::string& name = one.options.model;
+    if (name.empty()) name = site.engine.models.current();
+    if (!site.engine.models.knows(name))
+        throw bad_request("there is no model '" + label(name) + "'");
 }
 
 std::string seconds_of(std::chrono::nanoseconds time) {
@@ -109,6 +118,10 @@ std::optional<refusal> objection(service& site, const http_exchange& x, const st
         return refusal{"rate_limited", status::too_many_requests,
                        fmt::format("more than {} jobs a second from one client", site.options.rate),
                        seconds_of(decision.retry_after())};
+    }
+    if (!site.jobs.is_reachable()) {
+        return refusal{"queue_unreachable", status::service_unavailable,
+                       "the queue cannot be reached", "5"};
     }
     if (site.jobs.is_full()) {
         return refusal{"queue_full", status::service_unavailable,
@@ -149,6 +162,7 @@ asio::awaitable<void> submit_job(service& site, http_exchange& x, std::string cl
     job one;
     one.id = make_job_id();
     for (const auto& [name, value] : x.target().query) set_option(one, name, value);
+    choose_model(site, one);
     std::string const key(x.request()["Idempotency-Key"]);
     if (key.size() > 255) throw bad_request("the Idempotency-Key is longer than 255 bytes");
     one.source = site.data.upload(one.id);
@@ -239,18 +253,26 @@ asio::awaitable<void> send_file(service& site, http_exchange& x, fs::path path, 
     }
 }
 
-asio::awaitable<void> send_result(service& site, http_exchange& x, job one, bool video) {
-    if (one.state != job_state::succeeded) {
-        auto const why = fmt::format("the job is {}", to_string(one.state));
-        return x.refuse(status::conflict, why);
-    }
-    auto const result = site.results.find(one.result);
+asio::awaitable<void> send_part(service& site, http_exchange& x, analyses::handle result,
+                                bool video) {
     if (!result) return x.refuse(status::gone, "the result is not kept any more");
     if (!video) return send_file(site, x, result->detections, "application/x-ndjson");
     if (result->video.empty()) {
         return x.refuse(status::not_found, "the job asked for no video with boxes");
     }
     return send_file(site, x, result->video, "video/mp4");
+}
+
+asio::awaitable<void> send_result(service& site, http_exchange& x, job one, bool video) {
+    if (one.state != job_state::succeeded) {
+        auto const why = fmt::format("the job is {}", to_string(one.state));
+        auto refusing = x.refuse(status::conflict, why);
+        co_return co_await std::move(refusing);
+    }
+    auto finding = site.results.find(one.result);
+    auto const result = co_await std::move(finding);
+    auto sending = send_part(site, x, result, video);
+    co_await std::move(sending);
 }
 
 asio::awaitable<void> send_preview(service& site, http_exchange& x, job one) {
@@ -301,32 +323,77 @@ asio::awaitable<void> answer_about_job(service& site, http_exchange& x) {
 asio::awaitable<void> show_readiness(service& site, http_exchange& x) {
     const char* why = nullptr;
     if (site.is_draining()) why = "draining";
-    else if (!site.engine.model.get_if_ready()) why = "the model is not loaded yet";
+    else if (!site.jobs.is_reachable()) why = "the queue cannot be reached";
+    else if (!site.engine.models.get_if_ready()) why = "the model is not loaded yet";
     if (why) return x.refuse(status::service_unavailable, why, {{"Retry-After", "1"}});
     return x.respond(status::ok, "text/plain", "ready\n");
 }
 
-asio::awaitable<void> show_models(service& site, http_exchange& x) {
-    json::object one{{"file", site.options.engine.model.model.filename().string()},
-                     {"ready", false},
-                     {"execution_provider", "cpu"}};
-    if (auto const loaded = site.engine.model.get_if_ready()) {
+json::object to_json(model_store& models, const named_model& which) {
+    json::object one{{"name", which.name},
+                     {"file", which.file.filename().string()},
+                     {"current", which.name == models.current()},
+                     {"ready", false}};
+    if (auto const loaded = models.get_if_ready(which.name)) {
+        const auto& layout = loaded->model.layout();
         one["ready"] = true;
-        one["layout"] = loaded->model.layout().description();
-        one["classes"] = json::array(loaded->model.layout().class_names.begin(),
-                                     loaded->model.layout().class_names.end());
+        one["execution_provider"] = loaded->model.execution_provider();
+        one["layout"] = layout.description();
+        one["classes"] = json::array(layout.class_names.begin(), layout.class_names.end());
         one["workers"] = loaded->tuned.chosen.workers;
         one["batch"] = loaded->tuned.chosen.batch;
+        one["bytes"] = loaded->bytes();
     }
-    json::object const all{{"models", json::array{std::move(one)}}};
-    return x.respond(status::ok, json::value(all));
+    return one;
+}
+
+asio::awaitable<void> show_models(service& site, http_exchange& x) {
+    json::array all;
+    for (const named_model& one : site.engine.models.all()) {
+        all.push_back(to_json(site.engine.models, one));
+    }
+    json::object const answer{{"models", std::move(all)}};
+    return x.respond(status::ok, json::value(answer));
+}
+
+// Jobs submitted from now on are looked at with it; those before keep theirs.
+asio::awaitable<void> activate_model(service& site, http_exchange& x) {
+    const std::string& name = x.target().segments[2]; // v1 models NAME activate
+    auto& models = site.engine.models;
+    std::string complaint;
+    status how = status::ok;
+    if (x.is_cross_site()) {
+        how = status::forbidden;
+        complaint = "not from a page of another site";
+    } else if (!models.knows(name)) {
+        how = status::not_found;
+        complaint = "there is no such model";
+    } else {
+        try {
+            auto switching = models.switch_to(name);
+            co_await std::move(switching);
+        } catch (const std::exception& e) {
+            how = status::service_unavailable;
+            complaint = "the model was not loaded, and the current one stays";
+            site.log.warn("model not loaded",
+                          [&] { return json::object{{"model", name}, {"why", e.what()}}; });
+        }
+    }
+    if (how != status::ok) {
+        auto refusing = x.refuse(how, complaint);
+        co_return co_await std::move(refusing);
+    }
+    site.log.info("model activated", [&] { return json::object{{"model", name}}; });
+    auto answering = show_models(site, x);
+    co_await std::move(answering);
 }
 
 // What the page shows.
 asio::awaitable<void> show_status(service& site, http_exchange& x) {
     auto const cached = site.results.cache().statistics();
     json::object const all{
-        {"ready", site.engine.model.get_if_ready() != nullptr && !site.is_draining()},
+        {"ready", site.engine.models.get_if_ready() != nullptr && site.jobs.is_reachable() &&
+                      !site.is_draining()},
         {"queued", site.jobs.queued()},
         {"running", site.jobs.running()},
         {"stages", tidegate::to_json(site.engine.monitor.summary())},
@@ -365,6 +432,8 @@ const route routes[] = {
     {"v1/jobs/*/*", "GET, HEAD", about_job},
     {"v1/models", "GET, HEAD",
      [](service& site, http_exchange& x, const std::string&) { return show_models(site, x); }},
+    {"v1/models/*/activate", "POST",
+     [](service& site, http_exchange& x, const std::string&) { return activate_model(site, x); }},
     {"v1/config", "GET, HEAD",
      [](service& site, http_exchange& x, const std::string&) {
          return x.respond(status::ok, json::value(to_json(site.options)));
@@ -435,6 +504,11 @@ asio::awaitable<void> answer(service& site, http_exchange& x, std::string client
         how = status::payload_too_large;
         complaint = fmt::format("more than {} bytes", site.options.http.body_bytes);
         site.refused.with({"too_large"}).increment();
+    } catch (const queue_unreachable& e) {
+        how = status::service_unavailable;
+        complaint = "the queue cannot be reached";
+        site.refused.with({"queue_unreachable"}).increment();
+        site.log.warn("queue unreachable", [&] { return json::object{{"why", e.what()}}; });
     } catch (const std::exception& e) {
         complaint = "something went wrong here";
         site.log.warn("request failed", [&] {
@@ -442,7 +516,9 @@ asio::awaitable<void> answer(service& site, http_exchange& x, std::string client
         });
     }
     if (x.answered() != 0) throw boost::system::system_error(http::error::partial_message);
-    auto refusing = x.refuse(how, complaint);
+    http_fields fields;
+    if (how == status::service_unavailable) fields.emplace_back("Retry-After", "5");
+    auto refusing = x.refuse(how, complaint, std::move(fields));
     co_await std::move(refusing);
 }
 

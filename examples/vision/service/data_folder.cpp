@@ -22,40 +22,79 @@ bool is_hexadecimal(std::string_view text) {
 }
 
 // Only what has a name that we give.
-void sweep(const fs::path& folder, std::size_t digits) {
+std::vector<fs::path> ours_in(const fs::path& folder, std::size_t digits) {
+    std::vector<fs::path> ours;
     std::error_code problem;
     for (fs::directory_iterator entry(folder, problem), last; !problem && entry != last;
          entry.increment(problem)) {
         std::string const name = entry->path().stem().string();
-        if (name.size() != digits || !is_hexadecimal(name)) continue;
-        std::error_code ignored; // it takes room, and nothing else
-        fs::remove_all(entry->path(), ignored);
+        if (name.size() == digits && is_hexadecimal(name)) ours.push_back(entry->path());
     }
     if (problem) {
         throw output_error(fmt::format("cannot list '{}': {}", folder.string(), problem.message()));
     }
+    return ours;
 }
 
-boost::interprocess::file_lock lock(const fs::path& file) {
+void sweep(const fs::path& folder, std::size_t digits) {
+    for (const fs::path& each : ours_in(folder, digits)) {
+        std::error_code ignored; // it takes room, and nothing else
+        fs::remove_all(each, ignored);
+    }
+}
+
+// Of a folder: what was written last in it.
+fs::file_time_type last_written(const fs::path& path) {
+    std::error_code ignored;
+    auto newest = fs::last_write_time(path, ignored);
+    for (fs::directory_iterator entry(path, ignored), last; !ignored && entry != last;
+         entry.increment(ignored)) {
+        newest = std::max(newest, fs::last_write_time(entry->path(), ignored));
+    }
+    return newest;
+}
+
+boost::interprocess::file_lock lock(const fs::path& file, data_folder::owner whose) {
     if (!std::ofstream(file, std::ios::app)) {
         throw output_error(fmt::format("cannot write '{}'", file.string()));
     }
     boost::interprocess::file_lock taken(file.string().c_str());
-    if (!taken.try_lock()) {
+    if (whose == data_folder::owner::many ? !taken.try_lock_sharable() : !taken.try_lock()) {
         throw error(
             fmt::format("the folder '{}' is used by another process", file.parent_path().string()));
     }
     return taken;
 }
 
+// Says that jobs elsewhere know the files, also while no process runs.
+constexpr const char* mark = "shared";
+
 } // namespace
 
-data_folder::data_folder(const fs::path& path) : path_(path) {
-    make_output_folder(path_ / "uploads");
+data_folder::data_folder(const fs::path& path, owner whose) : path_(path) {
+    make_output_folder(uploads());
     make_output_folder(results());
-    lock_ = lock(path_ / "lock");
-    sweep(path_ / "uploads", 32);
+    lock_ = lock(path_ / "lock", whose);
+    if (whose == owner::many) {
+        write_whole_file(path_ / mark, "Jobs in Redis need these files.\n");
+        return;
+    }
+    if (fs::exists(path_ / mark)) {
+        throw error(fmt::format("the folder '{}' belongs to jobs in Redis: use another one, or "
+                                "remove the file '{}' in it to give them up",
+                                path_.string(), mark));
+    }
+    sweep(uploads(), 32);
     sweep(results(), 64);
+}
+
+std::vector<fs::path> data_folder::files_older_than(std::chrono::seconds age) const {
+    auto old = ours_in(uploads(), 32);
+    auto const more = ours_in(results(), 64);
+    old.insert(old.end(), more.begin(), more.end());
+    auto const now = fs::file_time_type::clock::now();
+    std::erase_if(old, [&](const fs::path& each) { return now - last_written(each) < age; });
+    return old;
 }
 
 } // namespace vision::service

@@ -1,24 +1,38 @@
 // SPDX-License-Identifier: BSL-1.0
-// Where the service keeps its files: one process at a time, and nobody else's files are touched.
+// Where the service keeps its files: one process at a time, or all those of a queue in Redis, and
+// nobody else's files are touched.
 #pragma once
 
 #include <boost/interprocess/sync/file_lock.hpp>
 
+#include <chrono>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace vision::service {
 
 class data_folder {
 public:
-    // Makes what is missing, and removes what an earlier process left behind, whose jobs are
-    // forgotten. Throws vision::error, also while another process uses the folder.
-    explicit data_folder(const std::filesystem::path& path);
+    enum class owner {
+        this_process, // removes what an earlier process left behind, whose jobs are forgotten
+        many,         // processes, whose jobs are remembered elsewhere: nothing is removed
+    };
+
+    // Makes what is missing. Throws vision::error, also while a process uses the folder that does
+    // not share it, and, for one process, where the folder is known to belong to many.
+    explicit data_folder(const std::filesystem::path& path, owner whose = owner::this_process);
 
     [[nodiscard]] std::filesystem::path upload(const std::string& job_id) const {
         return path_ / "uploads" / job_id;
     }
+    [[nodiscard]] std::filesystem::path uploads() const { return path_ / "uploads"; }
     [[nodiscard]] std::filesystem::path results() const { return path_ / "results"; }
+
+    // Uploads and results, unfinished ones too, that nobody has written to since. Blocks; throws
+    // vision::error.
+    [[nodiscard]] std::vector<std::filesystem::path>
+    files_older_than(std::chrono::seconds age) const;
 
 private:
     std::filesystem::path path_;

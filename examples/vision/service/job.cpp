@@ -47,7 +47,7 @@ std::string job_options::text() const {
         return value ? fmt::format("{}", *value) : std::string("model");
     };
     // Neither the urgency nor the length of a chunk changes a result.
-    return fmt::format("every_n={} confidence={} iou={} annotate={}", every_n,
+    return fmt::format("model={} every_n={} confidence={} iou={} annotate={}", model, every_n,
                        or_default(confidence), or_default(iou), annotate);
 }
 
@@ -56,6 +56,7 @@ json::object to_json(const job& one) {
         {"id", one.id},
         {"name", one.name},
         {"state", to_string(one.state)},
+        {"model", one.options.model},
         {"frames_done", one.frames_done},
         {"frames_total", one.frames_total ? json::value(*one.frames_total) : json::value()},
         {"detections", one.detections},

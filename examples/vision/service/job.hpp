@@ -29,6 +29,7 @@ struct job_options {
     std::optional<float> iou;        // 0..1; unset: the model's
     bool annotate = true;            // make the video with boxes
     bool urgent = false;             // before jobs that are not
+    std::string model;               // by name
 
     // Two jobs with equal texts and equal videos have equal results.
     [[nodiscard]] std::string text() const;

@@ -9,8 +9,11 @@
 
 #include <boost/asio/awaitable.hpp>
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -29,9 +32,18 @@ struct job_event {
 // The latest event, at most: who is slow misses steps, and costs no memory. Closed after the last.
 using job_watch = tidegate::channel<job_event>;
 
-// A job that a worker has taken. `stop` is asked to stop when a client cancels the job.
+// By which a worker holds a job. Each taking of a job has a lease of its own: who has lost it may
+// say nothing more of the job, even if the same worker has taken it again.
+struct job_lease {
+    std::string id; // the job's
+    std::uint64_t fence = 0;
+};
+
+// A job that a worker has taken. `stop` is asked to stop when a client cancels the job, and when
+// another worker has it by now.
 struct taken_job {
     job what;
+    job_lease lease;
     std::stop_token stop;
 };
 
@@ -48,7 +60,21 @@ struct job_end {
     job_state state = job_state::failed;
     std::optional<job_problem> problem; // if it failed
     std::vector<std::string> warnings;
-    std::string result; // if it succeeded
+    std::string result;     // if it succeeded
+    bool transient = false; // it failed, and may go better another time
+};
+
+// What became of a job that a worker let go of.
+enum class job_outcome {
+    ended, // for good: as the worker says, or by a client's cancel before
+    again, // it waits for another attempt
+    lost,  // it is not this worker's any more, and what it did was for nothing
+};
+
+// The queue cannot be asked now. It may have done what it was asked for.
+class queue_unreachable : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
 };
 
 struct submitted {
@@ -72,7 +98,15 @@ public:
     job_queue& operator=(const job_queue&) = delete;
     virtual ~job_queue() = default;
 
-    // For the HTTP side ---------------------------------------------------------------------------
+    // What it does besides, until it is cancelled.
+    virtual awaitable<void> run() = 0;
+
+    // Those that wait and those under way, in all processes, as far as this one has heard.
+    [[nodiscard]] virtual std::size_t queued() const noexcept = 0;
+    [[nodiscard]] virtual std::size_t running() const noexcept = 0;
+    [[nodiscard]] virtual bool is_reachable() const noexcept = 0;
+
+    // For the HTTP side: throw queue_unreachable --------------------------------------------------
 
     // Whether a job would be accepted now. To be asked before an upload is read.
     virtual bool is_full() const = 0;
@@ -86,13 +120,17 @@ public:
     // The first event is a snapshot. Null if there is no such job.
     virtual awaitable<std::shared_ptr<job_watch>> watch(std::string id) = 0;
 
-    // For workers ---------------------------------------------------------------------------------
+    // For workers: wait until the queue can be asked
+    // -----------------------------------------------
 
     // The next job, once there is one. Throws error::closed after `close`.
     virtual awaitable<taken_job> take() = 0;
     // False: the job is not this worker's any more, and what it does is for nothing.
-    virtual awaitable<bool> report(std::string id, job_progress progress) = 0;
-    virtual awaitable<bool> finish(std::string id, job_end end) = 0;
+    virtual awaitable<bool> report(job_lease held, job_progress progress) = 0;
+    virtual awaitable<job_outcome> finish(job_lease held, job_end end) = 0;
+    // The process ends before the job does: another one gets it now, and no attempt is counted.
+    // Where there is no other process it is cancelled.
+    virtual awaitable<job_outcome> give_back(job_lease held) = 0;
 
     // Nobody gets a job any more; what waits stays queued.
     virtual void close() = 0;

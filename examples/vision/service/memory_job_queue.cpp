@@ -13,6 +13,8 @@ namespace asio = boost::asio;
 memory_job_queue::memory_job_queue(asio::any_io_executor executor, memory_job_queue_options options)
     : executor_(executor), options_(options), work_(executor, options.max_queued) {}
 
+auto memory_job_queue::run() -> awaitable<void> { co_return; }
+
 std::size_t memory_job_queue::queued() const noexcept { return urgent_.size() + others_.size(); }
 
 bool memory_job_queue::is_full() const { return queued() >= options_.max_queued; }
@@ -120,11 +122,12 @@ auto memory_job_queue::take() -> awaitable<taken_job> {
     ++one.state.attempt;
     ++running_;
     tell(one);
-    co_return taken_job{one.state, one.stop.get_token()};
+    // A job is taken once: it ends with the process.
+    co_return taken_job{one.state, {one.state.id, one.state.attempt}, one.stop.get_token()};
 }
 
-auto memory_job_queue::report(std::string id, job_progress progress) -> awaitable<bool> {
-    record* const one = running_record(id);
+auto memory_job_queue::report(job_lease held, job_progress progress) -> awaitable<bool> {
+    record* const one = running_record(held.id);
     if (!one) co_return false;
     one->state.frames_done = progress.frames_done;
     one->state.frames_total = progress.frames_total;
@@ -134,14 +137,19 @@ auto memory_job_queue::report(std::string id, job_progress progress) -> awaitabl
     co_return true;
 }
 
-auto memory_job_queue::finish(std::string id, job_end how) -> awaitable<bool> {
-    record* const one = running_record(id);
-    if (!one) co_return false;
+auto memory_job_queue::finish(job_lease held, job_end how) -> awaitable<job_outcome> {
+    record* const one = running_record(held.id);
+    if (!one) co_return job_outcome::ended; // cancelled
     one->state.problem = std::move(how.problem);
     one->state.warnings = std::move(how.warnings);
     one->state.result = std::move(how.result);
     end(*one, how.state);
-    co_return true;
+    co_return job_outcome::ended;
+}
+
+auto memory_job_queue::give_back(job_lease held) -> awaitable<job_outcome> {
+    if (record* const one = running_record(held.id)) end(*one, job_state::cancelled);
+    co_return job_outcome::ended;
 }
 
 void memory_job_queue::close() {

@@ -26,6 +26,11 @@ class memory_job_queue final : public job_queue {
 public:
     memory_job_queue(boost::asio::any_io_executor executor, memory_job_queue_options options);
 
+    awaitable<void> run() override;
+    [[nodiscard]] std::size_t queued() const noexcept override;
+    [[nodiscard]] std::size_t running() const noexcept override { return running_; }
+    [[nodiscard]] bool is_reachable() const noexcept override { return true; }
+
     bool is_full() const override;
     awaitable<submitted> submit(job one, std::string idempotency_key) override;
     awaitable<std::optional<job>> find(std::string id) override;
@@ -33,12 +38,10 @@ public:
     awaitable<std::optional<job>> cancel(std::string id) override;
     awaitable<std::shared_ptr<job_watch>> watch(std::string id) override;
     awaitable<taken_job> take() override;
-    awaitable<bool> report(std::string id, job_progress progress) override;
-    awaitable<bool> finish(std::string id, job_end end) override;
+    awaitable<bool> report(job_lease held, job_progress progress) override;
+    awaitable<job_outcome> finish(job_lease held, job_end end) override;
+    awaitable<job_outcome> give_back(job_lease held) override;
     void close() override;
-
-    [[nodiscard]] std::size_t queued() const noexcept;
-    [[nodiscard]] std::size_t running() const noexcept { return running_; }
 
 private:
     struct record {

@@ -4,10 +4,13 @@
 #include "api.hpp"
 #include "error.hpp"
 #include "http_exchange.hpp"
+#include "redis_address.hpp"
+#include "shared_folder.hpp"
 
 #include <tidegate/policy.hpp>
 #include <tidegate/retry.hpp>
 #include <tidegate/sleep.hpp>
+#include <tidegate/watched_executor.hpp>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/deferred.hpp>
@@ -30,13 +33,34 @@ service_options completed(service_options options) {
     check(options);
     options.engine.decoders = options.max_running;
     options.results.folder = options.data / "results";
+    options.results.shared = options.redis.has_value();
+    options.shared.max_queued = options.queue.max_queued;
+    options.shared.keep = options.results.time_to_live;
+    options.shared.uploads = options.data / "uploads";
     return options;
 }
 
-tcp::acceptor listen_on(asio::io_context& io, const service_options& options) {
+data_folder::owner owner_of_data(const service_options& options) {
+    return options.redis ? data_folder::owner::many : data_folder::owner::this_process;
+}
+
+std::unique_ptr<redis_job_queue> make_shared_jobs(const asio::any_io_executor& executor,
+                                                  const service_options& options) {
+    if (!options.redis) return nullptr;
+    return std::make_unique<redis_job_queue>(executor, *options.redis, options.shared);
+}
+
+std::unique_ptr<memory_job_queue> make_own_jobs(const asio::any_io_executor& executor,
+                                                const service_options& options) {
+    if (options.redis) return nullptr;
+    return std::make_unique<memory_job_queue>(executor, options.queue);
+}
+
+tcp::acceptor listen_on(const asio::any_io_executor& executor, const service_options& options) {
+    if (!options.listens) return tcp::acceptor(executor);
     tcp::endpoint const at(asio::ip::make_address(options.address), options.port);
     try {
-        return {io, at};
+        return {executor, at};
     } catch (const boost::system::system_error& e) {
         throw error("cannot listen on " + options.address + " port " +
                     std::to_string(options.port) + ": " + e.code().message());
@@ -108,15 +132,27 @@ asio::awaitable<void> serve_client(service& site, std::shared_ptr<boost::beast::
     }
 }
 
+// Called on the detector's thread.
+tidegate::stall_detector_options watching(event_log& log, const service_options& options) {
+    auto const tell = [&log](const tidegate::stall& one) {
+        log.warn("the event loop stalls", [&] { return json::object{{"what", to_string(one)}}; });
+    };
+    return tidegate::stall_detector_options().threshold(options.stall_threshold).on_stall(tell);
+}
+
 } // namespace
 
 service::service(asio::io_context& io, service_options wanted)
     : options(completed(std::move(wanted))),
-      data(options.data),
+      data(options.data, owner_of_data(options)),
       log(spdlog::level::from_str(options.log_level), options.log_json),
-      engine(io.get_executor(), options.engine),
-      disk(io.get_executor(), tidegate::worker_pool_options().name("disk").threads(2)),
-      jobs(io.get_executor(), options.queue),
+      stalls(watching(log, options)),
+      executor(tidegate::watched(io.get_executor(), "service")),
+      engine(executor, options.engine),
+      disk(executor, tidegate::worker_pool_options().name("disk").threads(2)),
+      shared_jobs(make_shared_jobs(executor, options)),
+      own_jobs(make_own_jobs(executor, options)),
+      jobs(shared_jobs ? static_cast<job_queue&>(*shared_jobs) : *own_jobs),
       results(engine, disk, options.results),
       submissions(tidegate::keyed_rate_limiter_options<std::string>()
                       .rate(options.rate, 1s)
@@ -127,9 +163,9 @@ service::service(asio::io_context& io, service_options wanted)
       request_time(metrics.histogram("tidegate_vision_request_seconds",
                                      "From a request's header to the end of its answer",
                                      {"method", "code"})),
-      acceptor_(listen_on(io, options)),
-      places_(io, options.max_connections),
-      stopped_(io, 0) {
+      acceptor_(listen_on(executor, options)),
+      places_(executor, options.max_connections),
+      stopped_(executor, 0) {
     report_metrics();
 }
 
@@ -139,8 +175,12 @@ void service::report_metrics() {
                  static_cast<double>(jobs.queued()));
         to.gauge("tidegate_vision_jobs_running", "Jobs under way",
                  static_cast<double>(jobs.running()));
+        to.gauge("tidegate_vision_queue_reachable", "Whether the queue answers",
+                 jobs.is_reachable() ? 1 : 0);
         to.gauge("tidegate_vision_lost_decoders", "Threads that hang in a decoder",
                  static_cast<double>(engine.lost_decoders()));
+        to.counter("tidegate_vision_dropped_boxes", "Boxes of models that were no finite numbers",
+                   static_cast<double>(engine.dropped_boxes));
         if (auto const memory = tidegate::read_memory_usage()) {
             to.gauge("tidegate_vision_resident_bytes", "Memory of the process",
                      static_cast<double>(memory->resident));
@@ -154,18 +194,22 @@ void service::report_metrics() {
     registrations_.push_back(register_metrics(metrics, "results", results.cache()));
     registrations_.push_back(register_metrics(metrics, "connections", places_));
     registrations_.push_back(register_metrics(metrics, "backend", engine.backend));
+    registrations_.push_back(register_metrics(metrics, "loop", stalls));
+    registrations_.push_back(register_metrics(metrics, "models", engine.models.budget()));
 }
 
-void service::note_end(const job& one, const job_end& how) {
-    ended.with({std::string(to_string(how.state)), how.problem ? how.problem->reason : "none"})
-        .increment();
+void service::note_end(const job& one, const job_end& how, job_outcome outcome) {
+    std::string const state = outcome == job_outcome::again  ? "again"
+                              : outcome == job_outcome::lost ? "lost"
+                                                             : std::string(to_string(how.state));
+    ended.with({state, how.problem ? how.problem->reason : "none"}).increment();
     auto const fields = [&] {
-        json::object all{{"job", one.id}, {"state", to_string(how.state)}};
+        json::object all{{"job", one.id}, {"state", state}, {"attempt", one.attempt}};
         if (how.problem) all["why"] = how.problem->detail;
         return all;
     };
-    if (how.state == job_state::failed) log.warn("job ended", fields);
-    else log.info("job ended", fields);
+    bool const is_well = !how.problem && outcome != job_outcome::lost;
+    log.write(is_well ? event_log::level::info : event_log::level::warn, "job ended", fields);
 }
 
 // Running -----------------------------------------------------------------------------------------
@@ -185,7 +229,7 @@ asio::awaitable<void> service::load_model() {
                               .idempotent(true)
                               .on_retry(note);
     tidegate::policy const patiently{tidegate::retry(settings)};
-    auto load = [this] { return engine.model.get(); };
+    auto load = [this] { return engine.models.get(); };
     auto loading = patiently(load);
     auto const loaded = co_await std::move(loading);
     log.info("model loaded", [&] {
@@ -195,7 +239,46 @@ asio::awaitable<void> service::load_model() {
     });
 }
 
+void service::start_workers(tidegate::task_scope& workers) {
+    for (std::size_t i = 0; i < options.max_running; ++i) {
+        auto note = [this](const job& one, const job_end& how, job_outcome outcome) {
+            note_end(one, how, outcome);
+        };
+        workers.spawn([this, note] { return work(jobs, results, note); });
+    }
+}
+
+// A process without a model leaves shared jobs to others.
+asio::awaitable<void> service::load_and_work(tidegate::task_scope& workers) {
+    if (own_jobs) start_workers(workers);
+    auto loading = load_model();
+    co_await std::move(loading);
+    if (shared_jobs) start_workers(workers);
+}
+
+asio::awaitable<void> service::keep_folder_clean() {
+    for (;;) {
+        co_await tidegate::sleep_for(10min);
+        std::string why;
+        try {
+            auto tidying = shared_jobs->tidy();
+            co_await std::move(tidying);
+            auto sweeping = sweep_shared_folder(data, *shared_jobs, disk, 1h);
+            std::size_t const removed = co_await std::move(sweeping);
+            log.info("folder swept", [&] { return json::object{{"removed", removed}}; });
+        } catch (const std::runtime_error& e) {
+            why = e.what();
+        }
+        if (!why.empty()) log.warn("folder not swept", [&] { return json::object{{"why", why}}; });
+    }
+}
+
 asio::awaitable<void> service::accept(tidegate::task_scope& connections) {
+    if (!acceptor_.is_open()) {
+        auto waiting = stopped_.receive();
+        static_cast<void>(co_await std::move(waiting));
+        co_return;
+    }
     for (;;) {
         auto place = std::make_shared<tidegate::semaphore::permit>(co_await places_.acquire());
         tcp::endpoint client;
@@ -214,25 +297,32 @@ asio::awaitable<void> service::accept(tidegate::task_scope& connections) {
     }
 }
 
+void service::note_start() {
+    log.info(options.listens ? "listening" : "working", [this] {
+        json::object all{{"queue", options.redis ? describe(*options.redis) : "memory"}};
+        if (options.listens) {
+            all["address"] = endpoint().address().to_string();
+            all["port"] = endpoint().port();
+        }
+        return all;
+    });
+}
+
 asio::awaitable<void> service::run() {
     auto const executor = co_await asio::this_coro::executor;
-    log.info("listening", [this] {
-        return json::object{{"address", endpoint().address().to_string()},
-                            {"port", endpoint().port()}};
-    });
+    note_start();
+    tidegate::task_scope background(executor, tidegate::on_task_failure::keep_going);
+    background.spawn([this] { return jobs.run(); });
+    if (shared_jobs) background.spawn([this] { return keep_folder_clean(); });
     tidegate::task_scope connections(executor, tidegate::on_task_failure::keep_going);
     tidegate::task_scope workers(executor);
-    for (std::size_t i = 0; i < options.max_running; ++i) {
-        auto note = [this](const job& one, const job_end& how) { note_end(one, how); };
-        workers.spawn([this, note] { return work(jobs, results, note); });
-    }
-    auto loading = load_model();
+    auto loading = load_and_work(workers);
     auto accepting = accept(connections);
     auto stopping = stopped_.receive();
     co_await ((std::move(loading) && std::move(accepting)) || std::move(stopping));
     boost::system::error_code ec;
     ec = acceptor_.close(ec);
-    auto ending = drain(workers, connections);
+    auto ending = drain(workers, connections, background);
     co_await std::move(ending);
 }
 
@@ -247,7 +337,8 @@ void service::stop() {
 }
 
 asio::awaitable<void> service::drain(tidegate::task_scope& workers,
-                                     tidegate::task_scope& connections) {
+                                     tidegate::task_scope& connections,
+                                     tidegate::task_scope& background) {
     auto joining = join(workers);
     auto waiting = tidegate::sleep_for(options.drain);
     co_await (std::move(joining) || std::move(waiting));
@@ -261,6 +352,9 @@ asio::awaitable<void> service::drain(tidegate::task_scope& workers,
     connections.cancel();
     auto leaving = join(connections);
     co_await std::move(leaving);
+    background.cancel();
+    auto leaving_queue = join(background);
+    co_await std::move(leaving_queue);
     results.cache().close(); // its timer would keep the context running
     // What is left is to remove files, which takes milliseconds, and nobody waits for this thread.
     disk.drain();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // tidegate-vision as a service: videos come in over HTTP, wait in line, and what is found in them
-// can be fetched. All on one thread, but for what blocks or computes, which the pools do.
+// can be fetched. All on one thread, but for what blocks or computes, which the pools do. Any
+// number of processes may share the work through Redis.
 #pragma once
 
 #include "analyses.hpp"
@@ -8,15 +9,18 @@
 #include "engine.hpp"
 #include "event_log.hpp"
 #include "memory_job_queue.hpp"
+#include "redis_job_queue.hpp"
 #include "service_options.hpp"
 #include "workers.hpp"
 
 #include <tidegate/keyed_rate_limiter.hpp>
 #include <tidegate/metrics.hpp>
 #include <tidegate/semaphore.hpp>
+#include <tidegate/stall_detector.hpp>
 #include <tidegate/task_scope.hpp>
 #include <tidegate/worker_pool.hpp>
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -50,9 +54,13 @@ public:
     data_folder data;
     event_log log;
     std::stop_source draining;
+    tidegate::stall_detector stalls;
+    boost::asio::any_io_executor const executor; // where all of it runs, watched by `stalls`
     class engine engine;
-    tidegate::worker_pool disk; // short calls that block
-    memory_job_queue jobs;
+    tidegate::worker_pool disk;                   // short calls that block
+    std::unique_ptr<redis_job_queue> shared_jobs; // null: there are none
+    std::unique_ptr<memory_job_queue> own_jobs;   // otherwise
+    job_queue& jobs;                              // either
     analyses results;
     tidegate::keyed_rate_limiter<std::string> submissions;
     tidegate::metrics_registry metrics;
@@ -63,10 +71,15 @@ public:
 private:
     boost::asio::awaitable<void> accept(tidegate::task_scope& connections);
     boost::asio::awaitable<void> load_model();
+    boost::asio::awaitable<void> load_and_work(tidegate::task_scope& workers);
+    void start_workers(tidegate::task_scope& workers);
+    boost::asio::awaitable<void> keep_folder_clean();
     boost::asio::awaitable<void> drain(tidegate::task_scope& workers,
-                                       tidegate::task_scope& connections);
+                                       tidegate::task_scope& connections,
+                                       tidegate::task_scope& background);
     void report_metrics();
-    void note_end(const job& one, const job_end& how);
+    void note_start();
+    void note_end(const job& one, const job_end& how, job_outcome outcome);
 
     boost::asio::ip::tcp::acceptor acceptor_;
     tidegate::semaphore places_; // for connections

@@ -2,6 +2,7 @@
 #include "service_options.hpp"
 
 #include "check_range.hpp"
+#include "redis_address.hpp"
 
 #include <boost/asio/ip/address.hpp>
 #include <fmt/format.h>
@@ -21,9 +22,14 @@ void check(const service_options& options) {
     check_range<std::uint64_t>("--rate", options.rate, 1, 1'000'000);
     check_range<std::uint64_t>("--burst", options.burst, 1, 1'000'000);
     check_range<std::uint64_t>("--max-upload", options.http.body_bytes, 1, std::uint64_t{1} << 40);
+    check_range<std::int64_t>("--stall-threshold", options.stall_threshold.count(), 1, 60'000);
     check_range<std::int64_t>("--drain", options.drain.count(), 0, 3600);
     check_range<std::int64_t>("--keep-results", options.results.time_to_live.count(), 1,
                               366 * 24 * 3600);
+    check_range<std::int64_t>("--lease in ms", options.shared.lease.count(), 100, 3'600'000);
+    check_range<std::uint32_t>("--max-crashes", options.shared.max_crashes, 0, 1000);
+    check_range<std::uint32_t>("--max-errors", options.shared.max_errors, 0, 1000);
+    if (!options.listens && !options.redis) throw error("--redis is missing: whose jobs to do");
     if (options.log_level != "off" &&
         spdlog::level::from_str(options.log_level) == spdlog::level::off) {
         throw error(fmt::format(
@@ -32,9 +38,20 @@ void check(const service_options& options) {
     }
 }
 
+namespace {
+
+boost::json::array model_names(const engine_options& options) {
+    boost::json::array names;
+    for (const named_model& one : models_of(options)) names.emplace_back(one.name);
+    return names;
+}
+
+} // namespace
+
 boost::json::object to_json(const service_options& o) {
     return {
-        {"model", o.engine.model.model.filename().string()},
+        {"models", model_names(o.engine)},
+        {"model_memory_bytes", o.engine.model_memory},
         {"confidence", o.engine.model.confidence},
         {"iou", o.engine.model.iou},
         {"max_delay_ms", o.engine.max_delay.count()},
@@ -51,7 +68,11 @@ boost::json::object to_json(const service_options& o) {
         {"max_frames", o.results.max_frames},
         {"keep_results_seconds", o.results.time_to_live.count()},
         {"drain_seconds", o.drain.count()},
-        {"queue", "memory"},
+        {"stall_threshold_ms", o.stall_threshold.count()},
+        {"queue", o.redis ? describe(*o.redis) : "memory"},
+        {"lease_ms", o.shared.lease.count()},
+        {"max_crashes", o.shared.max_crashes},
+        {"max_errors", o.shared.max_errors},
     };
 }
 

@@ -6,12 +6,14 @@
 #include "http_exchange.hpp"
 #include "memory_job_queue.hpp"
 #include "pipeline_options.hpp"
+#include "redis_job_queue.hpp"
 
 #include <boost/json/object.hpp>
 
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace vision::service {
@@ -28,7 +30,11 @@ struct service_options {
     std::chrono::seconds drain{30};    // 0..3600, for running jobs when the service is to end
     http_limits http;
     memory_job_queue_options queue;
-    analyses_options results; // its folder is made from `data`
+    std::optional<boost::redis::config> redis; // whose queue processes share; unset: in memory
+    redis_job_queue_options shared;            // the rest of it is made from what is above
+    bool listens = true;                       // false: works for others, for which `redis` is set
+    analyses_options results;                  // its folder is made from `data`
+    std::chrono::milliseconds stall_threshold{50}; // 1..60000, for what runs on the event loop
     std::string log_level = "info";
     bool log_json = false;
 };

@@ -15,15 +15,18 @@ namespace {
 using progress_ptr = std::shared_ptr<analyses::progress_channel>;
 
 // Tells the queue as often as it listens: it gets the latest, however slow it is.
-asio::awaitable<void> pass_on(job_queue& jobs, std::string id, progress_ptr from) {
+asio::awaitable<void> pass_on(job_queue& jobs, job_lease held, progress_ptr from) {
     while (auto latest = co_await from->receive()) {
-        auto reporting = jobs.report(id, *latest);
+        auto reporting = jobs.report(held, *latest);
         if (!co_await std::move(reporting)) co_return;
     }
 }
 
-job_end failed(const char* reason, const job& one) {
+enum class failure { stays, may_pass };
+
+job_end failed(const char* reason, failure how, const job& one) {
     job_end end;
+    end.transient = how == failure::may_pass;
     end.state = job_state::failed;
     end.problem = job_problem{reason, "unknown"};
     try {
@@ -35,22 +38,23 @@ job_end failed(const char* reason, const job& one) {
     return end;
 }
 
-job_end how_it_failed(const job& one, const std::stop_token& stop) {
+// Nothing: it was stopped.
+std::optional<job_end> how_it_failed(const job& one, const std::stop_token& stop) {
     try {
         throw;
     } catch (const source_error&) {
-        return failed("decode", one);
+        return failed("decode", failure::stays, one);
     } catch (const output_error&) {
-        return failed("disk", one);
+        return failed("disk", failure::may_pass, one);
     } catch (const run_stopped&) {
-        return {job_state::cancelled, {}, {}, {}};
+        return std::nullopt;
     } catch (const error&) {
-        return failed("backend", one);
+        return failed("backend", failure::may_pass, one);
     } catch (const boost::system::system_error&) {
-        if (stop.stop_requested()) return {job_state::cancelled, {}, {}, {}};
-        return failed("other", one);
+        if (stop.stop_requested()) return std::nullopt;
+        return failed("other", failure::may_pass, one);
     } catch (const std::exception&) {
-        return failed("other", one);
+        return failed("other", failure::may_pass, one);
     }
 }
 
@@ -60,10 +64,12 @@ struct close_at_exit {
     ~close_at_exit() { progress->close(); }
 };
 
-asio::awaitable<job_end> see_to(analyses& results, taken_job taken, progress_ptr progress) {
+asio::awaitable<std::optional<job_end>> see_to(analyses& results, taken_job taken,
+                                               std::shared_ptr<kept_upload> upload,
+                                               progress_ptr progress) {
     close_at_exit const at_exit{progress};
     try {
-        auto getting = results.get(taken.what, taken.stop, progress);
+        auto getting = results.get(taken.what, upload, taken.stop, progress);
         auto const result = co_await std::move(getting);
         progress->try_send(result->last);
         co_return job_end{job_state::succeeded, {}, result->warnings, results.key(taken.what)};
@@ -72,17 +78,23 @@ asio::awaitable<job_end> see_to(analyses& results, taken_job taken, progress_ptr
     }
 }
 
-asio::awaitable<job_end> run(job_queue& jobs, analyses& results, taken_job taken) {
+asio::awaitable<std::optional<job_end>> run(job_queue& jobs, analyses& results, taken_job taken,
+                                            std::shared_ptr<kept_upload> upload) {
     auto const latest_only = tidegate::channel_options<job_progress>().capacity(1).mode(
         tidegate::channel_mode::drop_oldest);
     auto const progress = std::make_shared<analyses::progress_channel>(
         co_await asio::this_coro::executor, latest_only);
     auto body = [&](tidegate::task_scope& scope) {
-        scope.spawn([&jobs, id = taken.what.id, progress] { return pass_on(jobs, id, progress); });
-        return see_to(results, taken, progress);
+        scope.spawn(
+            [&jobs, held = taken.lease, progress] { return pass_on(jobs, held, progress); });
+        return see_to(results, taken, upload, progress);
     };
     auto running = tidegate::with_scope(std::ref(body));
     co_return co_await std::move(running);
+}
+
+asio::awaitable<job_outcome> let_go(job_queue& jobs, job_lease held, std::optional<job_end> end) {
+    return end ? jobs.finish(std::move(held), std::move(*end)) : jobs.give_back(std::move(held));
 }
 
 } // namespace
@@ -97,11 +109,14 @@ asio::awaitable<void> work(job_queue& jobs, analyses& results, job_listener ende
             if (e.code() == tidegate::error::closed) co_return;
             throw;
         }
-        auto running = run(jobs, results, *taken);
-        job_end const end = co_await std::move(running);
-        auto finishing = jobs.finish(taken->what.id, end);
-        static_cast<void>(co_await std::move(finishing)); // false: cancelled meanwhile
-        ended(taken->what, end);
+        auto const upload = results.keep_upload(taken->what);
+        auto running = run(jobs, results, *taken, upload);
+        auto const end = co_await std::move(running);
+        auto leaving = let_go(jobs, taken->lease, end);
+        auto const outcome = co_await std::move(leaving);
+        if (outcome == job_outcome::ended) upload->discard();
+        job_end const stopped{job_state::cancelled, {}, {}, {}};
+        ended(taken->what, end.value_or(stopped), outcome);
     }
 }
 

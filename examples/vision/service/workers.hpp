@@ -12,8 +12,8 @@
 
 namespace vision::service {
 
-// How a job went, for logs and metrics. Must not throw.
-using job_listener = std::function<void(const job&, const job_end&)>;
+// How a job went, and what became of that, for logs and metrics. Must not throw.
+using job_listener = std::function<void(const job&, const job_end&, job_outcome)>;
 
 // One worker: a job after the other, until the queue is closed. As many of them as videos may be
 // open at a time.

@@ -4,15 +4,22 @@
 
 #include <tidegate/cache_options.hpp>
 #include <tidegate/core/cache/store.hpp>
+#include <tidegate/detail/sequence_lock.hpp>
+#include <tidegate/shared_value.hpp>
 
 #include <boost/container/small_vector.hpp>
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <new>
+#include <optional>
 #include <type_traits>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
-
-struct cache_statistics;
 
 namespace detail {
 
@@ -47,7 +54,22 @@ template <class Types>
 struct alignas(64) cache_shard {
     using Key = typename Types::key_type;
     using V = typename Types::value_type;
-    using store_type = core::cache_store<Key, stored_value<V>, typename Types::policy_type>;
+    using Policy = typename Types::policy_type;
+    using Equal = typename Types::equal_type;
+
+    /// Whether look-ups may go beside the lock. Keys are compared before it is known whether they
+    /// are there, which calls for nothing unknown and one word; values are copied before that; and
+    /// a hit changes no order.
+    static constexpr bool is_readable =
+        std::is_same_v<typename Types::mutex_type, sequence_lock> && std::is_scalar_v<Key> &&
+        sizeof(Key) <= 8 &&
+        (std::is_same_v<Equal, std::equal_to<>> || std::is_same_v<Equal, std::equal_to<Key>>) &&
+        is_cheap_to_copy<V> && requires { Policy::most_uses; };
+    using store_type = core::cache_store<Key, stored_value<V>, Policy, is_readable>;
+    static constexpr std::size_t marks = [] {
+        if constexpr (is_readable) return Policy::marks;
+        else return std::size_t{1};
+    }();
 
     struct counters {
         std::uint64_t hits = 0;
@@ -103,6 +125,8 @@ struct alignas(64) cache_shard {
     mutable typename Types::mutex_type mutex;
     counters counts;
     store_type store;
+    // Of those who looked beside the lock, for the policy; by mark. Not where they read.
+    alignas(64) std::atomic<std::uint64_t> heard_hits[marks]{};
 };
 
 } // namespace detail

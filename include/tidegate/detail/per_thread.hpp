@@ -116,8 +116,8 @@ private:
     std::vector<thread_pieces::piece> pieces_;
 };
 
-/// `Piece`s for threads. When a thread ends, `Owner::fold(Piece const&)` is called under the lock,
-/// and the piece goes unless that throws.
+/// `Piece`s for threads, made by `Owner::new_piece()` if it has that. When a thread ends,
+/// `Owner::fold(Piece const&)` is called under the lock, and the piece goes unless that throws.
 template <class Owner, class Piece>
 class per_thread : piece_owner {
 public:
@@ -149,7 +149,7 @@ private:
     [[gnu::noinline]] Piece* make() noexcept {
         if (this_thread_pieces.ended) return nullptr;
         try {
-            auto fresh = std::make_unique<Piece>();
+            auto fresh = new_piece();
             Piece* const piece = fresh.get();
             std::lock_guard lock(mutex_);
             pieces_.push_back(std::move(fresh));
@@ -163,6 +163,11 @@ private:
         } catch (...) { // no memory
             return nullptr;
         }
+    }
+
+    std::unique_ptr<Piece> new_piece() {
+        if constexpr (requires { owner_.new_piece(); }) return owner_.new_piece();
+        else return std::make_unique<Piece>();
     }
 
     void take_back(void* piece) noexcept override {

@@ -96,8 +96,7 @@ auto plain_job(Function&& job) {
 
 class pool_job : public result_waiter {
 public:
-    /// Runs the job and keeps its result. What it throws is kept too (awaited), or returned
-    /// (detached).
+    /// Runs the job and keeps its result. Returns what it throws, which an awaited one keeps too.
     std::exception_ptr run() noexcept { return run_(this); }
 
     bool can_stop() const noexcept { return stop.stop_possible(); }
@@ -147,7 +146,7 @@ private:
             std::get<0>(*self->outcome_) = std::current_exception();
         }
         self->results_ = &*self->outcome_;
-        return nullptr;
+        return std::get<0>(*self->outcome_);
     }
 
     Function function_;

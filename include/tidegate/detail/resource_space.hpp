@@ -50,6 +50,7 @@ public:
         std::size_t leases = 0;
         bool resident = true; // may be looked up
         bool pinned = false;
+        trace_event gone_as = trace_event::removed; // once it is not resident
         time_point idle_since{};
         std::optional<typename std::list<std::shared_ptr<item>>::iterator> idle_place;
     };
@@ -88,8 +89,12 @@ public:
                 take(wanted);
             }
         }
-        if (refused) op.release()->abort(refused);
-        else if (op) op.release()->complete({}, true);
+        if (refused) {
+            this->tell_of(*op, trace_event::rejected, refused);
+            op.release()->abort(refused);
+        } else if (op) {
+            op.release()->complete({}, true);
+        }
         unload(std::move(given_up));
     }
 
@@ -125,7 +130,7 @@ public:
         {
             std::lock_guard lock(this->mutex_);
             auto& place = items_[key];
-            if (place) retire(*place, given_up);
+            if (place) retire(*place, trace_event::replaced, given_up);
             place = fresh;
             leased = lease(fresh);
         }
@@ -139,6 +144,11 @@ public:
         return it == items_.end() ? nullptr : lease(it->second);
     }
 
+    bool has(Key const& key) const {
+        std::lock_guard lock(this->mutex_);
+        return items_.find(key) != items_.end();
+    }
+
     /// Not to be looked up any more; unloaded when nobody uses it.
     bool remove(Key const& key) {
         items given_up;
@@ -148,7 +158,7 @@ public:
             if (it == items_.end()) return false;
             auto const one = std::move(it->second);
             items_.erase(it);
-            retire(*one, given_up);
+            retire(*one, trace_event::removed, given_up);
         }
         unload(std::move(given_up));
         return true;
@@ -176,7 +186,7 @@ public:
         items given_up;
         {
             std::lock_guard lock(this->mutex_);
-            for (auto& [key, one] : items_) retire(*one, given_up);
+            for (auto& [key, one] : items_) retire(*one, trace_event::removed, given_up);
             items_.clear();
         }
         unload(std::move(given_up));
@@ -242,14 +252,15 @@ private:
         if (!fits(wanted, after)) return false;
         for (auto const& one : chosen) {
             items_.erase(one->key);
-            retire(*one, given_up);
+            retire(*one, trace_event::evicted, given_up);
         }
         return true;
     }
 
     // Not to be looked up any more.
-    void retire(item& one, items& given_up) {
+    void retire(item& one, trace_event how, items& given_up) {
         one.resident = false;
+        one.gone_as = how;
         if (!one.idle_place) return; // goes with its last lease
         given_up.push_back(**one.idle_place);
         leave_idle(one);
@@ -318,7 +329,7 @@ private:
             if (--one->leases > 0) return;
             one->idle_since = Clock::now();
             one->idle_place = idle_.insert(idle_.end(), one);
-            if (!one->resident) retire(*one, given_up);
+            if (!one->resident) retire(*one, one->gone_as, given_up);
             else serve(ready, given_up);
             settle_alarm();
         }
@@ -347,6 +358,7 @@ private:
     }
 
     void destroy(item& one, items& given_up) noexcept {
+        this->trace_.emit(one.gone_as);
         one.value.reset();
         waiter_list ready;
         {
@@ -377,7 +389,7 @@ private:
             auto const one = *it++;
             if (one->pinned || one->idle_since + *time_to_idle_ > now) continue;
             items_.erase(one->key);
-            retire(*one, overdue_);
+            retire(*one, trace_event::expired, overdue_);
         }
         settle_alarm();
         static_cast<void>(ready);

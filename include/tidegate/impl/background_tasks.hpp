@@ -96,23 +96,27 @@ public:
 
     template <class Function>
     task_id spawn(std::string name, Function task) {
-        if (this->is_closed()) throw boost::system::system_error(error::closed);
+        if (this->is_closed()) refuse();
         auto const one = std::make_shared<entry_with<Function>>(executors_.next(), std::move(task));
         one->status.name = std::move(name);
         bool const may_have_to_wait = settings_.max_running() < unlimited;
         auto const now = Clock::now();
         bool to_send = false;
+        bool taken = false;
         {
             std::lock_guard lock(this->mutex_);
-            if (!takes_tasks_) throw boost::system::system_error(error::closed);
             forget_old(now);
-            one->status.id.value = last_id_ + 1;
-            one->context = task_context(one->status.id, one->progress);
-            one->status.queued_at = now;
-            enter(one, may_have_to_wait, now);
-            ++last_id_;
+            taken = takes_tasks_;
+            if (taken) {
+                one->status.id.value = last_id_ + 1;
+                one->context = task_context(one->status.id, one->progress);
+                one->status.queued_at = now;
+                enter(one, may_have_to_wait, now);
+                ++last_id_;
+            }
             to_send = !unsent_.empty();
         }
+        if (!taken) refuse();
         if (may_have_to_wait) start_queued();
         else run(*one);
         if (to_send) send_events();
@@ -259,7 +263,14 @@ private:
         }
     }
 
+    [[noreturn]] void refuse() {
+        this->trace_.emit(trace_event::rejected, 1, error::closed);
+        throw boost::system::system_error(error::closed);
+    }
+
     void run(entry& one) {
+        if (this->trace_.is_heard()) [[unlikely]]
+            tell_start(one);
         try {
             one.run(*this);
         } catch (...) {
@@ -360,6 +371,25 @@ private:
         else one->side_task::cancel();
     }
 
+    static std::chrono::nanoseconds in_ns(typename Clock::duration d) noexcept {
+        return std::chrono::duration_cast<std::chrono::nanoseconds>(d);
+    }
+    // It runs, so that nobody changes its times.
+    void tell_start(entry const& one) noexcept {
+        this->trace_.emit(trace_event::job_started, 1, {},
+                          in_ns(*one.status.started_at - one.status.queued_at));
+    }
+    // It has ended.
+    void tell_end(entry const& one) noexcept {
+        auto const& s = one.status;
+        error_code const why = s.state == task_state::cancelled
+                                   ? error_code(asio::error::operation_aborted)
+                                   : code_of(s.failure);
+        this->trace_.emit(trace_event::job_finished, 1, why,
+                          s.started_at ? in_ns(*s.ended_at - *s.started_at)
+                                       : std::chrono::nanoseconds(0));
+    }
+
     void end(entry& one, task_state how, std::exception_ptr failure, result_pointer result) {
         waiter_list waiters, all_ended;
         bool others_wait = false, to_send = false;
@@ -380,6 +410,8 @@ private:
             others_wait = waiting_ > 0;
             to_send = !unsent_.empty();
         }
+        if (this->trace_.is_heard()) [[unlikely]]
+            tell_end(one);
         if (!waiters.empty()) {
             std::exception_ptr const told = failure_of_wait(one); // nobody changes it any more
             while (auto* const w = static_cast<result_waiter_type*>(waiters.pop_front())) {

@@ -10,7 +10,8 @@ namespace detail {
 // A place for a connection.
 template <class T, class Clock>
 struct connection_slot {
-    explicit connection_slot(std::atomic<std::size_t>& count) noexcept : open_count(count) {}
+    connection_slot(std::atomic<std::size_t>& count, trace_source const& trace) noexcept
+        : open_count(count), told_to(trace) {}
     connection_slot(connection_slot const&) = delete;
     connection_slot& operator=(connection_slot const&) = delete;
     ~connection_slot() { close(); }
@@ -23,9 +24,11 @@ struct connection_slot {
         if (!connection) return;
         connection.reset();
         --open_count;
+        told_to.emit(trace_event::destroyed);
     }
 
     std::atomic<std::size_t>& open_count;
+    trace_source const& told_to;
     std::unique_ptr<T> connection;
     typename Clock::time_point usable_until{};
     typename Clock::time_point last_used{};
@@ -59,15 +62,41 @@ public:
     }
 
     connection_pool_state(Executor const& executor, connection_pool_options const& options)
-        : options_(options),
-          slots_(executor, slot_options(), [this] { return std::make_unique<slot>(open_count_); }) {
-    }
+        : options_(options), slots_(executor, slot_options(), [this] {
+              return std::make_unique<slot>(open_count_, trace_);
+          }) {}
 
     Executor executor() const noexcept { return slots_.get_executor(); }
+
+    void observe(std::shared_ptr<trace_observer> observer, std::string name) {
+        trace_.attach("connection_pool", std::move(observer), std::move(name));
+    }
 
     template <class CoroutineExecutor>
     static boost::asio::awaitable<connection, CoroutineExecutor>
     acquire(std::shared_ptr<connection_pool_state> self, std::source_location where) {
+        if (!self->trace_.is_heard()) [[likely]]
+            return obtain<CoroutineExecutor>(std::move(self), where);
+        return acquire_heard<CoroutineExecutor>(std::move(self), where);
+    }
+
+    template <class CoroutineExecutor>
+    static boost::asio::awaitable<connection, CoroutineExecutor>
+    acquire_heard(std::shared_ptr<connection_pool_state> self, std::source_location where) {
+        time_point const began = Clock::now();
+        try {
+            auto held = co_await obtain<CoroutineExecutor>(self, where);
+            self->trace_.emit(trace_event::acquired, 1, {}, since(began));
+            co_return std::move(held);
+        } catch (...) {
+            self->tell_failure(code_of(std::current_exception()), since(began));
+            throw;
+        }
+    }
+
+    template <class CoroutineExecutor>
+    static boost::asio::awaitable<connection, CoroutineExecutor>
+    obtain(std::shared_ptr<connection_pool_state> self, std::source_location where) {
         auto waiting = self->slots_.async_acquire_for(in_clock(self->options_.wait_timeout()),
                                                       boost::asio::deferred);
         auto place = co_await std::move(waiting);
@@ -173,12 +202,14 @@ private:
     template <class CoroutineExecutor>
     static boost::asio::awaitable<std::unique_ptr<T>, CoroutineExecutor>
     open(std::shared_ptr<connection_pool_state> self, slot& mine) {
+        time_point const began = Clock::now();
         basic_call_context<Clock> context("connect");
         context.set_deadline(deadline_in<Clock>(in_clock(self->options_.connect_timeout())));
         auto opening = [&self] { return self->open_(); };
         outcome<std::unique_ptr<T>> result;
         co_await attempt_until_deadline<CoroutineExecutor>(opening, context, result);
         ++(result ? self->connected_ : self->connect_failures_);
+        if (result) self->trace_.emit(trace_event::created, 1, {}, since(began));
         auto opened = std::move(result).get();
         double const share = 1 - 0.1 * std::uniform_real_distribution<>()(thread_random());
         mine.usable_until =
@@ -200,6 +231,17 @@ private:
         co_return result&& result.value();
     }
 
+    static std::chrono::nanoseconds since(time_point began) {
+        return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - began);
+    }
+
+    void tell_failure(error_code const& why, std::chrono::nanoseconds took) const noexcept {
+        auto const how = why == error::deadline_exceeded         ? trace_event::timed_out
+                         : why == asio::error::operation_aborted ? trace_event::cancelled
+                                                                 : trace_event::rejected;
+        trace_.emit(how, 1, why, took);
+    }
+
     void note_acquired(slot& one, std::source_location where) {
         one.acquired = Clock::now();
         one.where = where;
@@ -218,7 +260,8 @@ private:
     std::atomic<std::uint64_t> validation_failures_{0};
     std::atomic<std::uint64_t> discarded_{0};
     std::atomic<std::uint64_t> too_old_{0};
-    slots slots_;
+    [[no_unique_address]] trace_source trace_;
+    slots slots_; // before all that its places refer to
 };
 
 } // namespace detail

@@ -82,20 +82,32 @@ public:
     void register_loader(Key key, lazy_loader<T> load) {
         this->fence(key);
         slot old; // goes after the lock
-        std::lock_guard lock(this->mutex_);
-        old = std::exchange(slots_[std::move(key)], slot{std::move(load), {}, {}, {}});
+        {
+            std::lock_guard lock(this->mutex_);
+            old = std::exchange(slots_[std::move(key)], slot{std::move(load), {}, {}, {}});
+        }
+        if (old.loaded) this->trace_.emit(trace_event::removed);
     }
 
     value get_if_ready(Key const& key) const {
-        std::lock_guard lock(this->mutex_);
-        auto const it = slots_.find(key);
-        return it == slots_.end() ? nullptr : it->second.loaded;
+        auto found = hit(key);
+        if (!found) this->trace_.emit(trace_event::missed);
+        return found;
+    }
+
+    /// Tells only if it is there.
+    value hit(Key const& key) const {
+        auto found = find(key);
+        if (found) this->trace_.emit(trace_event::hit);
+        return found;
     }
 
     template <class Handler>
     void start(get_lazy, Handler&& handler, Key key, bool anew) {
         if (anew && options_.serve_old_while_reloading()) this->fence(key);
         else if (anew) reset(key);
+        else if (this->trace_.is_heard()) [[unlikely]]
+            this->trace_.emit(find(key) ? trace_event::hit : trace_event::missed);
         auto load = loader_of(key);
         typename base::terms how;
         how.kept = options_.keep_loading();
@@ -107,11 +119,14 @@ public:
     void reset(Key const& key) {
         this->fence(key);
         slot gone; // goes after the lock
-        std::lock_guard lock(this->mutex_);
-        if (auto const it = slots_.find(key); it != slots_.end()) {
-            gone.loaded = std::exchange(it->second.loaded, nullptr);
-            gone.failure = std::exchange(it->second.failure, nullptr);
+        {
+            std::lock_guard lock(this->mutex_);
+            if (auto const it = slots_.find(key); it != slots_.end()) {
+                gone.loaded = std::exchange(it->second.loaded, nullptr);
+                gone.failure = std::exchange(it->second.failure, nullptr);
+            }
         }
+        if (gone.loaded) this->trace_.emit(trace_event::removed);
     }
 
     std::vector<Key> keys() const {
@@ -154,7 +169,10 @@ public:
         return loaded && !failure ? *loaded : nullptr;
     }
     void overdue(flight_type&) noexcept {}
-    void after_landing(leftovers& rest) noexcept { rest.reset(); }
+    void after_landing(leftovers& rest) noexcept {
+        if (rest) this->trace_.emit(trace_event::replaced);
+        rest.reset();
+    }
 
 private:
     struct slot {
@@ -163,6 +181,12 @@ private:
         std::exception_ptr failure;
         time_point retry_at{};
     };
+
+    value find(Key const& key) const {
+        std::lock_guard lock(this->mutex_);
+        auto const it = slots_.find(key);
+        return it == slots_.end() ? nullptr : it->second.loaded;
+    }
 
     lazy_loader<T> loader_of(Key const& key) const {
         std::lock_guard lock(this->mutex_);

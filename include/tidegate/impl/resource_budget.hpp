@@ -73,10 +73,27 @@ public:
         return true;
     }
 
-    value try_acquire(Key const& key) { return space_->try_lease(key); }
+    void observe_all(std::shared_ptr<trace_observer> observer, std::string name) {
+        this->observe("resource_budget", observer, name);
+        space_->observe("resource_budget", std::move(observer), std::move(name));
+    }
+
+    value try_acquire(Key const& key) {
+        auto leased = hit(key);
+        if (!leased) this->trace_.emit(trace_event::missed);
+        return leased;
+    }
+    /// Tells only if it is there.
+    value hit(Key const& key) {
+        auto leased = space_->try_lease(key);
+        if (leased) this->trace_.emit(trace_event::hit);
+        return leased;
+    }
 
     template <class Handler>
     void start(acquire_resource, Handler&& handler, Key key) {
+        if (this->trace_.is_heard()) [[unlikely]]
+            this->trace_.emit(space_->has(key) ? trace_event::hit : trace_event::missed);
         auto load = [self = std::static_pointer_cast<resource_budget_state>(
                          this->shared_from_this())](Key const& k) { return fetch(self, k); };
         base::start(join_flight{}, std::forward<Handler>(handler), std::move(key), std::move(load),

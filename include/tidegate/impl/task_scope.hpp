@@ -44,19 +44,23 @@ public:
 
     template <class Function>
     bool spawn(Function task) {
-        if (this->is_closed()) return false; // there is no context any more
-        auto const side = std::make_shared<side_task>(executors_.next());
+        if (this->is_closed()) return refuse(); // there is no context any more
+        auto const side = std::make_shared<scope_task>(executors_.next());
+        if (this->trace_.is_heard()) side->since = clock::now();
         tasks::iterator place;
+        bool taken = false;
         {
             std::lock_guard lock(this->mutex_);
-            if (!takes_tasks_ || stage_ != stage::tasks_run) return false;
-            place = tasks_.insert(tasks_.end(), side);
+            taken = takes_tasks_ && stage_ == stage::tasks_run;
+            if (taken) place = tasks_.insert(tasks_.end(), side);
         }
+        if (!taken) return refuse();
         try {
             auto ended = [self = self(), place](std::exception_ptr thrown) {
+                self->tell_end(**place, thrown);
                 self->task_ended(place, std::move(thrown));
             };
-            side->start(run(std::move(task)), std::move(ended));
+            side->start(run(self(), *side, std::move(task)), std::move(ended));
         } catch (...) {
             task_ended(place, nullptr);
             throw;
@@ -133,16 +137,45 @@ public:
 
 private:
     enum class stage { tasks_run, cleaning_up, over };
-    using tasks = std::list<std::shared_ptr<side_task>>;
+    using clock = std::chrono::steady_clock;
+
+    struct scope_task : side_task {
+        using side_task::side_task;
+        clock::time_point since{}; // it was spawned, then: it runs; if somebody listened by then
+    };
+    using tasks = std::list<std::shared_ptr<scope_task>>;
 
     std::shared_ptr<task_scope_state> self() {
         return std::static_pointer_cast<task_scope_state>(this->shared_from_this());
     }
 
-    // The callable lives in the coroutine's frame.
+    bool refuse() noexcept {
+        this->trace_.emit(trace_event::rejected, 1, error::closed);
+        return false;
+    }
+
+    // The callable lives in the coroutine's frame, which goes before its scope_task does.
     template <class Function>
-    static asio::awaitable<void> run(Function task) {
+    static asio::awaitable<void> run(std::shared_ptr<task_scope_state> scope, scope_task& one,
+                                     Function task) {
+        if (scope->trace_.is_heard()) [[unlikely]]
+            scope->tell_start(one);
+        scope.reset();
         co_await task();
+    }
+
+    void tell_start(scope_task& one) noexcept {
+        auto const now = clock::now();
+        auto const waited = one.since == clock::time_point() ? now - now : now - one.since;
+        one.since = now;
+        this->trace_.emit(trace_event::job_started, 1, {}, waited);
+    }
+    void tell_end(scope_task const& one, std::exception_ptr const& thrown) noexcept {
+        if (!this->trace_.is_heard()) [[likely]]
+            return;
+        auto const now = clock::now();
+        auto const took = one.since == clock::time_point() ? now - now : now - one.since;
+        this->trace_.emit(trace_event::job_finished, 1, code_of(thrown), took);
     }
 
     void task_ended(tasks::iterator place, std::exception_ptr thrown) {
@@ -335,6 +368,9 @@ bool task_scope::on_exit(Function&& cleanup) {
     return state_->on_exit([shared = std::move(shared)] { return (*shared)(); });
 }
 
+inline void task_scope::observe(std::shared_ptr<trace_observer> observer, std::string name) {
+    state_->observe("task_scope", std::move(observer), std::move(name));
+}
 inline void task_scope::cancel() { state_->cancel_tasks(); }
 inline void task_scope::close() noexcept { state_->take_no_more(); }
 inline std::size_t task_scope::size() const noexcept { return state_->size(); }

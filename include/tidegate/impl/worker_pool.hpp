@@ -2,6 +2,7 @@
 // The queue and the threads of a worker pool.
 #pragma once
 
+#include <tidegate/call.hpp>
 #include <tidegate/core/histogram.hpp>
 #include <tidegate/detail/cpu_pause.hpp>
 #include <tidegate/detail/job_lines.hpp>
@@ -116,7 +117,7 @@ public:
         case admission::to_queue:
         case admission::to_line: break;
         case admission::to_caller:
-            run_traced([&] { static_cast<void>(op->run()); });
+            run_traced([&] { return op->run(); });
             this->deliver(*op.release());
             break;
         case admission::full: refuse(*op.release(), error::queue_full); break;
@@ -255,7 +256,7 @@ private:
         }
         finish_call(called);
         // Moved from for other verdicts only. NOLINTNEXTLINE(bugprone-use-after-move)
-        if (verdict == admission::to_caller) run_traced([&] { run_here(function); });
+        if (verdict == admission::to_caller) run_traced([&] { return run_here(function); });
         bool const accepted = verdict != admission::full && verdict != admission::closed;
         if (!accepted) {
             this->trace_.emit(trace_event::rejected, 1,
@@ -265,23 +266,25 @@ private:
     }
 
     template <class Function>
-    void run_here(Function& function) noexcept {
+    std::exception_ptr run_here(Function& function) noexcept {
         try {
             function();
         } catch (...) {
             settings_.on_exception()(std::current_exception());
+            return std::current_exception();
         }
+        return nullptr;
     }
 
     /// On the caller's thread.
     template <class Run>
     void run_traced(Run run) noexcept {
         if (!this->trace_.is_heard()) [[likely]]
-            return run();
+            return static_cast<void>(run());
         this->trace_.emit(trace_event::job_started);
         auto const started = clock::now();
-        run();
-        this->trace_.emit(trace_event::job_finished, 1, {}, clock::now() - started);
+        error_code const failure = code_of(run());
+        this->trace_.emit(trace_event::job_finished, 1, failure, clock::now() - started);
     }
 
     detached_job* take_free() {
@@ -345,7 +348,7 @@ private:
 
     void run_hook(std::function<void(std::size_t)> const& hook, std::size_t number) noexcept {
         auto const call = [&] { hook(number); };
-        if (hook) run_here(call);
+        if (hook) static_cast<void>(run_here(call));
     }
 
     void run(pool_job& job, std::unique_lock<std::mutex>& lock) noexcept {
@@ -356,10 +359,14 @@ private:
         bool const sample = job.is_sample;
         lock.unlock();
         this->trace_.emit(trace_event::job_started, 1, {}, job.waited);
+        error_code failure;
         // Gone before the lock is taken: what was thrown may use the pool when it ends.
-        if (std::exception_ptr thrown = job.run()) settings_.on_exception()(std::move(thrown));
+        if (std::exception_ptr thrown = job.run()) {
+            if (this->trace_.is_heard()) failure = code_of(thrown);
+            if (detached) settings_.on_exception()(std::move(thrown));
+        }
         auto const took = started ? clock::now() - *started : clock::duration(0);
-        this->trace_.emit(trace_event::job_finished, 1, {}, took);
+        this->trace_.emit(trace_event::job_finished, 1, failure, took);
         if (!detached) {
             if (stoppable) {
                 lock_patiently(lock);

@@ -40,16 +40,18 @@ public:
     explicit adaptive_eviction(std::uint64_t capacity) noexcept
         : capacity_(static_cast<double>(capacity)), target_(capacity_ * 0.1) {}
 
-    /// What the policy keeps in an entry's mark, which is next to its value.
-    static constexpr std::uint8_t uses = 3;
-    static constexpr std::uint8_t in_main = 4;
+    /// An entry's mark is the number of its queue. A hit counts the entry's uses, up to this, and
+    /// is told: anybody may do the one and tell of the other later.
+    static constexpr std::uint8_t most_uses = 3;
+    static constexpr std::size_t marks = 2;
 
     template <class Entries>
     void hit(Entries& entries, entry_id id) noexcept {
-        std::uint8_t& mark = entries.mark(id);
-        ++hits_[mark & in_main ? 1 : 0];
-        if ((mark & uses) != uses) ++mark;
+        ++hits_[entries.mark(id)];
+        std::uint8_t const uses = entries.uses(id);
+        if (uses < most_uses) entries.set_uses(id, static_cast<std::uint8_t>(uses + 1));
     }
+    void add_hits(std::size_t mark, std::uint64_t hits) noexcept { hits_[mark] += hits; }
 
     template <class Entries>
     void insert(Entries& entries, entry_id id) noexcept {
@@ -95,16 +97,14 @@ public:
                 !queues_[0].empty() && (held_[0] > target_ || queues_[1].empty());
             entry_id const id = queues_[from_small ? 0 : 1].front();
             erase(entries, id);
-            std::uint8_t& mark = entries.mark(id);
-            if ((mark & uses) == 0) {
+            std::uint8_t const uses = entries.uses(id);
+            if (uses == 0) {
                 ghosts_.remember(entries.hash(id), from_small ? ghost_memory::queue::small
                                                               : ghost_memory::queue::main);
                 return id;
             }
-            std::uint8_t const left = from_small ? 0 : (mark & uses) - 1;
-            mark = 0;
             enter(entries, id, true);
-            mark = in_main | left;
+            entries.set_uses(id, static_cast<std::uint8_t>(from_small ? 0 : uses - 1));
         }
     }
 
@@ -138,12 +138,13 @@ private:
     }
     template <class Entries>
     static std::size_t queue_of(Entries& entries, entry_id id) noexcept {
-        return entries.mark(id) & in_main ? 1 : 0;
+        return entries.mark(id);
     }
 
     template <class Entries>
     void enter(Entries& entries, entry_id id, bool main) noexcept {
-        entries.mark(id) = main ? in_main : 0;
+        entries.set_mark(id, main ? 1 : 0);
+        entries.set_uses(id, 0);
         queues_[main].push_back(id, links_in(entries));
         held_[main] += weight(entries, id);
     }
@@ -178,11 +179,11 @@ private:
     template <class Entries>
     entry_id exchange(Entries& entries) noexcept {
         entry_id const id = queues_[1].front();
-        std::uint8_t const used = entries.mark(id) & uses;
+        std::uint8_t const used = entries.uses(id);
         erase(entries, id);
         if (used > 0) {
             enter(entries, id, true);
-            entries.mark(id) = static_cast<std::uint8_t>(in_main | (used - 1));
+            entries.set_uses(id, static_cast<std::uint8_t>(used - 1));
             return no_entry;
         }
         ghosts_.remember(entries.hash(id), ghost_memory::queue::main);

@@ -2,10 +2,12 @@
 // The entries of a cache: where they are, what they weigh, when they expire.
 #pragma once
 
+#include <tidegate/core/cache/entry_cell.hpp>
 #include <tidegate/core/cache/expiry_wheel.hpp>
 #include <tidegate/core/cache/index.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -43,7 +45,10 @@ struct store_features {
 ///
 /// Times are nanoseconds. What leaves is handed to a function `removed(Key&&, Value&&, bool flag,
 /// removal_cause)` so that it can be destroyed elsewhere; it must not throw.
-template <class Key, class Value, class Policy>
+///
+/// With `Shared`, others may `glance` while it changes (see detail/sequence_lock.hpp). What they
+/// might still look at is not freed, but goes to `take_retired`.
+template <class Key, class Value, class Policy, bool Shared = false>
 class cache_store {
     static_assert(std::is_nothrow_move_constructible_v<Key> &&
                       std::is_nothrow_move_constructible_v<Value>,
@@ -74,7 +79,7 @@ public:
     cache_store& operator=(cache_store const&) = delete;
 
     ~cache_store() {
-        for_each([this](entry_id id) { std::destroy_at(&slot_at(id).e); });
+        if constexpr (!Shared) for_each([this](entry_id id) { std::destroy_at(&at(id)); });
     }
 
     std::size_t size() const noexcept { return index_.size(); }
@@ -89,26 +94,80 @@ public:
             sum += sizeof(chunk);
             if (c.slots) sum += chunk_size() * bytes_an_entry();
         }
-        return sum;
+        return sum + retired_bytes_;
     }
 
     // Finding ---------------------------------------------------------------------------------
 
     template <class LooksLike, class Equal>
     entry_id find(std::uint32_t hash, LooksLike const& key, Equal const& equal) const {
-        return index_.find(hash, [&](entry_id id) { return equal(at(id).key, key); });
+        return index_.find(hash, [&](entry_id id) { return equal(at(id).key.get(), key); });
     }
 
-    Key const& key(entry_id id) const noexcept { return at(id).key; }
-    Value const& value(entry_id id) const noexcept { return at(id).value; }
+    decltype(auto) key(entry_id id) const noexcept { return at(id).key.get(); }
+    decltype(auto) value(entry_id id) const noexcept { return at(id).value.get(); }
     /// Until then it may be used.
-    std::int64_t fresh_until(entry_id id) const noexcept { return at(id).fresh_until; }
+    std::int64_t fresh_until(entry_id id) const noexcept {
+        return at(id).fresh_until.load(std::memory_order_relaxed);
+    }
     times const& when(entry_id id) const noexcept { return times_of(id); }
     /// A mark for the owner's use.
-    bool flag(entry_id id) const noexcept { return at(id).flag; }
+    bool flag(entry_id id) const noexcept { return (marks(id) & flag_bit) != 0; }
 
     /// It was used.
     void touch(entry_id id) { policy_.hit(*this, id); }
+
+    // Looking on ------------------------------------------------------------------------------
+
+    /// What somebody who looks on believes to have seen.
+    struct glimpse {
+        bool found = false;
+        bool flag = false;
+        std::uint8_t mark = 0; ///< the policy's
+        std::int64_t fresh_until = never;
+        Value value{};
+        std::atomic<std::uint8_t>* uses = nullptr;
+    };
+
+    /// As `find`, while the store may change. False if it could not be found out; what else it says
+    /// is to be believed only if nothing has changed meanwhile. `equal` may be asked about keys
+    /// that are not there any more.
+    template <class LooksLike, class Equal>
+    bool glance(std::uint32_t hash, LooksLike const& key, Equal const& equal, glimpse& seen) const
+        requires Shared
+    {
+        // Each of these loads sees at least what was there when the number was put into the index,
+        // whose load it comes after: the number's place in the directory, and a chunk's entries.
+        slot* slots = nullptr;
+        auto const is_it = [&](entry_id id) {
+            auto const* const directory = shown_.load(std::memory_order_acquire);
+            slots = directory[id >> chunk_bits_].load(std::memory_order_acquire);
+            return !slots || equal(slots[offset(id)].e.key.get(), key);
+        };
+        entry_id id = no_entry;
+        if (!index_.glance(hash, is_it, id)) return false;
+        if (id == no_entry) return true;
+        if (!slots) return false; // its memory was given back meanwhile
+        entry& e = slots[offset(id)].e;
+        std::uint8_t const marks = e.marks.load(std::memory_order_acquire);
+        seen.found = true;
+        seen.flag = (marks & flag_bit) != 0;
+        seen.mark = marks & ~flag_bit;
+        seen.fresh_until = e.fresh_until.load(std::memory_order_acquire);
+        seen.value = e.value.get();
+        seen.uses = &e.uses;
+        return true;
+    }
+
+    /// Hits of those who look on, on entries with that mark; their `uses` they count themselves.
+    void add_hits(std::uint8_t mark, std::uint64_t hits) noexcept { policy_.add_hits(mark, hits); }
+
+    bool has_retired() const noexcept { return !retired_.empty(); }
+    /// What may be freed as soon as nobody looks at it any more.
+    std::vector<retired_block> take_retired() noexcept {
+        retired_bytes_ = 0;
+        return std::exchange(retired_, {});
+    }
 
     // Changing --------------------------------------------------------------------------------
 
@@ -128,24 +187,18 @@ public:
     entry_id insert(fresh_entry&& fresh, std::int64_t now, Removed&& removed) {
         make_room(fresh.weight, now, removed);
         entry_id const id = allocate();
-        slot& s = slot_at(id);
-        ::new (static_cast<void*>(&s.e)) entry{std::move(fresh.key),
-                                               std::move(fresh.value),
-                                               fresh.fresh_until,
-                                               fresh.hash,
-                                               expiry_wheel::nowhere,
-                                               0,
-                                               fresh.flag};
+        fill(slot_at(id), std::move(fresh));
         if (features_.weighs) chunk_of(id).weights[offset(id)] = fresh.weight;
         if (features_.keeps_times) chunk_of(id).when[offset(id)] = fresh.when;
         bool indexed = false;
         try {
-            index_.insert(fresh.hash, id);
+            reserve_retired(1);
+            retire_index(index_.insert(fresh.hash, id));
             indexed = true;
             policy_.insert(*this, id);
         } catch (...) {
             if (indexed) index_.erase(fresh.hash, id);
-            std::destroy_at(&s.e);
+            empty(at(id));
             free_slot(id);
             throw;
         }
@@ -159,9 +212,10 @@ public:
     void replace(entry_id id, fresh_entry&& fresh, std::int64_t now, Removed&& removed) {
         entry& e = at(id);
         std::uint64_t const before = weight(id);
-        std::swap(e.value, fresh.value);
-        removed(std::move(fresh.key), std::move(fresh.value), e.flag, removal_cause::replaced);
-        e.flag = fresh.flag;
+        e.value.exchange(fresh.value);
+        bool const before_flag = flag(id);
+        removed(std::move(fresh.key), std::move(fresh.value), before_flag, removal_cause::replaced);
+        if (before_flag != fresh.flag) set_marks(id, marks(id) ^ flag_bit);
         policy_.hit(*this, id);
         if (features_.weighs && fresh.weight != before) {
             chunk_of(id).weights[offset(id)] = fresh.weight;
@@ -176,7 +230,7 @@ public:
     void set_times(entry_id id, std::int64_t fresh_until, times const& when) noexcept {
         if (!wheel_) return;
         std::int64_t const before = deadline(id);
-        at(id).fresh_until = fresh_until;
+        at(id).fresh_until.store(fresh_until, std::memory_order_release);
         if (features_.keeps_times) chunk_of(id).when[offset(id)] = when;
         std::int64_t const after = deadline(id);
         if (after == before) return;
@@ -208,13 +262,17 @@ public:
 
     /// Gives back memory that nothing is in.
     void release_memory() {
-        for (chunk& c : chunks_) {
-            if (c.used == 0) c = chunk{};
+        reserve_retired(chunks_.size() + 1);
+        for (std::size_t i = 0; i < chunks_.size(); ++i) {
+            chunk& c = chunks_[i];
+            if (c.used > 0 || !c.slots) continue;
+            directory_[i].store(nullptr, std::memory_order_release);
+            retire(std::move(c.slots), chunk_size());
+            c = chunk{};
         }
         while (!chunks_.empty() && !chunks_.back().slots) chunks_.pop_back();
-        slots_.resize(chunks_.size());
         first_free_ = 0;
-        index_.shrink();
+        retire_index(index_.shrink());
     }
 
     /// Calls `visit(id)` for every entry, which may erase that entry.
@@ -235,7 +293,18 @@ public:
 
     // What the policy and the wheel use ---------------------------------------------------------
 
-    std::uint8_t& mark(entry_id id) noexcept { return at(id).mark; }
+    /// Small numbers for the policy: seven bits, and how often it was used since that was set to 0.
+    /// The latter may be counted by those who look on, and loses some of them.
+    std::uint8_t mark(entry_id id) const noexcept { return marks(id) & ~flag_bit; }
+    void set_mark(entry_id id, std::uint8_t mark) noexcept {
+        set_marks(id, static_cast<std::uint8_t>((marks(id) & flag_bit) | mark));
+    }
+    std::uint8_t uses(entry_id id) const noexcept {
+        return at(id).uses.load(std::memory_order_relaxed);
+    }
+    void set_uses(entry_id id, std::uint8_t uses) noexcept {
+        at(id).uses.store(uses, std::memory_order_relaxed);
+    }
     std::uint32_t hash(entry_id id) const noexcept { return at(id).hash; }
     std::uint64_t weight(entry_id id) const noexcept {
         return features_.weighs ? chunk_of(id).weights[offset(id)] : 1;
@@ -247,27 +316,37 @@ public:
     expiry_wheel::bucket_number& bucket(entry_id id) noexcept { return at(id).bucket; }
     /// When it goes.
     std::int64_t deadline(entry_id id) const noexcept {
-        std::int64_t const fresh = at(id).fresh_until;
+        std::int64_t const fresh = fresh_until(id);
         return features_.keeps_stale ? std::max(fresh, times_of(id).stale_limit) : fresh;
     }
 
 private:
+    template <class T>
+    using cell = std::conditional_t<Shared, shared_cell<T>, plain_cell<T>>;
+
     // What a hit reads, 32 bytes for two words.
     struct entry {
-        Key key;
-        Value value;
-        std::int64_t fresh_until;
-        std::uint32_t hash;
-        expiry_wheel::bucket_number bucket;
-        std::uint8_t mark;
-        bool flag;
+        cell<Key> key;
+        cell<Value> value;
+        std::atomic<std::int64_t> fresh_until{never};
+        std::uint32_t hash = 0;
+        expiry_wheel::bucket_number bucket = expiry_wheel::nowhere;
+        std::atomic<std::uint8_t> marks{0}; // the flag and the policy's
+        std::atomic<std::uint8_t> uses{0};
     };
+    static constexpr std::uint8_t flag_bit = 0x80;
 
-    union slot {
-        slot() noexcept {}
-        ~slot() {}
+    // What others may look at is there as long as the chunk.
+    struct lasting_slot {
         entry e;
     };
+    union passing_slot {
+        passing_slot() noexcept {}
+        ~passing_slot() {}
+        entry e;
+    };
+    using slot = std::conditional_t<Shared, lasting_slot, passing_slot>;
+    using slot_pointer = std::atomic<slot*>;
 
     // What only changes read. In an empty slot, `due.next` is the next empty one of the chunk.
     struct side_entry {
@@ -289,9 +368,17 @@ private:
     std::size_t offset(entry_id id) const noexcept { return id & (chunk_size() - 1); }
     chunk& chunk_of(entry_id id) noexcept { return chunks_[id >> chunk_bits_]; }
     chunk const& chunk_of(entry_id id) const noexcept { return chunks_[id >> chunk_bits_]; }
-    slot& slot_at(entry_id id) noexcept { return slots_[id >> chunk_bits_][offset(id)]; }
+    slot& slot_at(entry_id id) const noexcept {
+        return directory_[id >> chunk_bits_].load(std::memory_order_relaxed)[offset(id)];
+    }
     entry& at(entry_id id) noexcept { return slot_at(id).e; }
-    entry const& at(entry_id id) const noexcept { return slots_[id >> chunk_bits_][offset(id)].e; }
+    entry const& at(entry_id id) const noexcept { return slot_at(id).e; }
+    std::uint8_t marks(entry_id id) const noexcept {
+        return at(id).marks.load(std::memory_order_relaxed);
+    }
+    void set_marks(entry_id id, std::uint8_t marks) noexcept {
+        at(id).marks.store(marks, std::memory_order_release);
+    }
     times const& times_of(entry_id id) const noexcept { return chunk_of(id).when[offset(id)]; }
 
     std::size_t bytes_an_entry() const noexcept {
@@ -324,9 +411,56 @@ private:
         if (wheel_) wheel_->remove(*this, id);
         weight_ -= weight(id);
         index_.erase(e.hash, id);
-        removed(std::move(e.key), std::move(e.value), e.flag, cause);
-        std::destroy_at(&e);
+        removed(e.key.take(), e.value.take(), flag(id), cause);
+        empty(e);
         free_slot(id);
+    }
+
+    static void fill(slot& s, fresh_entry&& fresh) noexcept {
+        auto const marks = static_cast<std::uint8_t>(fresh.flag ? flag_bit : 0);
+        if constexpr (Shared) {
+            s.e.key.set(fresh.key);
+            s.e.value.set(fresh.value);
+            s.e.fresh_until.store(fresh.fresh_until, std::memory_order_release);
+            s.e.hash = fresh.hash;
+            s.e.bucket = expiry_wheel::nowhere;
+            s.e.marks.store(marks, std::memory_order_release);
+            s.e.uses.store(0, std::memory_order_relaxed);
+        } else {
+            ::new (static_cast<void*>(&s.e)) entry{cell<Key>(std::move(fresh.key)),
+                                                   cell<Value>(std::move(fresh.value)),
+                                                   fresh.fresh_until,
+                                                   fresh.hash,
+                                                   expiry_wheel::nowhere,
+                                                   marks,
+                                                   0};
+        }
+    }
+    static void empty(entry& e) noexcept {
+        if constexpr (!Shared) std::destroy_at(&e);
+    }
+
+    // What is retired ---------------------------------------------------------------------------
+
+    void reserve_retired(std::size_t more) {
+        if constexpr (Shared) {
+            if (retired_.capacity() < retired_.size() + more)
+                retired_.reserve(retired_.size() + more);
+        }
+    }
+    // There has to be room for it.
+    template <class T>
+    void retire(std::unique_ptr<T[]> block, std::size_t n) noexcept {
+        if constexpr (Shared) {
+            if (!block) return;
+            retired_.push_back(retired(std::move(block)));
+            retired_bytes_ += n * sizeof(T);
+        }
+    }
+    void retire_index(cache_index::outgrown table) noexcept {
+        if (!table) return;
+        std::size_t const places = table[0].load(std::memory_order_relaxed);
+        retire(std::move(table), places + 1);
     }
 
     // Slots -----------------------------------------------------------------------------------
@@ -337,20 +471,35 @@ private:
             ++first_free_;
         }
         if (first_free_ == chunks_.size()) {
-            slots_.reserve(chunks_.size() + 1);
+            if (chunks_.size() == directory_size_) grow_directory();
             chunks_.emplace_back();
-            slots_.push_back(nullptr);
         }
         chunk& c = chunks_[first_free_];
         if (!c.slots) {
             c = fresh_chunk(first_free_);
-            slots_[first_free_] = c.slots.get();
+            directory_[first_free_].store(c.slots.get(), std::memory_order_release);
         }
         entry_id const id = c.free;
         c.free = c.sides[offset(id)].due.next;
         c.live[offset(id)] = true;
         ++c.used;
         return id;
+    }
+
+    // It never shrinks: who looks on may have an old number.
+    void grow_directory() {
+        reserve_retired(1);
+        std::size_t const more = directory_size_ * 2 + 4;
+        std::unique_ptr<slot_pointer[]> grown(new slot_pointer[more]);
+        for (std::size_t i = 0; i < more; ++i) {
+            slot* const s =
+                i < directory_size_ ? directory_[i].load(std::memory_order_relaxed) : nullptr;
+            grown[i].store(s, std::memory_order_relaxed);
+        }
+        std::size_t const before = std::exchange(directory_size_, more);
+        grown.swap(directory_);
+        shown_.store(directory_.get(), std::memory_order_release);
+        retire(std::move(grown), before);
     }
 
     void free_slot(entry_id id) noexcept {
@@ -386,8 +535,12 @@ private:
     cache_index index_;
     std::unique_ptr<expiry_wheel> wheel_;
     std::vector<chunk> chunks_;
-    std::vector<slot*> slots_;   // those of the chunks: what a hit goes by
+    std::unique_ptr<slot_pointer[]> directory_; // the chunks' slots: what a hit goes by
+    std::atomic<slot_pointer const*> shown_{nullptr};
+    std::size_t directory_size_ = 0;
     std::size_t first_free_ = 0; // no chunk before this one has an empty slot
+    std::vector<retired_block> retired_;
+    std::size_t retired_bytes_ = 0;
 };
 
 } // namespace core

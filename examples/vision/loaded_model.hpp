@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: BSL-1.0
+// A model that is ready to run, with the batcher in front of it and the frames on their way to it.
+#pragma once
+
+#include "calibration.hpp"
+#include "detector.hpp"
+#include "pipeline_options.hpp"
+
+#include <tidegate/batcher.hpp>
+#include <tidegate/monitor.hpp>
+#include <tidegate/object_pool.hpp>
+#include <tidegate/worker_pool.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <opencv2/core/mat.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace vision {
+
+// The memory of one frame on its way; lent from a pool, so nothing is allocated a frame.
+struct frame_slot {
+    std::int64_t index = 0;             // in the source
+    std::int64_t number = 0;            // among those inferred, without gaps
+    std::string image_name;             // where the source is images
+    cv::Mat picture;                    // as decoded
+    std::vector<std::uint8_t> prepared; // letterboxed, as the model wants it
+    letterbox_plan plan;
+    std::uint64_t video = 0; // whose it is: the videos take turns in a batch
+    detection_limits limits{};
+};
+using frame_pool = tidegate::object_pool<frame_slot>;
+
+// A frame with what was found in it. The slot travels along, so that whoever holds the frame keeps
+// its memory, also when the one who asked for the inference has gone.
+struct detected_frame {
+    frame_pool::lease slot;
+    std::vector<detection> found;
+    std::size_t dropped = 0;    // boxes that were no finite numbers
+    std::exception_ptr failure; // of the backend: the frame can be tried again
+};
+
+// Bytes that the model of a file takes, about, before it is loaded.
+[[nodiscard]] std::uint64_t bytes_of_model(const std::filesystem::path& file);
+
+class loaded_model {
+public:
+    // Blocks: reads the file, runs it, and measures how it runs best where the options leave it
+    // open. Throws vision::error.
+    loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monitor,
+                 const detector_options& which, const engine_options& options, run_control& stop);
+
+    // Bytes that it takes, about: the model, its tensors, and the letterboxed frames.
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
+    detector model;
+    calibration tuned;
+    // What all videos that use the model have under way: the bound on their memory.
+    frame_pool frames;
+    tidegate::batcher<frame_pool::lease, detected_frame> batches;
+
+private:
+    std::vector<detected_frame> run(std::span<frame_pool::lease> batch);
+    void infer(std::size_t count, detector_scratch& scratch);
+
+    tidegate::monitor& monitor_;
+    std::function<void()> before_inference_;
+    run_control& stop_;
+    std::uint64_t bytes_;
+    // As many as batches can run at once.
+    tidegate::object_pool<detector_scratch> scratches_;
+};
+
+} // namespace vision

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: BSL-1.0
+// Results in a folder that processes share: whole or not there, whoever makes them.
+#pragma once
+
+#include "analyses.hpp"
+
+#include <filesystem>
+#include <optional>
+
+namespace vision::service {
+
+// All block, and throw vision::error.
+
+// Nothing where there is no result. Whoever has asked may use it for an hour, whatever is swept.
+[[nodiscard]] std::optional<analysis> load_analysis(const std::filesystem::path& folder);
+
+// Gives the files of a run, in a folder of its own, their place. Where another run was quicker, its
+// files stay: they say the same.
+[[nodiscard]] analysis publish_analysis(const analysis& made, const std::filesystem::path& folder);
+
+} // namespace vision::service
