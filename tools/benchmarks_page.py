@@ -17,6 +17,7 @@ DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 RESULTS = DOCS / "benchmarks.json"
 MEASURED = re.compile(r"^<!-- measured (\w+): ([\w, ]+) -->\n(?:\|.*\n)*", re.M)
 
+# Not `vision` and `service`, whose rows are runs of programs that differ in what they do.
 ABOUT = {
     "wait": "Waking, parking and cancelling waiters, waits with a deadline. `wake_1000` wakes a "
             "thousand; `concrete` has io_context's executor instead of any_io_executor.",
@@ -30,9 +31,8 @@ ABOUT = {
     "cache": "Hits, puts, and a replay of a trace with misses; `_2` with two threads.",
     "monitor": "Recording durations, reading them, scoped timers, being watched for stalls.",
     "seeds": "Blocking code on an event loop against the same work awaited, with a real server.",
-    "redis": "A limiter in Redis, a refusal that is known, hearing of another node's change.",
-    "service": "The vision service under load.",
-    "vision": "Object detection.",
+    "redis": "A call of the limiter, a refusal that is known, hearing of another node's change; beside "
+             "`SET` on the same connection.",
 }
 
 # What the picture shows: what, scenario, our row, the peer's row, the peer's name.
