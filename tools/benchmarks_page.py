@@ -130,13 +130,15 @@ def by_what(rows):
     return groups
 
 
-def table(scenario, results, only=None):
+def table(scenario, results, only):
     groups = by_what(results[scenario]["rows"])
-    missing = [what for what in only or [] if what not in groups]
+    missing = [what for what in only if what not in groups]
     if missing:
         sys.exit(f"scenario {scenario} has no rows {', '.join(missing)}")
+    if not any("tidegate" in groups[what] for what in only):
+        return each(groups, only)
     lines = ["| measured | tidegate | allocations | beside it |", "| --- | --- | --- | --- |"]
-    for what in only or groups:
+    for what in only:
         ours = groups[what].get("tidegate")
         others = sorted(((who, row) for who, row in groups[what].items() if who != "tidegate"),
                         key=lambda one: one[1]["min_ns"])
@@ -144,6 +146,22 @@ def table(scenario, results, only=None):
                      f"{allocations(ours['allocations']) if ours else ''} | " +
                      ", ".join(f"`{who}` {time(row['min_ns'])}" for who, row in others) + " |")
     return "\n".join(lines) + "\n"
+
+
+def each(groups, chosen):
+    """Rows that have no counterpart of ours, or are all ours."""
+    lines = ["| measured | | allocations |", "| --- | --- | --- |"]
+    for what in chosen:
+        for who, row in sorted(groups[what].items(), key=lambda one: one[1]["min_ns"]):
+            lines.append(f"| `{what}/{who}` | {time(row['min_ns'])} | {allocations(row['allocations'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def tables(scenario, results):
+    groups = by_what(results[scenario]["rows"])
+    beside = [what for what in groups if "tidegate" in groups[what]]
+    alone = [what for what in groups if what not in beside]
+    return "\n".join(table(scenario, results, part) for part in (beside, alone) if part)
 
 
 def page(results):
@@ -160,13 +178,13 @@ def page(results):
         f"Measured on {first['machine']['cpu']}, {first['machine']['cpus']} virtual processors, "
         f"{first['machine']['system'].split('-')[0]}; " +
         ", ".join(f"{k} {v}" for k, v in versions.items()) + ".",
-        "A shared virtual machine: times are the least of 21 repetitions, since noise only ever adds; compare within a line, not between machines. Allocations are those of an",
+        "A shared virtual machine: times are the least of all repetitions, since noise only ever adds; compare within a line, not between machines. Allocations are those of an",
         "operation in steady state.", "",
         "![How long it takes, beside its peers](benchmarks.svg)", "",
         "[benchmarks/README.md](../benchmarks/README.md) says how it is measured and who the peers are.", ""]
     for name, scenario in results.items():
         out += [f"## {name}", "", f"{ABOUT[name]} Measured {scenario['date'][:10]}.", "",
-                table(name, results)]
+                tables(name, results)]
     out += ["## Claims", "",
             f"What the library promises itself: {held} of {len(claims)} hold. A claim that falls short stays, and says so.", "",
             "| claim | measured | goal | |", "| --- | --- | --- | --- |"]
@@ -215,7 +233,7 @@ def picture(results):
                 f'rx="2" fill="{colour}"><title>{time(ns)}</title></rect>',
                 f'<text x="{max(end, x(1)) + 6:.1f}" y="{y + 13}" {text} fill="#1f2933">{shown} × '
                 f'<tspan fill="#7b8794">{peer}</tspan></text>']
-    out += [f'<text x="20" y="{height - 10}" {text} fill="#7b8794">Least of 21 repetitions, '
+    out += [f'<text x="20" y="{height - 10}" {text} fill="#7b8794">Least of all repetitions, '
             'interleaved in one process. Repeat: ./dev bench</text>', "</svg>"]
     return "\n".join(out) + "\n"
 
