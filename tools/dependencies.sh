@@ -57,7 +57,7 @@ packages_for() {
   fi
   case $1 in
     library) echo "$build" ;;
-    demo) echo "$build $vision" ;;
+    demo) echo "$build python3 $vision" ;;
     test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev libssl-dev redis-server python3-prometheus-client" ;;
     sanitize) echo "$build ccache python3 libfmt-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
     bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev prometheus-cpp-dev libssl-dev redis-server" ;;

@@ -38,7 +38,7 @@ cell() {
     -DTIDEGATE_EXAMPLES=OFF -DTIDEGATE_REDIS=OFF >"$build.log" || { cat "$build.log" >&2; return 1; }
   grep -q "^Boost_DIR:.*/$(boost_folder "$2")/" "$build/CMakeCache.txt" || { say "not built with Boost $2"; return 1; }
   cmake --build "$build" --parallel "$jobs" --target "${wanted[@]}" &&
-    ctest --test-dir "$build" --output-on-failure --parallel "$jobs" -R "^(${targets// /|}): "
+    ctest --test-dir "$build" --output-on-failure --parallel "$jobs" -R "^(${targets// /|}):"
 }
 
 what=cell

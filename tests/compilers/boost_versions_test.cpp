@@ -2,12 +2,15 @@
 // What docs/boost-versions.md says of single versions is so.
 #include <tidegate/semaphore.hpp>
 
+#include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <exception>
 #include <type_traits>
 
 namespace asio = boost::asio;
@@ -24,6 +27,8 @@ template <class Token>
 concept acquires =
     requires(semaphore& s, Token&& token) { s.async_acquire(static_cast<Token&&>(token)); };
 
+asio::awaitable<void> ends_at_once() { co_return; }
+
 } // namespace
 
 TEST_CASE("a token defaults to deferred, whatever this Boost names as default") {
@@ -39,5 +44,21 @@ TEST_CASE(
     CHECK_FALSE(acquires<bound const&>); // Asio's adapters have no such overload
 #elif BOOST_VERSION >= 108800
     CHECK(acquires<bound const&>);
+#endif
+}
+
+TEST_CASE("a coroutine that is cancelled before it starts tells its handler, from Boost 1.88 on") {
+    asio::io_context io;
+    asio::cancellation_signal cancel;
+    std::exception_ptr told;
+    auto const handler = [&](std::exception_ptr e) { told = e; };
+    asio::co_spawn(io, ends_at_once(), asio::bind_cancellation_slot(cancel.slot(), handler));
+    cancel.emit(asio::cancellation_type::terminal);
+#if BOOST_VERSION < 108400
+    CHECK_THROWS_AS(io.run(), boost::system::system_error); // Asio's co_spawn loses it
+    CHECK_FALSE(told);
+#elif BOOST_VERSION >= 108800
+    io.run();
+    CHECK(told);
 #endif
 }

@@ -121,6 +121,9 @@ int zero(failure const&) { return 0; }
 } // namespace
 
 TEST_CASE("no permit, probe or token is lost in any pair of layers under chaos") {
+#if BOOST_VERSION < 108500
+    SKIP("co_spawn loses a cancellation that comes before the start: tests/compilers");
+#endif
     for (std::uint64_t const seed : test::seeds()) {
         INFO("seed " << seed);
         test::random dice(seed);
