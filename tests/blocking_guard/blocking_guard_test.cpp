@@ -199,3 +199,22 @@ TEST_CASE("a call comes with its stack") {
     CHECK(guard.calls()[0].stack.size() > 3);
     CHECK_THAT(to_string(guard.calls()[0]), ContainsSubstring("nanosleep inside a handler\n    "));
 }
+
+TEST_CASE("the child of a fork() has the guard, too, and the parent hears nothing of it") {
+    blocking_guard const guard;
+    ::pid_t const child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ::alarm(30); // should it hang
+        asio::io_context io{1};
+        asio::post(tidegate::watched(io.get_executor()), block_shortly);
+        io.run();
+        auto const calls = guard.calls();
+        ::_exit(calls.size() == 1 && calls[0].function == "nanosleep" ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child); // not in a handler
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(guard.calls().empty());
+}

@@ -16,6 +16,9 @@
 #include <thread>
 #include <vector>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 using namespace std::chrono_literals;
 using tidegate::latency_recorder;
 using tidegate::core::histogram;
@@ -197,4 +200,37 @@ TEST_CASE("prefault allocates what recording needs") {
     recorder.prefault(1us, 1s);
     recorder.record(1ms);
     CHECK(recorder.snapshot().count() == 1);
+}
+
+TEST_CASE("the child of a fork() has what the parent had, and records for itself") {
+    latency_recorder recorder;
+    std::thread([&] { recorder.record(2ms); }).join();
+    recorder.record(1ms);
+    std::atomic<bool> done{false};
+    std::atomic<bool> recorded{false};
+    std::thread other([&] { // lives on in the parent only
+        recorder.record(3ms);
+        recorded = true;
+        done.wait(false);
+    });
+    while (!recorded) std::this_thread::yield();
+    ::pid_t const child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ::alarm(30); // should it hang
+        bool good = recorder.snapshot().count() == 3;
+        recorder.record(5ms);
+        auto const all = recorder.snapshot();
+        good = good && all.count() == 4 && all.max() >= 5'000'000 && all.sum() >= 11'000'000;
+        ::_exit(good ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(recorder.snapshot().count() == 3);
+    done = true;
+    done.notify_all();
+    other.join();
+    CHECK(recorder.snapshot().count() == 3);
 }

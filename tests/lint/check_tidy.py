@@ -13,7 +13,7 @@ tidy, module, corpus, *flags = sys.argv[1:]
 failures = []
 for name in ("kept.cpp", "ready.cpp", "allowed.cpp"):
     file = pathlib.Path(corpus) / name
-    done = subprocess.run([tidy, f"-load={module}", "-checks=-*,tidegate-blocking-call", str(file), "--", "-std=c++20",
+    done = subprocess.run([tidy, f"-load={module}", "-config={}", "-checks=-*,tidegate-blocking-call", str(file), "--", "-std=c++20",
                            *flags], capture_output=True, text=True)
     warned = re.findall(r":(\d+):\d+: warning: .* \[(blocking-\w+|await-under-lock)\]; instead: ", done.stdout)
     found = {(int(line), rule) for line, rule in warned}

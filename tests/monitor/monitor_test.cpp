@@ -5,8 +5,12 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <optional>
 #include <thread>
 #include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace std::chrono_literals;
 using clock_type = tidegate::testing::manual_clock;
@@ -66,4 +70,32 @@ TEST_CASE("threads lose no record") {
     }
     threads.clear();
     for (auto const& s : monitor.summary()) CHECK(s.count == 10000);
+}
+
+TEST_CASE("a timer that is copied by fork() counts in each process once") {
+    tidegate::basic_monitor<clock_type> monitor;
+    {
+        auto const before = monitor.measure("a");
+    }
+    auto running = std::make_optional(monitor.measure("a"));
+    ::pid_t const child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ::alarm(30); // should it hang
+        running.reset();
+        {
+            auto const own = monitor.measure("b");
+        }
+        auto const all = monitor.summary();
+        ::_exit(all.size() == 2 && all[0].count == 2 && all[1].count == 1 ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(monitor.summary()[0].count == 1);
+    running.reset();
+    auto const all = monitor.summary();
+    REQUIRE(all.size() == 1);
+    CHECK(all[0].count == 2);
 }

@@ -21,14 +21,17 @@
 #include <functional>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 #include <poll.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace asio = boost::asio;
@@ -365,6 +368,69 @@ TEST_CASE("stacks of a thread that throws all the time") {
     thrower.join();
     CHECK(caught > 0);
     INFO("stacks taken: " << stacks);
+}
+
+TEST_CASE("signals at 10 kHz to a thread that throws", "[stress]") {
+    char const* const wanted = std::getenv("TIDEGATE_STRESS_SECONDS");
+    auto const time = std::chrono::seconds(wanted ? std::atoi(wanted) : 1);
+    tidegate::detail::prepare_stacks(SIGURG);
+    std::atomic<bool> done{false};
+    std::atomic<tidegate::detail::activity_slot*> slot{nullptr};
+    std::uint64_t thrown = 0, caught = 0;
+    std::thread thrower([&] {
+        tidegate::detail::handler_scope const inside;
+        slot = tidegate::detail::this_thread_activity;
+        slot.notify_all();
+        while (!done) {
+            try {
+                ++thrown;
+                throw std::domain_error(std::string(100, 'x'));
+            } catch (std::domain_error const&) {
+                ++caught;
+            }
+        }
+    });
+    slot.wait(nullptr);
+    std::size_t signals = 0, stacks = 0;
+    auto const began = std::chrono::steady_clock::now();
+    for (auto next = began; std::chrono::steady_clock::now() < began + time; next += 100us) {
+        while (std::chrono::steady_clock::now() < next) {
+        }
+        ++signals;
+        stacks += !tidegate::detail::take_stack(*slot.load(), SIGURG).empty();
+    }
+    auto const took = std::chrono::steady_clock::now() - began;
+    done = true;
+    thrower.join();
+    CHECK(thrown == caught);
+    CHECK(signals > 0);
+    WARN(signals << " signals in " << took / 1ms << " ms, " << stacks << " stacks, " << caught
+                 << " exceptions");
+}
+
+TEST_CASE("in the child of a fork() a detector is only a thing to be destroyed") {
+    auto detector = std::make_optional<stall_detector>(
+        stall_detector_options().threshold(20ms).on_stall([](stall const&) {}));
+    ::pid_t const child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ::alarm(30);      // should it hang
+        detector.reset(); // whose thread is not here
+        asio::io_context io{1};
+        bool ran = false;
+        asio::post(watched(io.get_executor(), "child"), [&] { ran = true; });
+        io.run();
+        ::_exit(ran ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    // The parent's goes on.
+    asio::io_context io{1};
+    asio::post(watched(io.get_executor(), "parent"), [] { block_in_nanosleep(100ms); });
+    io.run();
+    while (detector->statistics().count() == 0) std::this_thread::yield();
 }
 
 TEST_CASE("options out of range are refused by name") {

@@ -19,6 +19,14 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
+inline long this_process() noexcept {
+#if defined(__linux__)
+    return ::getpid();
+#else
+    return 0;
+#endif
+}
+
 /// The detector's thread. What it knows of a handler begins when it first sees it, up to a quarter
 /// of the threshold after its start.
 class stall_watch {
@@ -32,6 +40,10 @@ public:
     }
     stall_watch(stall_watch const&) = delete;
     stall_watch& operator=(stall_watch const&) = delete;
+
+    /// After a fork() there is no thread to wait for, and its locks may be held for ever.
+    bool is_of_this_process() const noexcept { return process_ == this_process(); }
+
     ~stall_watch() {
         {
             std::lock_guard lock(mutex_);
@@ -183,6 +195,7 @@ private:
     std::condition_variable wake_;
     bool stop_ = false;
     stall_statistics statistics_;
+    long const process_ = this_process();
     std::thread thread_;
 };
 
@@ -212,7 +225,9 @@ TIDEGATE_DECL std::string to_string(stall const& s) {
 
 TIDEGATE_DECL stall_detector::stall_detector(stall_detector_options settings)
     : watch_(std::make_unique<detail::stall_watch>(std::move(settings))) {}
-TIDEGATE_DECL stall_detector::~stall_detector() = default;
+TIDEGATE_DECL stall_detector::~stall_detector() {
+    if (!watch_->is_of_this_process()) static_cast<void>(watch_.release());
+}
 
 TIDEGATE_DECL stall_statistics stall_detector::statistics() const { return watch_->statistics(); }
 
