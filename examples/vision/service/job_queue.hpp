@@ -120,8 +120,7 @@ public:
     // The first event is a snapshot. Null if there is no such job.
     virtual awaitable<std::shared_ptr<job_watch>> watch(std::string id) = 0;
 
-    // For workers: wait until the queue can be asked
-    // -----------------------------------------------
+    // For workers: wait until the queue can be asked ----------------------------------------------
 
     // The next job, once there is one. Throws error::closed after `close`.
     virtual awaitable<taken_job> take() = 0;

@@ -5,8 +5,7 @@
 //   {q}:jobs, {q}:urgent  streams of ids, with the consumer group "workers": who waits, and, as the
 //                         group's pending entries, who is under way. Their idle time is the lease.
 //   {q}:job:ID            a hash: the job. `fence` counts its leases; `stream` and `entry` say
-//   where
-//                         it stands in line, and are empty where it does not.
+//                         where it stands in line, and are empty where it does not.
 //   {q}:delayed           a sorted set: ids that are to be tried again, by that time
 //   {q}:dead              a stream: ids that were given up, and why
 //   {q}:ages              a sorted set: all ids, by their making

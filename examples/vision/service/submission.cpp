@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "submission.hpp"
+
+#include "query.hpp"
+#include "service.hpp"
+#include "upload.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace vision::service {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+namespace json = boost::json;
+using http::status;
+
+namespace {
+
+void set_option(job& one, const std::string& name, const std::string& text) {
+    job_options& o = one.options;
+    if (name == "name") one.name = label(text);
+    else if (name == "every_n") o.every_n = number_in<std::size_t>(name, text, 1, 100'000);
+    else if (name == "chunk") o.chunk = number_in<std::size_t>(name, text, 1, 100'000);
+    else if (name == "confidence") o.confidence = number_in<float>(name, text, 0, 1);
+    else if (name == "iou") o.iou = number_in<float>(name, text, 0, 1);
+    else if (name == "annotate") o.annotate = flag(name, text);
+    else if (name == "urgent") o.urgent = flag(name, text);
+    else if (name == "model") o.model = text;
+    else
+        throw bad_request(fmt::format("there is no option '{}', but name, every_n, chunk, "
+                                      "confidence, iou, annotate, urgent and model",
+                                      label(name)));
+}
+
+// Named now, so that a change of the current model changes no job that was submitted before.
+void choose_model(service& site, job& one) {
+    std::string& name = one.options.model;
+    if (name.empty()) name = site.engine.models.current();
+    if (!site.engine.models.knows(name))
+        throw bad_request("there is no model '" + label(name) + "'");
+}
+
+std::string seconds_of(std::chrono::nanoseconds time) {
+    auto const seconds = std::chrono::ceil<std::chrono::seconds>(time).count();
+    return std::to_string(std::clamp<std::int64_t>(seconds, 1, 3600));
+}
+
+// What speaks against a job before its video is read: a reason for the metrics, and the answer.
+struct refusal {
+    const char* reason;
+    status how;
+    std::string detail;
+    std::string retry_after;
+};
+
+std::optional<refusal> objection(service& site, const http_exchange& x, const std::string& client) {
+    if (x.is_cross_site()) {
+        return refusal{"cross_site", status::forbidden, "not from a page of another site", ""};
+    }
+    if (site.is_draining()) {
+        return refusal{"draining", status::service_unavailable, "the service is about to end",
+                       seconds_of(site.options.drain)};
+    }
+    if (auto const decision = site.submissions.try_acquire(client); !decision) {
+        return refusal{"rate_limited", status::too_many_requests,
+                       fmt::format("more than {} jobs a second from one client", site.options.rate),
+                       seconds_of(decision.retry_after())};
+    }
+    if (!site.jobs.is_reachable()) {
+        return refusal{"queue_unreachable", status::service_unavailable,
+                       "the queue cannot be reached", "5"};
+    }
+    if (site.jobs.is_full()) {
+        return refusal{"queue_full", status::service_unavailable,
+                       fmt::format("{} jobs wait already", site.options.queue.max_queued), "5"};
+    }
+    return std::nullopt;
+}
+
+asio::awaitable<void> refuse(service& site, http_exchange& x, refusal why) {
+    site.refused.with({why.reason}).increment();
+    http_fields fields;
+    if (!why.retry_after.empty()) fields.emplace_back("Retry-After", why.retry_after);
+    return x.refuse(why.how, std::move(why.detail), std::move(fields));
+}
+
+// Writes the body to the disk, piece by piece. Returns its content's name; empty: there was none.
+asio::awaitable<std::string> receive_video(service& site, http_exchange& x, fs::path path) {
+    auto open = [&path] { return std::make_unique<upload>(path); };
+    auto const file = co_await site.disk.submit(open);
+    std::array<char, std::size_t{64} * 1024> piece{};
+    for (;;) {
+        auto reading = x.read_body(piece);
+        std::size_t const n = co_await std::move(reading);
+        if (n == 0) break;
+        auto append = [&] { file->append({piece.data(), n}); };
+        co_await site.disk.submit(append);
+    }
+    if (file->size() == 0) co_return std::string();
+    auto finish = [&file] { return file->finish(); };
+    co_return co_await site.disk.submit(finish);
+}
+
+} // namespace
+
+asio::awaitable<void> submit_job(service& site, http_exchange& x, std::string client) {
+    if (auto const why = objection(site, x, client)) {
+        auto refusing = refuse(site, x, *why);
+        co_return co_await std::move(refusing);
+    }
+    job one;
+    one.id = make_job_id();
+    for (const auto& [name, value] : x.target().query) set_option(one, name, value);
+    choose_model(site, one);
+    std::string const key(x.request()["Idempotency-Key"]);
+    if (key.size() > 255) throw bad_request("the Idempotency-Key is longer than 255 bytes");
+    one.source = site.data.upload(one.id);
+    auto receiving = receive_video(site, x, one.source);
+    one.content = co_await std::move(receiving);
+    if (one.content.empty()) throw bad_request("the request has no body: send the video in it");
+
+    std::string const id = one.id;
+    fs::path const source = one.source;
+    auto submitting = site.jobs.submit(std::move(one), key);
+    submitted const done = co_await std::move(submitting);
+    if (done.what != submitted::outcome::accepted) {
+        auto remove = [source] { fs::remove(source); };
+        co_await site.disk.submit(remove);
+    }
+    if (done.what == submitted::outcome::full) {
+        auto refusing =
+            refuse(site, x, {"queue_full", status::service_unavailable, "others came first", "5"});
+        co_return co_await std::move(refusing);
+    }
+    if (done.what == submitted::outcome::conflict) {
+        auto refusing =
+            refuse(site, x,
+                   {"idempotency", status::unprocessable_entity,
+                    "that Idempotency-Key was used for another video, or with other options", ""});
+        co_return co_await std::move(refusing);
+    }
+    auto answering = x.respond(status::accepted, json::value(to_json(*done.entry)),
+                               {{"Location", "/v1/jobs/" + done.entry->id}, {"Retry-After", "1"}});
+    co_await std::move(answering);
+}
+
+} // namespace vision::service
