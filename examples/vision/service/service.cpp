@@ -309,7 +309,6 @@ void service::note_start() {
 }
 
 asio::awaitable<void> service::run() {
-    auto const executor = co_await asio::this_coro::executor;
     note_start();
     tidegate::task_scope background(executor, tidegate::on_task_failure::keep_going);
     background.spawn([this] { return jobs.run(); });
