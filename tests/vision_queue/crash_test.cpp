@@ -269,5 +269,8 @@ TEST_CASE("no job is lost, doubled or spoilt while its workers and Redis die") {
     note(fmt::format("{} attempts; all results as undisturbed", attempts));
     CHECK(kills >= 2);
     CHECK(count(said, "\"state\":\"succeeded\"") > 0);
-    for (auto const& one : workers) CHECK(one->end() == 0);
+    for (auto const& one : workers) {
+        INFO(one->said());
+        CHECK(one->end() == 0);
+    }
 }
