@@ -56,7 +56,7 @@ private:
 class running_site {
 public:
     explicit running_site(vision::service::service_options options = usual_options()) {
-        options.data = folder_.path() / "data";
+        if (options.data.empty()) options.data = folder_.path() / "data";
         site_.emplace(io_, options);
         running_ = boost::asio::co_spawn(site_->executor, site_->run(), boost::asio::use_future);
         thread_ = std::thread([this] { io_.run(); });

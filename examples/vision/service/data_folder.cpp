@@ -54,10 +54,14 @@ fs::file_time_type last_written(const fs::path& path) {
     return newest;
 }
 
-boost::interprocess::file_lock lock(const fs::path& file, data_folder::owner whose) {
+void touch(const fs::path& file) {
     if (!std::ofstream(file, std::ios::app)) {
         throw output_error(fmt::format("cannot write '{}'", file.string()));
     }
+}
+
+boost::interprocess::file_lock lock(const fs::path& file, data_folder::owner whose) {
+    touch(file);
     boost::interprocess::file_lock taken(file.string().c_str());
     if (whose == data_folder::owner::many ? !taken.try_lock_sharable() : !taken.try_lock()) {
         throw error(
@@ -76,7 +80,7 @@ data_folder::data_folder(const fs::path& path, owner whose) : path_(path) {
     make_output_folder(results());
     lock_ = lock(path_ / "lock", whose);
     if (whose == owner::many) {
-        write_whole_file(path_ / mark, "Jobs in Redis need these files.\n");
+        touch(path_ / mark); // by all of them, at the same time
         return;
     }
     if (fs::exists(path_ / mark)) {
