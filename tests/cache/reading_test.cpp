@@ -42,25 +42,28 @@ using sealed_options = tidegate::cache_options<std::uint64_t, sealed>;
 
 constexpr int readers = 3;
 
-// Runs `change(random)` in this thread while others look up keys below `keys`; how many values were
-// wrong.
+// Runs `change(random)` in this thread, `changes` times at least, while others look up keys below
+// `keys`, many of them; how many values were wrong.
 template <class Cache, class Change>
 int looked_on(Cache& cache, std::uint64_t keys, std::uint64_t seed, int changes, Change change) {
     std::atomic<bool> over{false};
     std::atomic<int> wrong{0};
+    std::atomic<int> rounds{0};
     std::vector<std::jthread> threads;
     for (int t = 0; t < readers; ++t) {
         threads.emplace_back([&, t] {
             test::random random(seed + 1 + static_cast<std::uint64_t>(t));
-            while (!over) {
-                std::uint64_t const key = test::below(random, keys);
-                auto const got = cache.get_if_present(key);
-                if (got && !got->is_of(key)) ++wrong;
+            for (; !over; ++rounds) {
+                for (int i = 0; i < 100; ++i) {
+                    std::uint64_t const key = test::below(random, keys);
+                    auto const got = cache.get_if_present(key);
+                    if (got && !got->is_of(key)) ++wrong;
+                }
             }
         });
     }
     test::random random(seed);
-    for (int i = 0; i < changes; ++i) change(random);
+    for (int i = 0; i < changes || rounds < 50 * readers; ++i) change(random);
     over = true;
     threads.clear();
     return wrong;

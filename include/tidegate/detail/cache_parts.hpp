@@ -367,7 +367,7 @@ private:
     }
 
     template <class Q>
-    handle get_at(Q const& key, time now, time lag) {
+    BOOST_FORCEINLINE handle get_at(Q const& key, time now, time lag) {
         std::uint64_t const h = hash(key);
         if constexpr (reads_beside<Q>) {
             handle value{};
@@ -378,7 +378,7 @@ private:
     }
 
     template <class Q>
-    handle get_under_lock(std::uint64_t h, Q const& key, time now, time lag) {
+    BOOST_NOINLINE handle get_under_lock(std::uint64_t h, Q const& key, time now, time lag) {
         shard& part = part_of(h);
         std::lock_guard lock(part.mutex);
         auto const id = part.store.find(tag(h), key, Equal{});
@@ -483,8 +483,10 @@ private:
 
     enum class reading { unsure, hit, miss };
 
+    // In line: it is about as long as what calling it takes.
     template <class Q>
-    reading read_beside(std::uint64_t h, Q const& key, time now, time lag, handle& value) {
+    BOOST_FORCEINLINE reading read_beside(std::uint64_t h, Q const& key, time now, time lag,
+                                          handle& value) {
         cache_reader* const me = readers_.mine();
         if (!me) [[unlikely]]
             return reading::unsure; // no memory, or the thread is ending
@@ -499,11 +501,12 @@ private:
             return reading::unsure;
         part_reads& reads = me->in(number);
         if (!seen.found || !is_fresh(seen.fresh_until, now, lag)) {
-            add_one(reads.misses);
+            add(reads.misses, 1);
             return reading::miss;
         }
         touch(*seen.uses);
-        if (add_one(reads.hits[seen.mark]) % 64 == 0) [[unlikely]]
+        add(reads.marked, seen.mark);
+        if (add(reads.hits, 1) % 64 == 0) [[unlikely]]
             hear(reads, part);
         value = from_stored<V>(seen.value, seen.flag);
         return reading::hit;
@@ -520,18 +523,19 @@ private:
         }
     }
 
-    // For what only this thread writes.
-    static std::uint64_t add_one(std::atomic<std::uint64_t>& to) noexcept {
-        std::uint64_t const now = to.load(std::memory_order_relaxed) + 1;
+    // To what only this thread writes.
+    static std::uint64_t add(std::atomic<std::uint64_t>& to, std::uint64_t what) noexcept {
+        std::uint64_t const now = to.load(std::memory_order_relaxed) + what;
         to.store(now, std::memory_order_relaxed);
         return now;
     }
 
     // The policy will hear of these hits with the next change of the part.
-    static void hear(part_reads& reads, shard& part) noexcept {
+    BOOST_NOINLINE static void hear(part_reads& reads, shard& part) noexcept {
         if constexpr (is_readable) {
-            for (std::size_t m = 0; m < shard::marks; ++m) {
-                part.heard_hits[m].fetch_add(reads.take_untold(m), std::memory_order_relaxed);
+            auto const fresh = reads.take_untold();
+            for (std::uint8_t mark = 0; mark < 2; ++mark) {
+                part.heard_hits[mark].fetch_add(fresh.hits[mark], std::memory_order_relaxed);
             }
         }
     }
@@ -542,13 +546,13 @@ private:
         if constexpr (is_readable) {
             shard& part = *shards_[number];
             cache_reader* const me = readers_.mine();
-            for (std::size_t m = 0; m < shard::marks; ++m) {
-                std::uint64_t hits = me ? me->in(number).take_untold(m) : 0;
-                auto& heard = part.heard_hits[m];
+            part_reads::news hits = me ? me->in(number).take_untold() : part_reads::news{};
+            for (std::uint8_t mark = 0; mark < 2; ++mark) {
+                auto& heard = part.heard_hits[mark];
                 if (heard.load(std::memory_order_relaxed) != 0) {
-                    hits += heard.exchange(0, std::memory_order_relaxed);
+                    hits.hits[mark] += heard.exchange(0, std::memory_order_relaxed);
                 }
-                part.store.add_hits(static_cast<std::uint8_t>(m), hits);
+                part.store.add_hits(mark, hits.hits[mark]);
             }
         }
     }
@@ -557,7 +561,7 @@ private:
                    std::uint64_t& misses) const noexcept {
         for (std::size_t i = 0; i < shards_.size(); ++i) {
             part_reads const& reads = one.in(i);
-            for (auto const& h : reads.hits) hits += h.load(std::memory_order_relaxed);
+            hits += reads.hits.load(std::memory_order_relaxed);
             misses += reads.misses.load(std::memory_order_relaxed);
         }
     }
@@ -594,6 +598,7 @@ private:
         auto& when = fresh.when;
         if (time_to_live) when.fresh_limit = add_saturated(now, jittered(*time_to_live));
         fresh.fresh_until = when.fresh_limit;
+        if (!has_times_) return;
         if (auto const idle = settings_.time_to_idle_) {
             fresh.fresh_until = std::min(fresh.fresh_until, add_saturated(now, idle->count()));
         }

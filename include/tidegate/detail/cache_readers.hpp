@@ -15,16 +15,25 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-/// What one thread did in one part of a cache. The thread writes, anybody reads.
+/// What one thread did in one part of a cache. The thread writes, anybody reads. Where it writes
+/// does not depend on what it found: else all loads that follow would have to wait for that.
 struct part_reads {
-    std::atomic<std::uint64_t> hits[2]{}; // by the policy's mark
+    std::atomic<std::uint64_t> hits{0};
+    std::atomic<std::uint64_t> marked{0}; // of those, on entries with mark 1; others have mark 0
     std::atomic<std::uint64_t> misses{0};
-    std::uint32_t told[2]{}; // of the hits, to the policy, modulo 2^32
+    std::uint32_t told = 0; // of the hits, to the policy, modulo 2^32
+    std::uint32_t told_marked = 0;
 
-    /// How many the policy has not been told of; it is from now on.
-    std::uint64_t take_untold(std::size_t mark) noexcept {
-        auto const all = static_cast<std::uint32_t>(hits[mark].load(std::memory_order_relaxed));
-        return all - std::exchange(told[mark], all);
+    struct news {
+        std::uint64_t hits[2]; // by mark
+    };
+    /// What the policy has not been told of; it is from now on.
+    news take_untold() noexcept {
+        auto const all = static_cast<std::uint32_t>(hits.load(std::memory_order_relaxed));
+        auto const ones = static_cast<std::uint32_t>(marked.load(std::memory_order_relaxed));
+        std::uint32_t const new_all = all - std::exchange(told, all);
+        std::uint32_t const new_ones = ones - std::exchange(told_marked, ones);
+        return {{new_all - new_ones, new_ones}};
     }
 };
 

@@ -66,10 +66,6 @@ struct alignas(64) cache_shard {
         (std::is_same_v<Equal, std::equal_to<>> || std::is_same_v<Equal, std::equal_to<Key>>) &&
         is_cheap_to_copy<V> && requires { Policy::most_uses; };
     using store_type = core::cache_store<Key, stored_value<V>, Policy, is_readable>;
-    static constexpr std::size_t marks = [] {
-        if constexpr (is_readable) return Policy::marks;
-        else return std::size_t{1};
-    }();
 
     struct counters {
         std::uint64_t hits = 0;
@@ -126,7 +122,7 @@ struct alignas(64) cache_shard {
     counters counts;
     store_type store;
     // Of those who looked beside the lock, for the policy; by mark. Not where they read.
-    alignas(64) std::atomic<std::uint64_t> heard_hits[marks]{};
+    alignas(64) std::atomic<std::uint64_t> heard_hits[2]{};
 };
 
 } // namespace detail

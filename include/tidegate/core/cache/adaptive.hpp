@@ -43,13 +43,10 @@ public:
     /// An entry's mark is the number of its queue. A hit counts the entry's uses, up to this, and
     /// is told: anybody may do the one and tell of the other later.
     static constexpr std::uint8_t most_uses = 3;
-    static constexpr std::size_t marks = 2;
 
     template <class Entries>
     void hit(Entries& entries, entry_id id) noexcept {
-        ++hits_[entries.mark(id)];
-        std::uint8_t const uses = entries.uses(id);
-        if (uses < most_uses) entries.set_uses(id, static_cast<std::uint8_t>(uses + 1));
+        ++hits_[entries.use(id, most_uses)];
     }
     void add_hits(std::size_t mark, std::uint64_t hits) noexcept { hits_[mark] += hits; }
 

@@ -49,12 +49,17 @@ public:
         bucket = nowhere;
     }
 
+    /// Whether `advance` has anything to do.
+    bool is_due(std::int64_t now) const noexcept {
+        return behind_ || tick_of(since_origin(now), 0) - 1 > done_[0];
+    }
+
     /// Calls `expire(id)` for entries whose deadline has come; they are not filed any more. Moves
     /// `budget` entries at most and takes from it what it has used; is over if any is left.
     template <class Entries, class Expire>
     void advance(Entries& entries, std::int64_t now, std::size_t& budget, Expire&& expire) {
+        if (!is_due(now)) return;
         std::uint64_t const at = since_origin(now);
-        if (!behind_ && tick_of(at, 0) - 1 <= done_[0]) return;
         behind_ = true;
         for (std::size_t level = 0; level < levels; ++level) {
             // The finest: whole ticks that are over. The others: those that have begun.

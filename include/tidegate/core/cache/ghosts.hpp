@@ -66,7 +66,7 @@ public:
 private:
     // A ghost: the queue in the highest bit, then a stamp of 15 bits, then 16 bits of the hash. A
     // stamp is never 0.
-    static constexpr std::size_t ways = 16;
+    static constexpr std::uint32_t ways = 16;
     static constexpr std::uint32_t fingerprint = 0xffff;
     static constexpr std::uint32_t none = 0;
     static constexpr std::uint32_t stamps = (std::uint32_t{1} << 15) - 1;
@@ -109,19 +109,24 @@ private:
         return lines_[static_cast<std::size_t>((std::uint64_t{hash} * lines_.size()) >> 32)];
     }
 
-    // A dead one, or else the stalest.
+    // The first dead one, or else the last of the stalest. Without branches, so that compilers look
+    // at several at once: every ghost gets a number whose lowest four bits are its place.
     std::uint32_t& place_in(line& l) noexcept {
-        std::uint32_t* stalest = &l[0];
-        std::uint32_t most = 0;
-        for (std::uint32_t& g : l) {
-            if (is_dead(g)) return g;
-            std::uint32_t const stale = age(g) * queues_[g >> 31].scale;
-            if (stale >= most) {
-                most = stale;
-                stalest = &g;
-            }
+        auto const of_queue = [this](std::uint32_t leavings::* what, std::uint32_t is_main) {
+            std::uint32_t const small = queues_[0].*what, main = queues_[1].*what;
+            return small ^ ((small ^ main) & is_main);
+        };
+        std::uint32_t best = 0;
+        for (std::uint32_t i = 0; i < ways; ++i) {
+            std::uint32_t const g = l[i], is_main = std::uint32_t{0} - (g >> 31);
+            std::uint32_t age = of_queue(&leavings::stamp, is_main) - ((g >> 16) & stamps);
+            age += (std::uint32_t{0} - (age >> 31)) & stamps;
+            bool const dead = (g == none) | (age > of_queue(&leavings::most, is_main));
+            std::uint32_t const stale = (age * of_queue(&leavings::scale, is_main)) << 4 | i;
+            std::uint32_t const gone = (ways * 65536 + ways - i) << 4 | i;
+            best = std::max(best, dead ? gone : stale);
         }
-        return *stalest;
+        return l[best % ways];
     }
 
     std::array<leavings, 2> queues_{};

@@ -49,7 +49,8 @@ public:
     /// The same for those who look on: `is_it(id)` may be asked of entries that are not there any
     /// more. False if it could not be found out.
     template <class IsIt>
-    bool glance(std::uint32_t hash, IsIt&& is_it, entry_id& found) const noexcept {
+    [[gnu::always_inline]] bool glance(std::uint32_t hash, IsIt&& is_it,
+                                       entry_id& found) const noexcept {
         word const* const table = shown_.load(std::memory_order_acquire);
         std::uint64_t const places = table[0].load(std::memory_order_relaxed); // never changes
         std::uint64_t at = (std::uint64_t{hash} * places) >> 32;

@@ -24,7 +24,6 @@ public:
 
     /// Uses do not matter.
     static constexpr std::uint8_t most_uses = 0;
-    static constexpr std::size_t marks = 1;
     void add_hits(std::size_t /*mark*/, std::uint64_t /*hits*/) noexcept {}
 
     template <class Entries>

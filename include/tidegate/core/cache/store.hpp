@@ -73,6 +73,7 @@ public:
         std::size_t const most =
             features.max_entries ? std::bit_ceil(features.max_entries) : wanted;
         chunk_bits_ = static_cast<unsigned>(std::bit_width(std::min(wanted, most)) - 1);
+        offset_mask_ = (entry_id{1} << chunk_bits_) - 1;
     }
 
     cache_store(cache_store const&) = delete;
@@ -133,22 +134,24 @@ public:
     /// is to be believed only if nothing has changed meanwhile. `equal` may be asked about keys
     /// that are not there any more.
     template <class LooksLike, class Equal>
-    bool glance(std::uint32_t hash, LooksLike const& key, Equal const& equal, glimpse& seen) const
+    [[gnu::always_inline]] bool glance(std::uint32_t hash, LooksLike const& key, Equal const& equal,
+                                       glimpse& seen) const
         requires Shared
     {
         // Each of these loads sees at least what was there when the number was put into the index,
         // whose load it comes after: the number's place in the directory, and a chunk's entries.
-        slot* slots = nullptr;
+        slot* at = nullptr;
         auto const is_it = [&](entry_id id) {
             auto const* const directory = shown_.load(std::memory_order_acquire);
-            slots = directory[id >> chunk_bits_].load(std::memory_order_acquire);
-            return !slots || equal(slots[offset(id)].e.key.get(), key);
+            slot* const slots = directory[id >> chunk_bits_].load(std::memory_order_acquire);
+            at = slots ? slots + offset(id) : nullptr;
+            return !at || equal(at->e.key.get(), key);
         };
         entry_id id = no_entry;
         if (!index_.glance(hash, is_it, id)) return false;
         if (id == no_entry) return true;
-        if (!slots) return false; // its memory was given back meanwhile
-        entry& e = slots[offset(id)].e;
+        if (!at) return false; // its memory was given back meanwhile
+        entry& e = at->e;
         std::uint8_t const marks = e.marks.load(std::memory_order_acquire);
         seen.found = true;
         seen.flag = (marks & flag_bit) != 0;
@@ -213,9 +216,10 @@ public:
         entry& e = at(id);
         std::uint64_t const before = weight(id);
         e.value.exchange(fresh.value);
-        bool const before_flag = flag(id);
-        removed(std::move(fresh.key), std::move(fresh.value), before_flag, removal_cause::replaced);
-        if (before_flag != fresh.flag) set_marks(id, marks(id) ^ flag_bit);
+        std::uint8_t const marks = e.marks.load(std::memory_order_relaxed);
+        bool const flag = (marks & flag_bit) != 0;
+        removed(std::move(fresh.key), std::move(fresh.value), flag, removal_cause::replaced);
+        if (flag != fresh.flag) e.marks.store(marks ^ flag_bit, std::memory_order_release);
         policy_.hit(*this, id);
         if (features_.weighs && fresh.weight != before) {
             chunk_of(id).weights[offset(id)] = fresh.weight;
@@ -229,10 +233,11 @@ public:
     /// Changes until when it may be used, and the other times.
     void set_times(entry_id id, std::int64_t fresh_until, times const& when) noexcept {
         if (!wheel_) return;
-        std::int64_t const before = deadline(id);
-        at(id).fresh_until.store(fresh_until, std::memory_order_release);
+        entry& e = at(id);
+        std::int64_t const before = deadline_of(e, id);
+        e.fresh_until.store(fresh_until, std::memory_order_release);
         if (features_.keeps_times) chunk_of(id).when[offset(id)] = when;
-        std::int64_t const after = deadline(id);
+        std::int64_t const after = deadline_of(e, id);
         if (after == before) return;
         policy_.deadline_changed(*this, id);
         if (before != never && after > before) return; // the wheel sees that for itself
@@ -249,7 +254,7 @@ public:
     /// Removes what has expired, `budget` steps at most, and takes from it what it used.
     template <class Removed>
     void expire(std::int64_t now, std::size_t& budget, Removed&& removed) {
-        if (!wheel_) return;
+        if (!wheel_ || !wheel_->is_due(now)) return;
         wheel_->advance(*this, now, budget,
                         [&](entry_id id) { erase(id, removal_cause::expired, removed); });
     }
@@ -302,6 +307,15 @@ public:
     std::uint8_t uses(entry_id id) const noexcept {
         return at(id).uses.load(std::memory_order_relaxed);
     }
+    /// Looks at the mark and counts one use, unless there are `most`.
+    std::uint8_t use(entry_id id, std::uint8_t most) noexcept {
+        entry& e = at(id);
+        std::uint8_t const uses = e.uses.load(std::memory_order_relaxed);
+        if (uses < most) {
+            e.uses.store(static_cast<std::uint8_t>(uses + 1), std::memory_order_relaxed);
+        }
+        return e.marks.load(std::memory_order_relaxed) & ~flag_bit;
+    }
     void set_uses(entry_id id, std::uint8_t uses) noexcept {
         at(id).uses.store(uses, std::memory_order_relaxed);
     }
@@ -315,10 +329,7 @@ public:
     entry_links& due_links(entry_id id) noexcept { return chunk_of(id).sides[offset(id)].due; }
     expiry_wheel::bucket_number& bucket(entry_id id) noexcept { return at(id).bucket; }
     /// When it goes.
-    std::int64_t deadline(entry_id id) const noexcept {
-        std::int64_t const fresh = fresh_until(id);
-        return features_.keeps_stale ? std::max(fresh, times_of(id).stale_limit) : fresh;
-    }
+    std::int64_t deadline(entry_id id) const noexcept { return deadline_of(at(id), id); }
 
 private:
     template <class T>
@@ -364,15 +375,22 @@ private:
         entry_id free = no_entry; // the first empty slot
     };
 
-    std::size_t chunk_size() const noexcept { return std::size_t{1} << chunk_bits_; }
-    std::size_t offset(entry_id id) const noexcept { return id & (chunk_size() - 1); }
+    // Compilers leave calls of these where there are many.
+    std::size_t chunk_size() const noexcept { return std::size_t{offset_mask_} + 1; }
+    [[gnu::always_inline]] std::size_t offset(entry_id id) const noexcept {
+        return id & offset_mask_;
+    }
     chunk& chunk_of(entry_id id) noexcept { return chunks_[id >> chunk_bits_]; }
     chunk const& chunk_of(entry_id id) const noexcept { return chunks_[id >> chunk_bits_]; }
-    slot& slot_at(entry_id id) const noexcept {
+    [[gnu::always_inline]] slot& slot_at(entry_id id) const noexcept {
         return directory_[id >> chunk_bits_].load(std::memory_order_relaxed)[offset(id)];
     }
-    entry& at(entry_id id) noexcept { return slot_at(id).e; }
-    entry const& at(entry_id id) const noexcept { return slot_at(id).e; }
+    [[gnu::always_inline]] entry& at(entry_id id) noexcept { return slot_at(id).e; }
+    [[gnu::always_inline]] entry const& at(entry_id id) const noexcept { return slot_at(id).e; }
+    std::int64_t deadline_of(entry const& e, entry_id id) const noexcept {
+        std::int64_t const fresh = e.fresh_until.load(std::memory_order_relaxed);
+        return features_.keeps_stale ? std::max(fresh, times_of(id).stale_limit) : fresh;
+    }
     std::uint8_t marks(entry_id id) const noexcept {
         return at(id).marks.load(std::memory_order_relaxed);
     }
@@ -531,6 +549,7 @@ private:
     std::uint64_t capacity_;
     std::uint64_t weight_ = 0;
     unsigned chunk_bits_ = 0;
+    entry_id offset_mask_ = 0;
     Policy policy_;
     cache_index index_;
     std::unique_ptr<expiry_wheel> wheel_;
