@@ -101,6 +101,12 @@ class latency_estimate {
 public:
     explicit latency_estimate(std::size_t enough) : enough_(enough) {}
 
+    /// What was measured so far stays.
+    void set_enough(std::size_t enough) {
+        std::lock_guard lock(mutex_);
+        enough_ = enough;
+    }
+
     void record(std::chrono::nanoseconds latency) {
         std::lock_guard lock(mutex_);
         filling_.record(static_cast<std::uint64_t>(std::max<std::int64_t>(0, latency.count())));
@@ -118,7 +124,7 @@ public:
     }
 
 private:
-    std::size_t const enough_;
+    std::size_t enough_;
     mutable std::mutex mutex_;
     core::histogram full_;
     core::histogram filling_;
@@ -148,6 +154,15 @@ public:
     explicit basic_hedge(hedge_options settings)
         : shared_(std::make_shared<shared>(std::move(settings))) {}
 
+    /// For calls that start from now on, here and in all copies. Measurements and statistics stay.
+    void set(hedge_options settings) {
+        auto fresh = std::make_shared<hedge_options const>(std::move(settings));
+        shared_->latencies.set_enough(fresh->samples());
+        std::lock_guard lock(shared_->mutex);
+        shared_->settings.swap(fresh);
+    }
+    hedge_options settings() const { return *shared_->current(); }
+
     /// Tells `observer`, which must not be null, from now on what happens here and in all copies;
     /// see trace.hpp. Event: hedged.
     void observe(std::shared_ptr<trace_observer> observer, std::string name) {
@@ -172,14 +187,10 @@ public:
     }
 
     /// The delay that applies now.
-    std::chrono::nanoseconds delay() const {
-        hedge_options const& s = shared_->settings;
-        if (!s.quantile()) return s.delay();
-        return shared_->latencies.quantile(*s.quantile()).value_or(s.delay());
-    }
+    std::chrono::nanoseconds delay() const { return delay_by(*shared_->current()); }
 
     std::string describe() const {
-        hedge_options const& s = shared_->settings;
+        hedge_options const s = settings();
         std::string text = "hedge " + std::to_string(s.max_hedges()) + " after ";
         if (s.quantile()) text += "quantile " + std::to_string(*s.quantile()).substr(0, 6);
         else text += detail::to_text(s.delay());
@@ -193,16 +204,27 @@ public:
 
 private:
     struct shared {
-        explicit shared(hedge_options s) : settings(std::move(s)), latencies(settings.samples()) {}
+        explicit shared(hedge_options s)
+            : settings(std::make_shared<hedge_options const>(std::move(s))),
+              latencies(settings->samples()) {}
 
-        hedge_options const settings;
+        std::shared_ptr<hedge_options const> current() const {
+            std::lock_guard lock(mutex);
+            return settings;
+        }
+
+        mutable std::mutex mutex;
+        std::shared_ptr<hedge_options const> settings;
         detail::latency_estimate latencies;
-        std::mutex mutex;
         hedge_statistics statistics;
         [[no_unique_address]] detail::trace_source trace;
     };
 
-    bool may_hedge(context const& here) const;
+    std::chrono::nanoseconds delay_by(hedge_options const& s) const {
+        if (!s.quantile()) return s.delay();
+        return shared_->latencies.quantile(*s.quantile()).value_or(s.delay());
+    }
+    bool may_hedge(hedge_options const& settings, context const& here) const;
 
     std::shared_ptr<shared> shared_;
 };

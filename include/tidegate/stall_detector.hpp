@@ -132,8 +132,8 @@ class stall_watch;
 /// stores a handler, and the detector's some microseconds a look for each thread inside a handler.
 ///
 /// Several detectors may watch the same threads, with different thresholds. A thread that waits for
-/// events is in no handler. The child of a fork() has no detector: there it finds nothing, must not be
-/// asked, and may be destroyed.
+/// events is in no handler. The child of a fork() has no detector: there it finds nothing, must not
+/// be asked, and may be destroyed.
 class stall_detector {
 public:
     TIDEGATE_DECL explicit stall_detector(stall_detector_options settings = {});

@@ -40,7 +40,8 @@ void give(permit& p, std::size_t verdict, adaptive_limiter::time_point start) {
 
 } // namespace
 
-TEST_CASE("racing callers are never above the largest limit, and every permit comes back") {
+TEST_CASE("racing callers are never above the largest limit, and every permit comes back",
+          "[stress]") {
     for (std::uint64_t const seed : test::seeds()) {
         INFO("TIDEGATE_STRESS_SEED=" << seed);
         for (auto const algorithm :

@@ -382,7 +382,7 @@ TEST_CASE("a listener that throws is reported and loses nothing") {
     CHECK(thrown == 2);
 }
 
-TEST_CASE("threads never have more probes out than permitted") {
+TEST_CASE("threads never have more probes out than permitted", "[stress]") {
     std::size_t const rounds = std::max<std::size_t>(1, test::schedules() / 4000);
     for (std::size_t round = 0; round < rounds; ++round) {
         tidegate::circuit_breaker b(options()

@@ -175,7 +175,7 @@ private:
 
 } // namespace
 
-TEST_CASE("whatever happens in whatever order, a breaker does what the model does") {
+TEST_CASE("whatever happens in whatever order, a breaker does what the model does", "[stress]") {
     for (std::uint64_t const seed : test::seeds()) {
         INFO("TIDEGATE_STRESS_SEED=" << seed);
         test::random random(seed);

@@ -38,7 +38,7 @@ TEST_CASE("the first failures after many successes do not trip it, whoever repor
     CHECK(tripped == 0);
 }
 
-TEST_CASE("threads that race for the probes get as many as permitted, and no more") {
+TEST_CASE("threads that race for the probes get as many as permitted, and no more", "[stress]") {
     circuit_breaker b(tidegate::circuit_breaker_options()
                           .open_duration(std::chrono::nanoseconds(1))
                           .permitted_probes(2)

@@ -108,7 +108,8 @@ if "kept::n04" not in {i["chain"][0]["function"] for i in virtual[1]} - {i["chai
 
 # A path that is no URI as it stands.
 spaced = scratch / "a b#c.cpp"
-spaced.write_text("#include <unistd.h>\n#include <boost/asio.hpp>\nboost::asio::awaitable<void> f() { ::usleep(1); co_return; }\n")
+spaced.write_text("#include <cstdlib>\n#include <boost/asio.hpp>\n"
+                  "boost::asio::awaitable<void> f() { ::system(nullptr); co_return; }\n")
 run(f"-sarif={scratch}/out.sarif", str(spaced), "--", "-std=c++20", *flags)
 uri = json.loads((scratch / "out.sarif").read_text())["runs"][0]["results"][0]["locations"][0]["physicalLocation"][
     "artifactLocation"]["uri"]

@@ -181,6 +181,53 @@ TEST_CASE("a timeout outside ends all attempts") {
     CHECK(p.cancelled == 4);
 }
 
+TEST_CASE("settings may change while calls run, which keep those they began with") {
+    asio::io_context io;
+    hedge hedging{after(10ms)};
+    policy const guarded{hedging}; // has a copy
+    plan old_plan{{{1h}, {1ms}}}, new_plan{{{1h}, {1h}, {1ms}}};
+    guarded_call<int> before, later;
+    before.start(io, guarded, old_plan.operation());
+    run(io);
+    hedging.set(after(3ms).max_hedges(2));
+    CHECK(hedging.delay() == 3ms);
+    CHECK(hedging.settings().max_hedges() == 2);
+    CHECK(hedging.describe() == "hedge 2 after 3 ms");
+    later.start(io, guarded, new_plan.operation());
+    pass(io, 7ms);
+    CHECK(later.value == 3);
+    CHECK(old_plan.started == 1);
+    pass(io, 4ms);
+    CHECK(before.value == 2);
+    CHECK(hedging.statistics().calls == 2); // counted on
+    CHECK(hedging.statistics().hedges == 3);
+    hedging.set(after(3ms).idempotent(false));
+    plan alone{{{20ms}}};
+    guarded_call<int> last;
+    last.start(io, guarded, alone.operation());
+    pass(io, 20ms);
+    CHECK(last.value == 1);
+}
+
+TEST_CASE("what was measured stays when settings change") {
+    asio::io_context io;
+    hedge hedging{after(50ms).quantile(0.9, 10)};
+    policy const guarded{hedging};
+    for (int i = 0; i < 10; ++i) {
+        plan p{{{2ms}}};
+        guarded_call<int> call;
+        call.start(io, guarded, p.operation());
+        pass(io, 2ms);
+        CHECK(call.value == 1);
+    }
+    auto const measured = hedging.delay();
+    CHECK(measured < 3ms);
+    hedging.set(after(50ms).quantile(0.95, 20)); // not enough for that
+    CHECK(hedging.delay() == 50ms);
+    hedging.set(after(50ms).quantile(0.95, 10));
+    CHECK(hedging.delay() == measured);
+}
+
 TEST_CASE("hedges draw on the budget") {
     asio::io_context io;
     auto budget = std::make_shared<tidegate::retry_budget>(0.1, 0, 100);

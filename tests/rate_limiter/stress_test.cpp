@@ -174,7 +174,7 @@ private:
 
 } // namespace
 
-TEST_CASE("random schedules lose nobody, keep the order and keep the rate") {
+TEST_CASE("random schedules lose nobody, keep the order and keep the rate", "[stress]") {
     for (std::uint64_t const seed : test::seeds()) {
         INFO("seed " << seed);
         test::random random(seed);
@@ -185,7 +185,8 @@ TEST_CASE("random schedules lose nobody, keep the order and keep the rate") {
     }
 }
 
-TEST_CASE("threads that take, refund, cancel and change the rate get no more than there is") {
+TEST_CASE("threads that take, refund, cancel and change the rate get no more than there is",
+          "[stress]") {
     using real_limiter = tidegate::rate_limiter;
     std::size_t const rounds = std::max<std::size_t>(1, test::schedules() / 2000);
     for (std::size_t round = 0; round < rounds; ++round) {

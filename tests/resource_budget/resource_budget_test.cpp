@@ -364,7 +364,8 @@ TEST_CASE("leases may outlive the budget and its context") {
     CHECK(host.used[0] == 0);
 }
 
-TEST_CASE("whatever happens in whatever order, the budget holds and nothing leased goes") {
+TEST_CASE("whatever happens in whatever order, the budget holds and nothing leased goes",
+          "[stress]") {
     for (std::uint64_t const seed : test::seeds()) {
         INFO("TIDEGATE_STRESS_SEED=" << seed);
         test::random random(seed);

@@ -111,8 +111,8 @@ private:
 } // namespace detail
 
 template <class Clock>
-bool basic_hedge<Clock>::may_hedge(context const& here) const {
-    auto const& budget = shared_->settings.budget();
+bool basic_hedge<Clock>::may_hedge(hedge_options const& settings, context const& here) const {
+    auto const& budget = settings.budget();
     bool const in_time = here.deadline() == context::no_deadline || here.remaining().count() > 0;
     bool const paid = in_time && (!budget || budget->try_withdraw());
     std::lock_guard lock(shared_->mutex);
@@ -126,7 +126,8 @@ template <class Executor, class Op, class T, class Start>
 boost::asio::awaitable<void, Executor>
 basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start) const {
     namespace asio = boost::asio;
-    hedge_options const& settings = shared_->settings;
+    auto const kept = shared_->current(); // others may be set meanwhile
+    hedge_options const& settings = *kept;
     std::size_t const most = settings.idempotent() ? 1 + settings.max_hedges() : 1;
     if (settings.budget() && here.first_use_of(*settings.budget())) settings.budget()->deposit();
     auto const executor = co_await asio::this_coro::executor;
@@ -135,7 +136,7 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
     co_await asio::this_coro::throw_if_cancelled(false);
 
     auto const attempts = std::make_shared<detail::hedge_race<Clock, T>>(executor, most);
-    auto const pause = std::chrono::ceil<typename Clock::duration>(delay());
+    auto const pause = std::chrono::ceil<typename Clock::duration>(delay_by(settings));
     std::size_t running = 1;
     auto now = here.now();
     attempts->start(op, here, start, now);
@@ -154,7 +155,7 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
             --running;
         } else if (ec == error::deadline_exceeded) {
             now = Clock::now();
-            may_start = may_hedge(here);
+            may_start = may_hedge(settings, here);
             if (!may_start) continue;
             shared_->trace.emit(trace_event::hedged, attempts->started() + 1, {}, pause);
             attempts->start(op, here, start, now);

@@ -226,7 +226,9 @@ TIDEGATE_DECL std::string to_string(stall const& s) {
 TIDEGATE_DECL stall_detector::stall_detector(stall_detector_options settings)
     : watch_(std::make_unique<detail::stall_watch>(std::move(settings))) {}
 TIDEGATE_DECL stall_detector::~stall_detector() {
-    if (!watch_->is_of_this_process()) static_cast<void>(watch_.release());
+    if (watch_->is_of_this_process()) return;
+    auto const* const left_alone = watch_.release();
+    static_cast<void>(left_alone);
 }
 
 TIDEGATE_DECL stall_statistics stall_detector::statistics() const { return watch_->statistics(); }

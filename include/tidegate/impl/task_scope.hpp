@@ -141,7 +141,7 @@ private:
 
     struct scope_task : side_task {
         using side_task::side_task;
-        clock::time_point since{}; // it was spawned, then: it runs; if somebody listened by then
+        clock::time_point since; // it was spawned, then: it runs; if somebody listened by then
     };
     using tasks = std::list<std::shared_ptr<scope_task>>;
 
