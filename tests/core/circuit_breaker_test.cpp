@@ -7,7 +7,9 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <cstdint>
 #include <deque>
+#include <limits>
 #include <thread>
 #include <vector>
 
@@ -256,4 +258,38 @@ TEST_CASE("open times grow to their cap, with jitter on either side") {
     CHECK(low < 802ms);
     CHECK(high <= 1200ms);
     CHECK(high > 1198ms);
+}
+
+TEST_CASE("a ramp of one half lets every second call through, from the second on") {
+    core::ramp ramp({0.5}, 1000, 0);
+    for (int i = 0; i < 10; ++i) {
+        CHECK_FALSE(ramp.admit(i));
+        CHECK(ramp.admit(i));
+    }
+}
+
+TEST_CASE("a ramp that would end after the last moment ends with it") {
+    constexpr auto latest = std::numeric_limits<std::int64_t>::max();
+    CHECK(core::ramp({0.5, 0.5}, 10, latest - 19).end() == latest);
+    CHECK(core::ramp({0.5, 0.5}, 10, latest - 20).end() == latest);
+    CHECK(core::ramp({0.5, 0.5}, 10, latest - 21).end() == latest - 1);
+    CHECK(core::ramp({0.5, 0.5}, 10, -100).end() == -80);
+}
+
+TEST_CASE("a time window knows its shape, which rounds to whole slices and is never none") {
+    core::time_window const window(1000, 10);
+    CHECK(window.has_shape(1000, 10));
+    CHECK(window.has_shape(1009, 10));
+    CHECK_FALSE(window.has_shape(2000, 10));
+    CHECK_FALSE(window.has_shape(1000, 9));
+    CHECK(core::time_window(3, 10).has_shape(3, 10));
+}
+
+TEST_CASE("slow probes count as slow") {
+    core::probes probes(2, 100);
+    auto const first = probes.start(0);
+    auto const second = probes.start(0);
+    REQUIRE(probes.report(first, 1, false, true));
+    REQUIRE(probes.report(second, 1, true, false));
+    CHECK(probes.counts() == core::call_counts{2, 1, 1});
 }
