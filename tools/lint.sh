@@ -84,7 +84,7 @@ if [ -n "$tidy" ]; then
   files 'include/tidegate/*.hpp' | grep -vE '/(impl|detail)/|/fmt\.hpp$' |
     sed 's|^include/\(.*\)|#include <\1>|' >build/lint/all_headers.cpp
   { echo build/lint/all_headers.cpp; files 'tests/consumers/*.cpp' ':(glob)examples/*.cpp' 'docs/snippets/*.cpp'; } |
-    xargs -I{} "$tidy" --quiet {} -- -std=c++20 -Iinclude -isystem .deps/boost/usr/include 2>/dev/null |
+    xargs -P "$(nproc 2>/dev/null || echo 2)" -I{} "$tidy" --quiet {} -- -std=c++20 -Iinclude -isystem .deps/boost/usr/include 2>/dev/null |
     grep -vE '^$' | check "clang-tidy ($tidy)"
 else
   echo "skip  clang-tidy: needs clang-tidy 16 or newer"
