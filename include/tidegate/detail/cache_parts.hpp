@@ -586,7 +586,9 @@ private:
                 }
                 if (old.empty() || wait_for_readers(readers_)) continue;
                 // It said that it works: rather keep the memory for ever.
-                for (auto& block : old) static_cast<void>(block.release());
+                for (auto& block : old) {
+                    [[maybe_unused]] void* const kept = block.release();
+                }
             }
         }
     }

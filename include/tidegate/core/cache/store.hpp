@@ -190,7 +190,7 @@ public:
     entry_id insert(fresh_entry&& fresh, std::int64_t now, Removed&& removed) {
         make_room(fresh.weight, now, removed);
         entry_id const id = allocate();
-        fill(slot_at(id), std::move(fresh));
+        fill(slot_at(id), fresh);
         if (features_.weighs) chunk_of(id).weights[offset(id)] = fresh.weight;
         if (features_.keeps_times) chunk_of(id).when[offset(id)] = fresh.when;
         bool indexed = false;
@@ -434,7 +434,7 @@ private:
         free_slot(id);
     }
 
-    static void fill(slot& s, fresh_entry&& fresh) noexcept {
+    static void fill(slot& s, fresh_entry& fresh) noexcept {
         auto const marks = static_cast<std::uint8_t>(fresh.flag ? flag_bit : 0);
         if constexpr (Shared) {
             s.e.key.set(fresh.key);
