@@ -19,7 +19,7 @@ using tidegate::semaphore;
 
 namespace {
 
-auto const do_nothing = [](error_code, semaphore::permit) {};
+[[maybe_unused]] auto const do_nothing = [](error_code, semaphore::permit) {};
 using bound = asio::cancellation_slot_binder<std::remove_const_t<decltype(do_nothing)>,
                                              asio::cancellation_slot>;
 
