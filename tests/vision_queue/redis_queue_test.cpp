@@ -377,9 +377,9 @@ TEST_CASE("the newest jobs are listed first") {
     worker mine(server);
     std::string last;
     for (int i = 0; i < 3; ++i) {
-        auto const before = std::chrono::system_clock::now();
         last = mine.submit(some_job());
-        mine.run_until([&] { return std::chrono::system_clock::now() > before + 2ms; });
+        auto const taken = std::chrono::system_clock::now();
+        mine.run_until([&] { return std::chrono::system_clock::now() > taken + 2ms; });
     }
     auto const newest = mine.run(mine.queue.list(2));
     REQUIRE(newest.size() == 2);
