@@ -70,8 +70,11 @@ void run(fuzz::input in) {
                 model[key] = {next, weight, until};
                 store.replace(id, std::move(fresh), now, removed);
             } else {
+                bool const fits = store.total_weight() + weight <= capacity;
+                std::uint64_t const before = lost_to_size;
                 model[key] = {next, weight, until};
                 store.insert(std::move(fresh), now, removed);
+                fuzz::require(!fits || lost_to_size == before, "nobody leaves for who has room");
             }
             break;
         }
