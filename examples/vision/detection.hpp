@@ -13,6 +13,8 @@ struct detection {
     float y1 = 0;
     float x2 = 0;
     float y2 = 0;
+
+    friend bool operator==(const detection&, const detection&) = default;
 };
 
 } // namespace vision

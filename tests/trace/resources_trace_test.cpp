@@ -152,11 +152,11 @@ TEST_CASE("a resource budget tells what is leased, loaded, and gone, and why") {
     auto const heard = ear_that_asks([&] { static_cast<void>(things.statistics()); });
     things.observe(heard, "models");
     auto const ask = [&](std::string const& name) {
-        budget::lease got;
+        auto const got = std::make_shared<budget::lease>(); // some are answered later
         things.async_acquire(name,
-                             [&](std::exception_ptr, budget::lease l) { got = std::move(l); });
+                             [got](std::exception_ptr, budget::lease l) { *got = std::move(l); });
         run(io);
-        return got;
+        return std::move(*got);
     };
 
     CHECK_FALSE(things.try_acquire("a"));

@@ -208,7 +208,7 @@ TEST_CASE("a job that fails where it was submitted is told with its code, too") 
                                        .queue(1)
                                        .full(tidegate::when_full::caller_runs)
                                        .on_exception([&](std::exception_ptr) { ++reported; }));
-    test::gate gate(pool);
+    test::held_thread gate(pool);
     CHECK(pool.post([] {}));
     auto const heard = std::make_shared<test::recorder>();
     pool.observe(heard, "work");

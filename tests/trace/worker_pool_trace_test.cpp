@@ -64,7 +64,7 @@ TEST_CASE("a job is told when it starts and ends, on its thread, before who awai
 
 TEST_CASE("a full pool tells whom it refuses") {
     observed o(one_thread());
-    test::gate gate(*o.pool);
+    test::held_thread gate(*o.pool);
     o.pool->async_submit([] {}, [](std::exception_ptr) {});
     CHECK(o.ear->count(trace_event::job_started) == 1);
     o.ear->take();
@@ -83,7 +83,7 @@ TEST_CASE("a full pool tells whom it refuses") {
 
 TEST_CASE("a job that makes room is told once, whether somebody awaits it or not") {
     observed o(one_thread(when_full::drop_oldest));
-    test::gate gate(*o.pool);
+    test::held_thread gate(*o.pool);
     int dropped = 0;
     o.pool->async_submit(
         [] {}, [&](std::exception_ptr e) { dropped += test::code_of(e) == error::dropped; });
@@ -102,7 +102,7 @@ TEST_CASE("a job that makes room is told once, whether somebody awaits it or not
 
 TEST_CASE("a job that the caller runs is told as any other") {
     observed o(one_thread(when_full::caller_runs));
-    test::gate gate(*o.pool);
+    test::held_thread gate(*o.pool);
     CHECK(o.pool->post([] {}));
     o.ear->take();
     CHECK(o.pool->post([&] { CHECK(o.ear->take() == told{"job_started 1"}); }));
@@ -112,7 +112,7 @@ TEST_CASE("a job that the caller runs is told as any other") {
 
 TEST_CASE("jobs that are cancelled, or closed upon, are told once and never start") {
     observed o(one_thread(when_full::wait));
-    test::gate gate(*o.pool);
+    test::held_thread gate(*o.pool);
     asio::cancellation_signal signal;
     int completions = 0;
     auto const count = [&](std::exception_ptr) { ++completions; };

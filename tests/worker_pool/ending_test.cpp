@@ -94,7 +94,7 @@ TEST_CASE("ten thousand queued jobs all hear of the end, and those that run end 
         };
         for (int i = 0; i < 4; ++i) pool.async_submit(run, note);
         running.wait();
-        std::optional<test::gate> gates[4];
+        std::optional<test::held_thread> gates[4];
         for (auto& g : gates) g.emplace(pool);
         for (int i = 0; i < 10000; ++i) pool.async_submit([&] { ++ran; }, note);
         CHECK(pool.queued() == 5000);
@@ -139,7 +139,7 @@ TEST_CASE("a callable whose end uses the pool is no deadlock, run or not") {
     };
     asio::io_context io;
     worker_pool pool(io, options{}.threads(1).queue(1).full(when_full::drop_oldest));
-    test::gate busy(pool);
+    test::held_thread busy(pool);
     for (int i = 0; i < 2; ++i) { // the first is dropped by the second
         CHECK(pool.post([kept = std::make_shared<calls_back>(pool)] {}));
         pool.async_submit([kept = std::make_shared<calls_back>(pool)] {}, asio::detached);
@@ -219,7 +219,7 @@ TEST_CASE("coroutines that own the pool they wait for go with the context") {
     {
         asio::io_context io;
         auto own = std::make_shared<worker_pool>(io, options{}.threads(1).queue(1));
-        test::gate busy(*own);
+        test::held_thread busy(*own);
         auto wait = [](std::shared_ptr<worker_pool> pool,
                        std::shared_ptr<int> kept) -> asio::awaitable<void> {
             auto const job = [kept] {};

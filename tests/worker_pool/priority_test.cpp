@@ -38,7 +38,7 @@ public:
 
 private:
     worker_pool& pool_;
-    test::gate gate_;
+    test::held_thread gate_;
     std::vector<int> starts_;
 };
 
@@ -71,7 +71,7 @@ TEST_CASE("less urgent jobs start in time under a flood of urgent ones") {
 TEST_CASE("an urgent job overtakes those that wait for room") {
     asio::io_context io;
     worker_pool pool(io, options{}.threads(1).queue(1));
-    test::gate gate(pool);
+    test::held_thread gate(pool);
     std::vector<int> starts;
     auto const submit = [&](job_priority p, int number) {
         auto job = [&starts, number] { starts.push_back(number); };
@@ -89,7 +89,7 @@ TEST_CASE("an urgent job overtakes those that wait for room") {
 TEST_CASE("drop_oldest lets the oldest of the least urgent go, even a new one") {
     asio::io_context io;
     worker_pool pool(io, options{}.threads(1).queue(2).full(when_full::drop_oldest));
-    test::gate gate(pool);
+    test::held_thread gate(pool);
     std::vector<error_code> ends(4);
     auto const submit = [&](job_priority p, std::size_t i) {
         auto job = [] {};
@@ -116,7 +116,7 @@ TEST_CASE("caller_runs: a full queue makes the submitting thread do the work") {
                              .queue(1)
                              .full(when_full::caller_runs)
                              .on_exception([&](std::exception_ptr e) { thrown.push_back(e); }));
-    test::gate gate(pool);
+    test::held_thread gate(pool);
     REQUIRE(pool.post([] {}));
     auto const here = std::this_thread::get_id();
     std::thread::id ran_on;
@@ -151,7 +151,7 @@ TEST_CASE("caller_runs refuses once closed") {
 TEST_CASE("try_submit never waits for room") {
     asio::io_context io;
     worker_pool pool(io, options{}.threads(1).queue(1));
-    test::gate gate(pool);
+    test::held_thread gate(pool);
     std::vector<int> got;
     auto job = [] { return 7; };
     auto submit = [&]() -> asio::awaitable<void> {

@@ -57,7 +57,7 @@ TEST_CASE("cancelling a job that runs asks it to stop, and its result is deliver
 TEST_CASE("cancelling a job that waits takes it out, stop token or not") {
     asio::io_context io;
     worker_pool pool(io, options{}.threads(1));
-    test::gate gate(pool);
+    test::held_thread gate(pool);
     asio::cancellation_signal signal;
     error_code end;
     bool ran = false;

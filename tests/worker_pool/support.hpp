@@ -18,10 +18,10 @@
 namespace test {
 
 /// Keeps one thread of a pool busy until it is opened. May go before the thread does.
-class gate {
+class held_thread {
 public:
     template <class Pool>
-    explicit gate(Pool& pool) {
+    explicit held_thread(Pool& pool) {
         auto const inside = std::make_shared<std::latch>(1);
         REQUIRE(pool.post([inside, opened = opened_.get_future().share()] {
             inside->count_down();

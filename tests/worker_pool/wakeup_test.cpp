@@ -54,7 +54,7 @@ TEST_CASE("jobs that need each other all get a thread, however short the queue")
 TEST_CASE("a job that moves up after a cancelled one gets a thread") {
     asio::io_context io;
     worker_pool pool(io, options{}.threads(2).queue(1).spin(0ns));
-    test::gate busy(pool), also_busy(pool);
+    test::held_thread busy(pool), also_busy(pool);
     asio::cancellation_signal leave;
     pool.async_submit([] {}, asio::bind_cancellation_slot(leave.slot(), [](std::exception_ptr) {}));
     std::promise<void> ran;
