@@ -40,8 +40,9 @@ asio::awaitable<void> cancel_job(service& site, http_exchange& x, job one) {
     }
     auto cancelling = site.jobs.cancel(one.id);
     auto const now = co_await std::move(cancelling);
-    bool const never_began = now && now->attempt == 0;
-    if (never_began && !is_final(one.state)) { // else the run sees to it
+    // Nobody had it, and nobody took it since; else the run sees to all this.
+    if (now && one.state == job_state::queued && now->attempt == one.attempt) {
+        site.note_end(*now, {job_state::cancelled, {}, {}, {}}, job_outcome::ended);
         auto remove = [source = one.source] { fs::remove(source); };
         co_await site.disk.submit(remove);
     }

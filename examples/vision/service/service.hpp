@@ -50,6 +50,9 @@ public:
     void stop();
     [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
 
+    // Counts the end of a job, or of an attempt, and logs it.
+    void note_end(const job& one, const job_end& how, job_outcome outcome);
+
     service_options const options;
     data_folder data;
     event_log log;
@@ -79,7 +82,6 @@ private:
                                        tidegate::task_scope& background);
     void report_metrics();
     void note_start();
-    void note_end(const job& one, const job_end& how, job_outcome outcome);
 
     boost::asio::ip::tcp::acceptor acceptor_;
     tidegate::semaphore places_; // for connections
