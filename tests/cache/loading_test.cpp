@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // One load, whoever asks; what is stale, absent, fenced or late.
 #include "cache/support.hpp"
+#include "support/sanitized.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
@@ -85,17 +86,18 @@ TEST_CASE("ten million hits in one coroutine do not grow the stack") {
     asio::io_context io;
     tidegate::cache<int, int> cache(io, up_to(10).time_to_live(1h));
     cache.put(1, 1);
+    int const hits = test::sanitized ? 1'000'000 : 10'000'000;
     long sum = 0;
     auto load = []() -> asio::awaitable<int> { co_return 0; };
     auto hit = [&]() -> asio::awaitable<void> {
-        for (int i = 0; i < 10'000'000; ++i) {
+        for (int i = 0; i < hits; ++i) {
             auto const value = co_await cache.get_or_load(1, load);
             sum += *value;
         }
     };
     asio::co_spawn(io, hit(), asio::detached);
     io.run();
-    CHECK(sum == 10'000'000);
+    CHECK(sum == hits);
 }
 
 TEST_CASE("callers on many threads cause one load for each key and generation") {

@@ -34,14 +34,6 @@ bool same(histogram const& a, histogram const& b) {
     return all && left == right;
 }
 
-#if defined(__clang__)
-constexpr bool sanitized = __has_feature(thread_sanitizer) || __has_feature(address_sanitizer);
-#elif defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-
 std::size_t resident_kilobytes() {
     std::ifstream in("/proc/self/statm");
     std::size_t total = 0, resident = 0;
@@ -137,7 +129,7 @@ TEST_CASE("ten thousand short threads leave their counts and not their memory") 
     some(9000);
     CHECK(recorder.snapshot().count() == 200'000);
     // Sanitizers keep what was freed.
-    CHECK(resident_kilobytes() < before + (sanitized ? 1 << 20 : 1024));
+    CHECK(resident_kilobytes() < before + (test::sanitized ? 1 << 20 : 1024));
 }
 
 TEST_CASE("recorders come and go while threads stay, and numbers are used again") {

@@ -93,13 +93,14 @@ TEST_CASE("memory is bounded, and only full buckets are forgotten") {
 
 TEST_CASE("ten million keys come and go in the room of a thousand") {
     limiter<std::uint64_t> l(options<std::uint64_t>().rate(1000, 1s).burst(1).max_keys(1000));
+    std::uint64_t const keys = test::sanitized ? 1'000'000 : 10'000'000;
     std::size_t admitted = 0;
-    for (std::uint64_t key = 0; key < 10'000'000; ++key) {
+    for (std::uint64_t key = 0; key < keys; ++key) {
         if (key % 64 == 0) test_clock::advance(1ms);
         admitted += bool(l.try_acquire(key));
     }
     CHECK(l.size() <= 1000);
-    CHECK(admitted > 9'900'000);
+    CHECK(admitted > keys - keys / 100);
 }
 
 TEST_CASE("keys without room can share a bucket") {

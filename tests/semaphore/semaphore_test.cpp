@@ -5,6 +5,7 @@
 #include <tidegate/testing/tracking_executor.hpp>
 
 #include "support/initiating.hpp"
+#include "support/sanitized.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers.hpp>
@@ -534,11 +535,7 @@ void* million_acquires(void* result) {
 TEST_CASE("a million ready acquires in one coroutine fit into a stack of 256 KiB") {
     pthread_attr_t attributes;
     REQUIRE(pthread_attr_init(&attributes) == 0);
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    std::size_t const stack = 1024 * 1024; // sanitizers need more a frame
-#else
-    std::size_t const stack = 256 * 1024;
-#endif
+    std::size_t const stack = (test::sanitized ? 1024 : 256) * 1024; // they need more a frame
     REQUIRE(pthread_attr_setstacksize(&attributes, stack) == 0);
     pthread_t thread;
     int done = 0;

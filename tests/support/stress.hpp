@@ -2,6 +2,8 @@
 // How many random schedules a stress test runs, and from which seeds.
 #pragma once
 
+#include "support/sanitized.hpp"
+
 #include <cstdint>
 #include <cstdlib>
 #include <random>
@@ -10,10 +12,11 @@
 
 namespace test {
 
-/// TIDEGATE_STRESS_SCHEDULES, or what a plain test run does.
+/// TIDEGATE_STRESS_SCHEDULES, or what a plain test run does; a quarter of that under a sanitizer.
 inline std::size_t schedules(std::size_t otherwise = 20000) {
     char const* const wanted = std::getenv("TIDEGATE_STRESS_SCHEDULES");
-    return wanted ? std::stoull(wanted) : otherwise;
+    if (wanted) return std::stoull(wanted);
+    return sanitized && otherwise > 100 ? otherwise / 4 : otherwise;
 }
 
 /// One seed that is always the same and a fresh one; only TIDEGATE_STRESS_SEED where that is set.
