@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -52,10 +53,13 @@ public:
     /// changes the table: then it may call for something else, and no harm is done.
     void prefetch(std::uint32_t hash) const noexcept {
 #if defined(__GNUC__)
+        // As numbers: an address that is out of date must not be followed, only asked for.
         auto const first = reinterpret_cast<std::uintptr_t>(slots_.load(std::memory_order_relaxed));
         std::uintptr_t const place = first + home(hash) * sizeof(slot);
-        __builtin_prefetch(reinterpret_cast<void const*>(place), 1);
-        __builtin_prefetch(reinterpret_cast<void const*>(place + 2 * sizeof(slot) - 1), 1);
+        for (std::uintptr_t const at : {place, place + 2 * sizeof(slot) - 1}) {
+            // NOLINTNEXTLINE(performance-no-int-to-ptr)
+            __builtin_prefetch(reinterpret_cast<void const*>(at), 1);
+        }
 #else
         static_cast<void>(hash);
 #endif
