@@ -3,10 +3,11 @@
 #pragma once
 
 #include <tidegate/core/token_bucket.hpp>
+#include <tidegate/detail/bucket_table.hpp>
 #include <tidegate/detail/trace_source.hpp>
 #include <tidegate/rate_limiter.hpp>
 
-#include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/container_hash/hash.hpp>
 
 #include <algorithm>
 #include <array>
@@ -15,7 +16,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -89,9 +89,11 @@ private:
 /// new key. Nothing waits: a refusal says when to come again, as a value.
 ///
 /// Thread safety: all members may be called from any thread, except construction and destruction.
-/// Keys are spread over 16 locks, held for a look-up. Memory: below 64 bytes a key beside the key
-/// itself; a known key allocates nothing. O(1) on average; making room looks at a few keys for each
-/// new one.
+/// Keys are spread over 16 locks, held for a look-up. Memory: 40 bytes a key and 4/5 of the key's
+/// size, or less, beside the key itself; a known key allocates nothing. O(1) on average; making
+/// room looks at a few keys for each new one.
+///
+/// Keys are copied, and must move without throwing.
 template <class Key, class Hash = boost::hash<Key>, class Equal = std::equal_to<Key>,
           class Clock = std::chrono::steady_clock>
 class basic_keyed_rate_limiter {
@@ -108,7 +110,7 @@ public:
                                             settings_.quota().permits(), 1, std::uint64_t{1} << 62);
         auto const now = ns(Clock::now());
         add_quota(settings_.quota(), now);
-        shared_.emplace(new_bucket(0, now));
+        shared_.emplace(new_bucket(0, 0, now));
         std::size_t const most = settings_.max_keys();
         for (std::size_t i = 0; i < shard_count; ++i) {
             shards_[i].most = most / shard_count + (i < most % shard_count ? 1 : 0);
@@ -119,22 +121,20 @@ public:
 
     /// Takes `n` permits of `key` if they are there.
     decision try_acquire(Key const& key, std::uint64_t n = 1) {
-        return try_acquire(key, n, Clock::now());
+        place const at = place_of(key); // the memory comes while the clock is read
+        return try_acquire(key, at, n, Clock::now());
     }
     decision try_acquire(Key const& key, std::uint64_t n, time_point now) {
-        if (trace_.is_heard()) [[unlikely]]
-            return decide_and_tell(key, n, now);
-        return decide(key, n, now);
+        return try_acquire(key, place_of(key), n, now);
     }
 
     /// Gives back `n` permits of `key` that were not used; no effect if it is not remembered.
     void refund(Key const& key, std::uint64_t n = 1) {
-        shard& s = shard_of(Hash()(key));
-        std::lock_guard lock(s.mutex);
-        auto const found = s.buckets.find(key);
-        if (found == s.buckets.end()) return;
-        bucket& b = found->second;
-        b.granted -= std::min(b.granted, terms(b).units(n));
+        place const at = place_of(key);
+        std::lock_guard lock(at.home.mutex);
+        if (bucket* const b = at.home.buckets.find(key, at.hash)) {
+            b->granted -= std::min(b->granted, terms(*b).units(n));
+        }
     }
 
     /// Tells `observer`, which must not be null, from now on what happens here, of all keys; see
@@ -160,16 +160,17 @@ private:
     static constexpr std::size_t max_quotas = 256; // with the usual one
 
     // Counted from the epoch of the quota's terms, which all its keys share.
-    struct bucket {
-        std::uint64_t granted;
-        std::uint32_t quota;
-    };
-    using map = boost::unordered_flat_map<Key, bucket, Hash, Equal>;
+    using bucket = detail::key_bucket;
+    using table = detail::bucket_table<Key, Equal>;
     struct alignas(64) shard {
         mutable std::mutex mutex;
-        map buckets;
+        table buckets;
         std::size_t most = 0;
-        std::optional<Key> hand; // where to look next for a key to forget
+    };
+    // Where a key is to be looked for.
+    struct place {
+        shard& home;
+        std::uint32_t hash;
     };
     // Never changed once it is there, so that it is read without a lock.
     struct quota_terms {
@@ -181,16 +182,19 @@ private:
         return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
     }
 
-    shard& shard_of(std::size_t hash) noexcept {
-        // Other bits than those that the table takes for the position.
-        return shards_[(hash * 0x9e3779b97f4a7c15u >> 59) % shard_count];
+    place place_of(Key const& key) {
+        auto const product = core::wide_product::of(Hash()(key), 0x9e3779b97f4a7c15u);
+        std::uint64_t const mixed = product.high ^ product.low;
+        place const at{shards_[mixed % shard_count], table::stored(mixed)};
+        at.home.buckets.prefetch(at.hash);
+        return at;
     }
 
     core::bucket_terms const& terms(bucket const& b) const noexcept { return quota(b.quota).terms; }
 
-    bucket new_bucket(std::uint32_t which, std::int64_t now) const noexcept {
+    bucket new_bucket(std::uint32_t hash, std::uint32_t which, std::int64_t now) const noexcept {
         auto const& t = quota(which).terms;
-        return {t.earned(std::max(now, t.epoch())) - t.burst(), which};
+        return {t.earned(std::max(now, t.epoch())) - t.burst(), hash, which};
     }
 
     decision take(bucket& b, std::uint64_t n, std::int64_t now) const noexcept {
@@ -216,43 +220,45 @@ private:
         return decision(core::bucket_refusal(settings_.quota().period().count()));
     }
 
-    decision decide(Key const& key, std::uint64_t n, time_point now) {
-        std::size_t const hash = Hash()(key);
-        shard& s = shard_of(hash);
-        {
-            std::lock_guard lock(s.mutex);
-            if (auto const found = s.buckets.find(key); found != s.buckets.end()) {
-                return take(found->second, n, ns(now));
-            }
-        }
-        std::uint32_t const which = quota_for(key, ns(now));
-        std::lock_guard lock(s.mutex);
-        auto found = s.buckets.find(key);
-        if (found == s.buckets.end()) {
-            if (s.buckets.size() >= s.most) make_room(s, ns(now));
-            if (s.buckets.size() >= s.most) return without_room(n, ns(now));
-            found = s.buckets.emplace(key, new_bucket(which, ns(now))).first;
-        }
-        return take(found->second, n, ns(now));
+    decision try_acquire(Key const& key, place at, std::uint64_t n, time_point now) {
+        if (trace_.is_heard()) [[unlikely]]
+            return decide_and_tell(key, at, n, now);
+        return decide(key, at, n, now);
     }
 
-    decision decide_and_tell(Key const& key, std::uint64_t n, time_point now) {
-        decision const what = decide(key, n, now);
+    decision decide(Key const& key, place at, std::uint64_t n, time_point now) {
+        {
+            std::lock_guard lock(at.home.mutex);
+            if (bucket* const known = at.home.buckets.find(key, at.hash)) {
+                return take(*known, n, ns(now));
+            }
+        }
+        return decide_anew(key, at, n, ns(now));
+    }
+
+    decision decide_anew(Key const& key, place at, std::uint64_t n, std::int64_t now) {
+        std::uint32_t const which = quota_for(key, now);
+        shard& s = at.home;
+        std::lock_guard lock(s.mutex);
+        if (bucket* const known = s.buckets.find(key, at.hash)) return take(*known, n, now);
+        if (s.buckets.size() >= s.most) make_room(s, now);
+        if (s.buckets.size() >= s.most) return without_room(n, now);
+        return take(s.buckets.insert(key, new_bucket(at.hash, which, now)), n, now);
+    }
+
+    decision decide_and_tell(Key const& key, place at, std::uint64_t n, time_point now) {
+        decision const what = decide(key, at, n, now);
         trace_.emit(what ? trace_event::acquired : trace_event::rejected, n, what.error(),
                     std::chrono::duration_cast<std::chrono::nanoseconds>(what.retry_after()));
         return what;
     }
 
     // Looks at the next few keys of the table and forgets those whose bucket is full.
-    void make_room(shard& s, std::int64_t now) {
-        auto it = s.hand ? s.buckets.find(*s.hand) : s.buckets.begin();
-        for (std::size_t looks = 0; looks < 16 && it != s.buckets.end(); ++looks) {
-            core::bucket_terms const& t = terms(it->second);
-            bool const full = t.full(it->second.granted, t.earned(std::max(now, t.epoch())));
-            it = full ? s.buckets.erase(it) : std::next(it);
-        }
-        if (it == s.buckets.end()) s.hand.reset();
-        else s.hand = it->first;
+    void make_room(shard& s, std::int64_t now) const noexcept {
+        s.buckets.sweep(24, [&](bucket const& b) {
+            core::bucket_terms const& t = terms(b);
+            return t.full(b.granted, t.earned(std::max(now, t.epoch())));
+        });
     }
 
     quota_terms const& quota(std::uint32_t which) const noexcept {

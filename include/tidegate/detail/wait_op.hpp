@@ -6,9 +6,11 @@
 #include <tidegate/detail/posting_work.hpp>
 #include <tidegate/detail/waiter.hpp>
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_allocator.hpp>
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/recycling_allocator.hpp>
 #include <boost/system/system_error.hpp>
 
@@ -97,27 +99,63 @@ struct completion {
     }
 };
 
-/// `Node` is what the primitive's lists see, derived from `waiter_of<Signature>`.
+/// The usual case, in a sixteenth of the memory: the handler runs where the primitive lives, which
+/// is an io_context behind a type-erased executor.
+class home_site {
+    using io_executor = asio::io_context::executor_type;
+
+public:
+    template <class Handler>
+    home_site(Handler const&, io_executor const& home) : home_(home) {}
+
+    template <class Handler, class Executor>
+    static constexpr bool is_possible =
+        std::is_same_v<Executor, asio::any_io_executor> &&
+        std::is_same_v<asio::associated_executor_t<Handler, Executor>, Executor>;
+
+    /// The io_context of `executor`, if `handler` is at home there.
+    template <class Handler, class Executor>
+    static io_executor const* of(Handler const& handler, Executor const& executor) noexcept {
+        auto const* const io = executor.template target<io_executor>();
+        return io && asio::get_associated_executor(handler, executor) == executor ? io : nullptr;
+    }
+
+    static constexpr bool at_home() noexcept { return true; }
+
+    template <class Function, class Allocator>
+    void post(Function&& function, Allocator const& allocator) {
+        home_.post(std::forward<Function>(function), allocator);
+    }
+
+private:
+    posting_work<io_executor> home_;
+};
+
+template <class Node, class Handler, class Executor, class Site>
+class wait_op_at;
+
+/// `Node` is what the primitive's lists see, derived from `waiter_of<Signature>`. Where it
+/// completes comes behind it, in a class of its own, since that can be small.
 template <class Node, class Handler, class Executor>
-class wait_op final : public Node {
+class wait_op : public Node {
 public:
     template <class SomeHandler, class... NodeArguments>
     static waiter_ptr<wait_op> make(SomeHandler&& handler, Executor const& executor,
                                     NodeArguments&&... arguments) {
-        allocator_type allocator(allocator_of(handler));
-        auto* const memory = std::allocator_traits<allocator_type>::allocate(allocator, 1);
-        try {
-            return waiter_ptr<wait_op>(::new (static_cast<void*>(memory))
-                                           wait_op(std::forward<SomeHandler>(handler), executor,
-                                                   std::forward<NodeArguments>(arguments)...));
-        } catch (...) {
-            std::allocator_traits<allocator_type>::deallocate(allocator, memory, 1);
-            throw;
+        if constexpr (home_site::is_possible<Handler, Executor>) {
+            if (auto const* const io = home_site::of(std::as_const(handler), executor)) {
+                return wait_op_at<Node, Handler, Executor, home_site>::make(
+                    *io, std::forward<SomeHandler>(handler),
+                    std::forward<NodeArguments>(arguments)...);
+            }
         }
+        return wait_op_at<Node, Handler, Executor, completion_site<Handler, Executor>>::make(
+            executor, std::forward<SomeHandler>(handler),
+            std::forward<NodeArguments>(arguments)...);
     }
 
     /// True if the handler runs on the primitive's own executor.
-    bool completes_at_home() const noexcept { return site_.at_home(); }
+    bool completes_at_home() const noexcept { return at_home_; }
 
     auto cancellation_slot() const noexcept {
         return asio::get_associated_cancellation_slot(handler_);
@@ -126,32 +164,67 @@ public:
     /// A handler is installed in the cancellation slot: clear it before the handler runs.
     void clear_slot_on_completion() noexcept { clear_slot_ = true; }
 
+protected:
+    template <class SomeHandler, class... NodeArguments>
+    wait_op(waiter::finish_fn how, SomeHandler&& handler, NodeArguments&&... arguments)
+        : Node(how, std::forward<NodeArguments>(arguments)...),
+          handler_(std::forward<SomeHandler>(handler)) {}
+    ~wait_op() = default;
+
+    Handler handler_;
+    bool clear_slot_ = false;
+    bool at_home_ = false;
+};
+
+template <class Node, class Handler, class Executor, class Site>
+class wait_op_at final : public wait_op<Node, Handler, Executor> {
+    using base = wait_op<Node, Handler, Executor>;
+
+public:
+    /// `where` is an executor that `Site` takes.
+    template <class Where, class SomeHandler, class... NodeArguments>
+    static waiter_ptr<base> make(Where const& where, SomeHandler&& handler,
+                                 NodeArguments&&... arguments) {
+        allocator_type allocator(allocator_of(handler));
+        auto* const memory = std::allocator_traits<allocator_type>::allocate(allocator, 1);
+        try {
+            return waiter_ptr<base>(::new (static_cast<void*>(memory))
+                                        wait_op_at(where, std::forward<SomeHandler>(handler),
+                                                   std::forward<NodeArguments>(arguments)...));
+        } catch (...) {
+            std::allocator_traits<allocator_type>::deallocate(allocator, memory, 1);
+            throw;
+        }
+    }
+
 private:
     using results = typename Node::results;
     using failure = std::tuple_element_t<0, results>;
 
-    template <class SomeHandler, class... NodeArguments>
-    wait_op(SomeHandler&& handler, Executor const& executor, NodeArguments&&... arguments)
-        : Node(&wait_op::finish, std::forward<NodeArguments>(arguments)...),
-          site_(handler, executor),
-          handler_(std::forward<SomeHandler>(handler)) {}
+    template <class Where, class SomeHandler, class... NodeArguments>
+    wait_op_at(Where const& where, SomeHandler&& handler, NodeArguments&&... arguments)
+        : base(&wait_op_at::finish, std::forward<SomeHandler>(handler),
+               std::forward<NodeArguments>(arguments)...),
+          site_(std::as_const(this->handler_), where) {
+        this->at_home_ = site_.at_home();
+    }
 
     static auto allocator_of(Handler const& handler) noexcept {
         return asio::get_associated_allocator(handler, asio::recycling_allocator<void>());
     }
     using allocator_type = typename std::allocator_traits<decltype(allocator_of(
-        std::declval<Handler const&>()))>::template rebind_alloc<wait_op>;
+        std::declval<Handler const&>()))>::template rebind_alloc<wait_op_at>;
 
     // The memory is given back before the handler runs or is posted, so that posting can use it
     // again. No memory for the posting leaves no way to keep the promise to complete: terminate.
-    static void finish(waiter* base, waiter::outcome how, void* argument) {
-        auto* const self = static_cast<wait_op*>(base);
+    static void finish(waiter* node, waiter::outcome how, void* argument) {
+        auto* const self = static_cast<wait_op_at*>(node);
         allocator_type allocator(allocator_of(self->handler_));
         completion<Handler, results> done{std::move(self->handler_),
                                           results_from<results>(how, argument), self->clear_slot_,
                                           std::move(self->afterwards_)};
-        completion_site<Handler, Executor> site(std::move(self->site_));
-        self->~wait_op();
+        Site site(std::move(self->site_));
+        self->~wait_op_at();
         std::allocator_traits<allocator_type>::deallocate(allocator, self, 1);
         if (how == waiter::outcome::complete_here) done();
         else if (how != waiter::outcome::destroy) site.post(std::move(done), allocator);
@@ -169,9 +242,7 @@ private:
         return empty;
     }
 
-    completion_site<Handler, Executor> site_;
-    Handler handler_;
-    bool clear_slot_ = false;
+    Site site_;
 };
 
 } // namespace detail

@@ -133,7 +133,7 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
             }
             while (!ec && i < calls.count) {
                 ec = calls.enter_from(i, here);
-                if (ec != boost::asio::error::would_block) break;
+                if (!ec || ec != boost::asio::error::would_block) break;
                 ec = co_await calls.template wait<Executor>(i, here);
                 here.forget_now();
                 if (!ec) ++i;

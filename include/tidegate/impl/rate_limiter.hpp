@@ -7,7 +7,6 @@
 #include <boost/config.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <utility>
 
@@ -122,6 +121,7 @@ public:
         return decide(n, t);
     }
 
+    bool is_heard() const noexcept { return this->trace_.is_heard(); }
     void tell_granted(std::uint64_t n) noexcept { this->trace_.emit(trace_event::acquired, n); }
     void tell(decision const& what, std::uint64_t n) noexcept {
         if (what) return tell_granted(n);
@@ -143,16 +143,16 @@ public:
                 return try_under_lock<Take>(n, now);
             }
             std::uint64_t const earned = terms.earned(now);
-            if (is_odd(terms, granted, earned) || is_cold(granted, earned)) {
-                return try_under_lock<Take>(n, now);
-            }
             std::uint64_t const after = terms.take(granted, earned, need);
             if (after == terms_type::refused) {
+                if (is_odd(terms, granted, earned)) return try_under_lock<Take>(n, now);
                 if (word_.load_acquire() == word)
                     return decision(terms.refusal(granted, need, now));
-            } else if (!Take || word_.exchange(word, after << flag_bits | (word & flags))) {
-                return decision(decision::verdict::granted);
+                continue;
             }
+            if (is_cold(granted, earned)) return try_under_lock<Take>(n, now);
+            if (!Take || word_.exchange(word, after << flag_bits | (word & flags)))
+                return decision(decision::verdict::granted);
         }
     }
 
@@ -162,7 +162,7 @@ public:
         std::uint64_t seen = 0;
         std::uint64_t desired = 0;
     };
-    prepared prepare(std::uint64_t n, time_point t) const noexcept {
+    BOOST_FORCEINLINE prepared prepare(std::uint64_t n, time_point t) const noexcept {
         std::int64_t const now = nanoseconds_of(t);
         std::uint64_t const word = word_.load_acquire();
         terms_type const terms = terms_.load();
@@ -172,9 +172,8 @@ public:
             return {};
         }
         std::uint64_t const earned = terms.earned(now);
-        if (is_odd(terms, granted, earned) || is_cold(granted, earned)) return {};
         std::uint64_t const after = terms.take(granted, earned, terms.units(n));
-        if (after == terms_type::refused) return {};
+        if (after == terms_type::refused || is_cold(granted, earned)) return {};
         return {word, after << flag_bits | (word & flags)};
     }
     bool commit(prepared p) noexcept { return word_.exchange(p.seen, p.desired); }
@@ -286,14 +285,14 @@ private:
                           epoch);
     }
 
-    // More debt than there can be: the clock went back.
+    // More debt than there can be: the clock went back. Nothing is admitted then.
     bool is_odd(terms_type const& terms, std::uint64_t granted,
                 std::uint64_t earned) const noexcept {
         return granted > earned &&
                granted - earned > terms.burst() + most_overdraft_.load(std::memory_order_relaxed);
     }
 
-    // Idle for so long that it has to warm up.
+    // Idle for so long that it has to warm up. Nothing is refused then.
     bool is_cold(std::uint64_t granted, std::uint64_t earned) const noexcept {
         return granted < earned && earned - granted > cold_after_.load(std::memory_order_relaxed);
     }
@@ -512,22 +511,20 @@ public:
     }
 };
 
-/// All prepared grants, or none. False also if somebody else was faster at one of them.
-template <std::size_t Count, class... States>
-bool commit_all(std::array<std::pair<std::uint64_t, std::uint64_t>, Count> const& grants,
-                std::uint64_t n, States&... states) noexcept {
-    if (std::any_of(grants.begin(), grants.end(), [](auto const& g) { return g.second == 0; })) {
-        return false;
-    }
-    std::size_t i = 0;
-    auto commit = [&](auto& state) {
-        if (!state.commit({grants[i].first, grants[i].second})) return false;
-        ++i;
-        return true;
-    };
-    if ((commit(states) && ...)) return true;
-    std::size_t taken = i;
-    ((taken > 0 ? (--taken, states.refund(n)) : void()), ...);
+/// Takes from all limiters or from none. False also where the fast path does not go, or if somebody
+/// else was faster at one of them. All are looked at first, in registers: an exchange of a word
+/// holds up every load behind it.
+template <class TimePoint>
+bool take_at_once(std::uint64_t, TimePoint) noexcept {
+    return true;
+}
+template <class TimePoint, class First, class... Rest>
+BOOST_FORCEINLINE bool take_at_once(std::uint64_t n, TimePoint now, First& first,
+                                    Rest&... rest) noexcept {
+    auto const mine = first.prepare(n, now);
+    if (!mine.desired || !take_at_once(n, now, rest...)) return false;
+    if (first.commit(mine)) return true;
+    (rest.refund(n), ...);
     return false;
 }
 
@@ -555,10 +552,28 @@ void tell_granted(std::uint64_t n, States&... states) noexcept {
     (states.tell_granted(n), ...);
 }
 
-template <class State, class TimePoint>
-std::pair<std::uint64_t, std::uint64_t> prepare(State& state, std::uint64_t n, TimePoint now) {
-    auto const p = state.prepare(n, now);
-    return {p.seen, p.desired};
+/// With words about it: who refuses, for how long, and what observers are told.
+template <class Decision, class TimePoint, class... States>
+BOOST_NOINLINE Decision take_and_tell(std::uint64_t n, TimePoint now, States&... states) noexcept {
+    Decision worst = Decision::grant();
+    if (!take_at_once(n, now, states...)) {
+        auto consider = [&](auto& state) {
+            Decision const one = state.template decide<false>(n, now);
+            if (one) return;
+            state.tell(one, n);
+            if (worst || one.retry_after() > worst.retry_after()) worst = one;
+        };
+        (consider(states), ...);
+        if (worst) worst = take_in_turn(n, now, worst, states...);
+    }
+    if (worst) tell_granted(n, states...);
+    return worst;
+}
+
+template <class Decision, class TimePoint, class... States>
+BOOST_FORCEINLINE Decision take_all(std::uint64_t n, TimePoint now, States&... states) noexcept {
+    if (!(states.is_heard() || ...) && take_at_once(n, now, states...)) return Decision::grant();
+    return take_and_tell<Decision>(n, now, states...);
 }
 
 } // namespace detail
@@ -566,28 +581,8 @@ std::pair<std::uint64_t, std::uint64_t> prepare(State& state, std::uint64_t n, T
 template <class First, class... Rest>
 typename First::decision try_acquire_all(std::uint64_t n, First& first, Rest&... rest) noexcept {
     using access = detail::rate_limiter_access;
-    using decision = typename First::decision;
-    auto const now = First::clock_type::now();
-    std::array<std::pair<std::uint64_t, std::uint64_t>, 1 + sizeof...(Rest)> const grants{
-        detail::prepare(access::state_of(first), n, now),
-        detail::prepare(access::state_of(rest), n, now)...};
-    if (detail::commit_all(grants, n, access::state_of(first), access::state_of(rest)...)) {
-        detail::tell_granted(n, access::state_of(first), access::state_of(rest)...);
-        return decision::grant();
-    }
-    auto worst = decision::grant();
-    auto consider = [&](auto& state) {
-        decision const one = state.template decide<false>(n, now);
-        if (one) return;
-        state.tell(one, n);
-        if (worst || one.retry_after() > worst.retry_after()) worst = one;
-    };
-    consider(access::state_of(first));
-    (consider(access::state_of(rest)), ...);
-    if (!worst) return worst;
-    worst = detail::take_in_turn(n, now, worst, access::state_of(first), access::state_of(rest)...);
-    if (worst) detail::tell_granted(n, access::state_of(first), access::state_of(rest)...);
-    return worst;
+    return detail::take_all<typename First::decision>(
+        n, First::clock_type::now(), access::state_of(first), access::state_of(rest)...);
 }
 
 TIDEGATE_END_NAMESPACE
