@@ -2,19 +2,24 @@
 // How a cache is set.
 #pragma once
 
+#include <tidegate/call.hpp>
 #include <tidegate/core/cache/store.hpp>
 #include <tidegate/core/check_option.hpp>
+#include <tidegate/loaded.hpp>
 #include <tidegate/shared_value.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
 
@@ -25,6 +30,8 @@ template <class Types>
 class cache_parts;
 template <class Key, class V>
 struct cache_settings;
+template <class Key, class V, class Clock>
+class tiered_state;
 } // namespace detail
 
 /// Settings of a cache, with their defaults. Either `max_entries` or `max_weight` must be set. All
@@ -73,6 +80,21 @@ public:
     /// it is used. Needs a longer time to live. Default: never.
     cache_options& refresh_after(nanoseconds age) {
         return set("cache refresh_after in ns", refresh_after_, age);
+    }
+    /// Refreshes, that is, loads in the background of what is older than `refresh_after` or stale
+    /// (`stale_while_revalidate`), are gathered, whichever calls cause them, and made together: by
+    /// one call of `load`, as that of `cache::get_or_load_all`, for up to `most` keys (1 to 65536),
+    /// `delay` after the first of them was asked for at the latest. The loaders of the calls load
+    /// what is not there only. Keys must be copyable. Default: each call's loader refreshes.
+    template <class Load>
+    cache_options& refresh_together(std::size_t most, nanoseconds delay, Load load) {
+        detail::check_option<std::size_t>("cache refresh_together most", most, 1, 65536);
+        set("cache refresh_together delay in ns", refresh_delay_, delay);
+        most_refreshed_ = most;
+        refresh_load_ = [load = std::make_shared<Load>(std::move(load))](auto const& keys) {
+            return load_together(load, keys);
+        };
+        return *this;
     }
     /// For how long after its time to live a value is still handed out by `get_or_load`, while it
     /// is loaded again in the background. Default: not at all.
@@ -146,7 +168,21 @@ private:
     friend class detail::cache_state;
     template <class>
     friend class detail::cache_parts;
+    template <class, class, class>
+    friend class detail::tiered_state;
     friend detail::cache_settings<Key, V>;
+
+    using refreshed = std::vector<outcome<loaded<V>>>;
+
+    template <class Load>
+    static boost::asio::awaitable<refreshed> load_together(std::shared_ptr<Load> load,
+                                                           std::vector<Key> const& keys) {
+        auto results = co_await (*load)(keys);
+        refreshed all;
+        all.reserve(keys.size());
+        for (auto&& one : results) detail::take_loaded<V>(all.emplace_back(), std::move(one));
+        co_return all;
+    }
 
     template <class Time>
     cache_options& set(char const* option, Time& to, nanoseconds time) {
@@ -162,6 +198,9 @@ private:
     std::optional<nanoseconds> time_to_idle_;
     double jitter_ = 0;
     std::optional<nanoseconds> refresh_after_;
+    std::function<boost::asio::awaitable<refreshed>(std::vector<Key> const&)> refresh_load_;
+    std::size_t most_refreshed_ = 1;
+    nanoseconds refresh_delay_{1};
     nanoseconds stale_while_revalidate_{0};
     nanoseconds stale_if_error_{0};
     nanoseconds throttle_{std::chrono::seconds(1)};

@@ -81,6 +81,17 @@ private:
 /// the next one in line has it. Steady state allocates nothing but the waiting operations. Objects
 /// are made, recycled and destroyed with no lock held.
 ///
+/// Objects whose making takes time are made by a coroutine: a factory that returns an awaitable.
+/// The coroutine runs detached on the executor of the pool. Whoever waits has the object that is
+/// there first, be it the one that was begun for him or one that came back; he may leave alone, and
+/// what was begun becomes idle. If making fails, the first in line fails with it. Recycling may be
+/// a coroutine too. Waiting, making and recycling have time limits of their own, see
+/// `object_pool_options`; closing the pool cancels the coroutines. Each costs the allocations of a
+/// detached coroutine.
+///
+/// For what one coroutine opens for itself, checks before it uses it, and replaces with age, see
+/// `connection_pool`.
+///
 /// Executors, cancellation, deadlines, destruction and thread safety are those of
 /// `basic_semaphore`. A lease that was granted to an operation whose handler is destroyed uncalled
 /// comes back.
@@ -111,9 +122,10 @@ public:
     basic_object_pool(Context& context, std::size_t size, Factory make)
         : basic_object_pool(executor_type(context.get_executor()), size, std::move(make)) {}
 
-    /// Calls `make()` when an object is needed and there is none: on the thread that asks, or, for
-    /// one in line, on the one that frees a place. Throws std::invalid_argument for options that
-    /// contradict each other.
+    /// Calls `make()` when an object is needed and there is none. It returns a std::unique_ptr<T>
+    /// and is called on the thread that asks, or, for one in line, on the one that frees a place;
+    /// or it returns an awaitable of a T or of a std::unique_ptr<T>. Throws std::invalid_argument
+    /// for options that contradict each other.
     template <class Factory>
     basic_object_pool(executor_type executor, object_pool_options<T> options, Factory make)
         : state_(state::make(executor, std::move(options), make)) {}
@@ -132,17 +144,17 @@ public:
 
     executor_type get_executor() const noexcept { return state_->executor(); }
 
-    /// An object if one is there, or can be made, and nobody waits; otherwise an empty lease.
-    /// Throws what making it throws.
+    /// An object if one is there, or can be made at once, and nobody waits; otherwise an empty
+    /// lease. Throws what making it throws.
     lease try_acquire() { return state_->try_acquire(); }
 
     /// Borrows an object, waiting in line for one. Completion signature: `void(error_code, lease)`.
-    /// Errors: `operation_aborted`, `error::closed`; with a deadline also
+    /// Errors: `operation_aborted`, `error::closed`; with a deadline or `wait_timeout` also
     /// `error::deadline_exceeded`; where it had to be made and could not, the code of the
     /// boost::system::system_error thrown, or `error::exception_thrown`.
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_acquire(Token&& token = Token()) {
-        return initiate<Token>(state::no_deadline, token);
+        return initiate<Token>(state_->usual_deadline(), token);
     }
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_acquire_for(duration limit, Token&& token = Token()) {
@@ -154,7 +166,8 @@ public:
     }
 
     /// For coroutines: tries first, and suspends only if it must. Throws
-    /// boost::system::system_error with the errors of `async_acquire`, and what making one throws.
+    /// boost::system::system_error with the errors of `async_acquire`, and what a factory throws
+    /// that makes one at once.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<lease, CoroutineExecutor> acquire() {
         if (lease taken = state_->try_before_waiting()) co_return taken;
@@ -177,14 +190,15 @@ public:
                  static_cast<double>(waiting()));
     }
 
-    /// All objects there are, lent or not.
+    /// All objects there are, or are being made, lent or not.
     std::size_t size() const noexcept { return state_->size(); }
     /// Objects that are not lent at this moment.
     std::size_t idle() const noexcept { return state_->idle(); }
     std::size_t waiting() const noexcept { return state_->waiting(); }
 
     /// Completes all waiting operations, and all later ones, with `error::closed`, and destroys
-    /// the objects: the idle ones now, the others as they come back.
+    /// the objects: the idle ones now, the others as they come back. Cancels what is made or
+    /// recycled by coroutines.
     void close() noexcept { state_->close(); }
 
 private:

@@ -7,6 +7,7 @@
 #include <tidegate/background_tasks.hpp>
 #include <tidegate/batch_calibration.hpp>
 #include <tidegate/batcher.hpp>
+#include <tidegate/buffer_pool.hpp>
 #include <tidegate/cache.hpp>
 #include <tidegate/cache_options.hpp>
 #include <tidegate/cache_tier.hpp>

@@ -263,7 +263,8 @@ private:
 
 } // namespace
 
-TEST_CASE("whatever happens in whatever order, a cache and its loads do what the model does") {
+TEST_CASE("whatever happens in whatever order, a cache and its loads do what the model does",
+          "[stress]") {
     for (std::uint64_t const seed : test::seeds()) {
         INFO("TIDEGATE_STRESS_SEED=" << seed);
         test::random random(seed);

@@ -115,9 +115,9 @@ private:
 
 } // namespace
 
-TEST_CASE("random schedules with a sick second level never bring an old value back") {
+TEST_CASE("random schedules with a sick second level never bring an old value back", "[stress]") {
     for (auto const seed : test::seeds()) {
-        auto const n = test::schedules(2000);
+        auto const n = test::schedules(10'000);
         for (std::uint64_t i = 0; i < n; ++i) {
             schedule one(seed + i);
             one.play(60);

@@ -358,6 +358,11 @@ TEST_CASE_METHOD(fixture, "names have a prefix, and settings that cannot be are 
     get(cache, "a");
     CHECK(tier->values.contains("pages:a"));
     CHECK_THROWS_AS(texts(io, small(), nullptr), std::invalid_argument);
+    auto none = [](std::vector<std::string> const&) -> asio::awaitable<std::vector<std::string>> {
+        co_return std::vector<std::string>();
+    };
+    auto const together = small().time_to_live(2s).refresh_after(1s).refresh_together(2, 1s, none);
+    CHECK_THROWS_AS(texts(io, together, tier), std::invalid_argument);
     CHECK_THROWS_AS(options().time_limit(0s), std::invalid_argument);
     CHECK_THROWS_AS(options().max_pending(0), std::invalid_argument);
     struct opaque {

@@ -2,6 +2,7 @@
 // One run of an operation that a policy guards, with a deadline.
 #pragma once
 
+#include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/operation_traits.hpp>
 #include <tidegate/detail/timed_attempt.hpp>
 
@@ -11,6 +12,12 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/this_coro.hpp>
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -37,6 +44,28 @@ asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context,
         store(result, std::move(completed));
     }
     if (!result && timed.expired()) result.fail(error::deadline_exceeded);
+}
+
+/// The same for an operation that no policy guards, such as the making of an object.
+template <class Executor, class Clock, class T, class Op>
+asio::awaitable<void, Executor> attempt_within(std::chrono::nanoseconds limit, Op& op,
+                                               outcome<T>& result) {
+    basic_call_context<Clock> context({});
+    context.set_deadline(
+        deadline_in<Clock>(std::chrono::duration_cast<typename Clock::duration>(limit)));
+    co_await attempt_until_deadline<Executor>(op, context, result);
+}
+
+/// An object from `make`, a function that returns an awaitable of a T or of a pointer to one.
+template <class T, class Make>
+asio::awaitable<std::unique_ptr<T>> make_later(std::shared_ptr<Make> make) {
+    auto made = co_await (*make)();
+    if constexpr (std::is_convertible_v<decltype(made), std::unique_ptr<T>>) {
+        if (!made) throw std::logic_error("tidegate: what makes a pool's objects returned null");
+        co_return std::move(made);
+    } else {
+        co_return std::make_unique<T>(std::move(made));
+    }
 }
 
 } // namespace detail

@@ -29,6 +29,9 @@ struct cache_settings {
             refuse("tidegate: cache refresh_after needs a longer time_to_live");
         if ((s.stale_if_error_.count() || s.stale_while_revalidate_.count()) && !s.time_to_live_)
             refuse("tidegate: cache stale_if_error and stale_while_revalidate need a time_to_live");
+        if (s.refresh_load_ && !s.refresh_after_ && !s.stale_while_revalidate_.count())
+            refuse("tidegate: cache refresh_together needs refresh_after or "
+                   "stale_while_revalidate");
         if (s.soft_timeout_ && !s.stale_if_error_.count())
             refuse("tidegate: cache soft_timeout needs stale_if_error");
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tidegate/cache.hpp>
+#include <tidegate/core/batch_rule.hpp>
 #include <tidegate/detail/cache_parts.hpp>
 #include <tidegate/timer_for.hpp>
 
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <atomic>
 #include <unordered_map>
+#include <unordered_set>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -56,7 +58,10 @@ public:
         : base(executor,
                settings.load_on_ ? settings.load_on_ : boost::asio::any_io_executor(executor),
                std::chrono::duration_cast<typename Clock::duration>(settings.load_timeout_)),
-          parts_(std::move(settings)) {}
+          parts_(std::move(settings)),
+          gathering_(parts_.settings().most_refreshed_,
+                     std::chrono::duration_cast<typename Clock::duration>(
+                         parts_.settings().refresh_delay_)) {}
 
     // Looking up ------------------------------------------------------------------------------
 
@@ -93,7 +98,7 @@ public:
     static boost::asio::awaitable<handle, CoroutineExecutor>
     load(std::shared_ptr<cache_state> self, Key key, Load load, sighting seen) {
         if (seen.is == sighting::what::fresh || seen.usable_meanwhile) {
-            self->begin_in_background(std::move(key), std::move(load));
+            self->refresh(std::move(key), std::move(load));
             co_return std::move(seen.value);
         }
         bool const has_stale = seen.is == sighting::what::stale;
@@ -144,7 +149,11 @@ public:
     static boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor>
     load_all(std::shared_ptr<cache_state> self, sightings seen, Load load) {
         bool const refreshes = !seen.to_refresh.empty() && !self->is_closed();
-        if (refreshes) self->board(std::move(seen.to_refresh), load, true);
+        if (refreshes && self->gathers()) {
+            for (Key& key : seen.to_refresh) self->gather(std::move(key));
+        } else if (refreshes) {
+            self->board(std::move(seen.to_refresh), load, true);
+        }
         if (seen.missing.empty()) co_return std::move(seen.results);
         auto const tickets =
             self->board(std::move(seen.missing), std::move(load), self->settings().keep_loading_);
@@ -250,6 +259,7 @@ public:
         base::shutdown();
         std::lock_guard lock(this->mutex_);
         maintenance_.reset();
+        gathered_timer_.reset();
     }
 
     // For flight_room ---------------------------------------------------------------------------
@@ -348,6 +358,66 @@ private:
         return stored;
     }
 
+    // Refreshing --------------------------------------------------------------------------------
+
+    bool gathers() const noexcept { return static_cast<bool>(settings().refresh_load_); }
+
+    template <class Load>
+    void refresh(Key&& key, Load&& load) {
+        if constexpr (std::is_copy_constructible_v<Key>) {
+            if (gathers()) return gather(std::move(key));
+        }
+        this->begin_in_background(std::move(key), std::forward<Load>(load));
+    }
+
+    void gather(Key&& key) {
+        std::vector<Key> batch;
+        {
+            std::lock_guard lock(this->mutex_);
+            if (this->closed_ || this->find_flight(key)) return;
+            if (!gathered_.insert(std::move(key)).second) return;
+            auto const now = Clock::now();
+            if (gathered_.size() == 1) gathered_since_ = now;
+            if (gathering_.close(gathered_.size(), gathered_since_, now, false))
+                take_gathered(batch);
+            else if (gathered_.size() == 1) wait_for_others();
+        }
+        load_gathered(std::move(batch));
+    }
+
+    void take_gathered(std::vector<Key>& batch) {
+        batch.reserve(gathered_.size());
+        while (!gathered_.empty())
+            batch.push_back(std::move(gathered_.extract(gathered_.begin()).value()));
+        if (gathered_timer_) gathered_timer_->cancel();
+    }
+
+    void load_gathered(std::vector<Key> batch) noexcept {
+        if (batch.empty()) return;
+        try {
+            this->board(std::move(batch), settings().refresh_load_, true);
+        } catch (...) {
+            if (settings().on_exception_ && !this->is_closed())
+                settings().on_exception_(std::current_exception());
+        }
+    }
+
+    void wait_for_others() {
+        if (!gathered_timer_) gathered_timer_.emplace(this->executor());
+        gathered_timer_->expires_at(gathering_.due(gathered_since_));
+        gathered_timer_->async_wait([weak = this->weak_from_this()](error_code ec) {
+            auto const self = weak.lock();
+            if (ec || !self) return;
+            auto& cache = static_cast<cache_state&>(*self);
+            std::vector<Key> batch;
+            {
+                std::lock_guard lock(cache.mutex_);
+                cache.take_gathered(batch);
+            }
+            cache.load_gathered(std::move(batch));
+        });
+    }
+
     // The timer waits while there is something to expire.
     void keep_maintained() noexcept {
         if (!settings().maintain_every_ || maintaining_.exchange(true)) return;
@@ -375,6 +445,7 @@ private:
 
     void on_close() noexcept override {
         if (maintenance_) maintenance_->cancel();
+        if (gathered_timer_) gathered_timer_->cancel();
     }
 
     parts parts_;
@@ -383,6 +454,12 @@ private:
     std::atomic<std::int64_t> load_time_{0};
     std::optional<timer_for_t<Clock, Executor>> maintenance_;
     std::atomic<bool> maintaining_{false};
+
+    // What is to be refreshed together, and since when.
+    core::batch_rule<time_point> gathering_;
+    std::unordered_set<Key, Hash, Equal> gathered_;
+    time_point gathered_since_{};
+    std::optional<timer_for_t<Clock, Executor>> gathered_timer_;
 };
 
 } // namespace detail

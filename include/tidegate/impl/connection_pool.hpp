@@ -54,7 +54,9 @@ public:
         check_option<std::size_t>("connection_pool min_size", options.min_size(), 0,
                                   options.max_size());
         auto state = std::make_shared<connection_pool_state>(executor, options);
-        state->open_ = [open = std::make_shared<Open>(std::move(open))] { return run_open(open); };
+        state->open_ = [open = std::make_shared<Open>(std::move(open))] {
+            return make_later<T>(open);
+        };
         state->validate_ = [check = std::make_shared<Validate>(std::move(validate))](T& one) {
             return (*check)(one);
         };
@@ -188,26 +190,14 @@ private:
         return all;
     }
 
-    template <class Open>
-    static boost::asio::awaitable<std::unique_ptr<T>> run_open(std::shared_ptr<Open> open) {
-        auto opened = co_await (*open)();
-        if constexpr (std::is_convertible_v<decltype(opened), std::unique_ptr<T>>) {
-            if (!opened) throw std::logic_error("tidegate: a connection_pool's open returned null");
-            co_return std::move(opened);
-        } else {
-            co_return std::make_unique<T>(std::move(opened));
-        }
-    }
-
     template <class CoroutineExecutor>
     static boost::asio::awaitable<std::unique_ptr<T>, CoroutineExecutor>
     open(std::shared_ptr<connection_pool_state> self, slot& mine) {
         time_point const began = Clock::now();
-        basic_call_context<Clock> context("connect");
-        context.set_deadline(deadline_in<Clock>(in_clock(self->options_.connect_timeout())));
         auto opening = [&self] { return self->open_(); };
         outcome<std::unique_ptr<T>> result;
-        co_await attempt_until_deadline<CoroutineExecutor>(opening, context, result);
+        co_await attempt_within<CoroutineExecutor, Clock>(self->options_.connect_timeout(), opening,
+                                                          result);
         ++(result ? self->connected_ : self->connect_failures_);
         if (result) self->trace_.emit(trace_event::created, 1, {}, since(began));
         auto opened = std::move(result).get();
@@ -222,11 +212,10 @@ private:
     template <class CoroutineExecutor>
     static boost::asio::awaitable<bool, CoroutineExecutor>
     is_good(std::shared_ptr<connection_pool_state> self, T& one) {
-        basic_call_context<Clock> context("validate");
-        context.set_deadline(deadline_in<Clock>(in_clock(self->options_.validate_timeout())));
         auto checking = [&self, &one] { return self->validate_(one); };
         outcome<bool> result;
-        co_await attempt_until_deadline<CoroutineExecutor>(checking, context, result);
+        co_await attempt_within<CoroutineExecutor, Clock>(self->options_.validate_timeout(),
+                                                          checking, result);
         if (!result && result.why().is_cancellation()) result.why().rethrow();
         co_return result&& result.value();
     }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <tidegate/call.hpp>
+#include <tidegate/detail/attempt.hpp>
+#include <tidegate/detail/side_crew.hpp>
 #include <tidegate/object_pool.hpp>
 
 #include <algorithm>
@@ -34,12 +36,16 @@ public:
     template <class Factory>
     static std::shared_ptr<object_pool_state>
     make(Executor const& executor, object_pool_options<T> options, Factory& factory) {
-        if (options.max_size() == 0)
-            throw std::invalid_argument("tidegate: object_pool needs max_size");
-        check_option<std::size_t>("object_pool min_size", options.min_size(), 0,
-                                  options.max_size());
+        check<Factory>(options);
         auto state = std::make_shared<object_pool_state>(executor, std::move(options), factory);
-        while (state->made_ < state->options_.min_size()) {
+        std::size_t const first = state->options_.min_size();
+        if (state->makes_later()) {
+            state->enroll();
+            state->made_ = state->making_ = first;
+            state->begin_making(first);
+            return state;
+        }
+        while (state->made_ < first) {
             state->idle_.push_back({state->make_(), Clock::now()});
             ++state->made_;
         }
@@ -49,14 +55,28 @@ public:
 
     template <class Factory>
     object_pool_state(Executor const& executor, object_pool_options<T>&& options, Factory& factory)
-        : room(executor), options_(std::move(options)) {
+        : room(executor),
+          options_(std::move(options)),
+          crew_(boost::asio::any_io_executor(executor)) {
         idle_.reserve(options_.max_size());
-        make_ = [make = std::make_shared<Factory>(std::move(factory))]() -> object_ptr {
-            object_ptr made = (*make)();
-            if (!made)
-                throw std::logic_error("tidegate: the factory of an object_pool returned null");
-            return made;
-        };
+        auto make = std::make_shared<Factory>(std::move(factory));
+        if constexpr (returns_awaitable<Factory>) {
+            make_later_ = [make = std::move(make)] { return detail::make_later<T>(make); };
+            make_by_coroutines_ = &object_pool_state::make_by_coroutines;
+        } else {
+            make_ = [make = std::move(make)]() -> object_ptr {
+                object_ptr made = (*make)();
+                if (!made)
+                    throw std::logic_error("tidegate: the factory of an object_pool returned null");
+                return made;
+            };
+        }
+    }
+
+    /// When an operation ends that says nothing about it.
+    time_point usual_deadline() const {
+        auto const limit = options_.wait_timeout();
+        return limit ? deadline_in<Clock>(in_clock(*limit)) : room::no_deadline;
     }
 
     lease try_acquire() {
@@ -76,7 +96,7 @@ public:
         {
             std::lock_guard lock(this->mutex_);
             taken = take_under_lock();
-            may_make = !taken && reserve_place();
+            may_make = !taken && !makes_later() && reserve_place();
         }
         if (may_make) {
             place_guard place(*this);
@@ -89,29 +109,13 @@ public:
     }
 
     void give_back(object_ptr object) noexcept {
+        if (options_.recycle_later()) return (this->*recycle_by_coroutine_)(std::move(object));
         if (!is_fit(*object)) {
             destroy(std::move(object));
             free_place();
             return;
         }
-        std::unique_lock lock(this->mutex_);
-        if (this->closed_) {
-            --made_;
-            lock.unlock();
-            destroy(std::move(object));
-            return;
-        }
-        auto* const first = static_cast<waiter_type*>(waiting_.front());
-        if (!first) {
-            // Within the reserved size.
-            idle_.push_back({std::move(object), trims() ? Clock::now() : time_point()});
-            settle_alarm();
-            return;
-        }
-        this->unpark(*first);
-        lock.unlock();
-        this->tell_of(*first, trace_event::acquired);
-        first->complete({}, lease(self(), std::move(object)));
+        lend_or_keep(std::move(object));
     }
 
     template <class Handler>
@@ -121,15 +125,20 @@ public:
         auto* const cancel = this->connect(*op);
         lease taken;
         bool may_make = false;
+        std::size_t to_make = 0;
+        std::shared_ptr<object_pool_state> kept;
         {
             std::lock_guard lock(this->mutex_);
             taken = take_under_lock();
-            may_make = !taken && reserve_place();
+            may_make = !taken && !makes_later() && reserve_place();
             if (!taken && !may_make && !this->closed_) {
                 this->park(waiting_, op, deadline, cancel);
-                return;
+                to_make = reserve_places();
+                if (to_make == 0) return;
+                kept = self(); // who has been parked may be served by now, and end the pool
             }
         }
+        if (kept) return kept->begin_making(to_make);
         if (may_make) return make_for(*op.release());
         if (taken) {
             this->trace_.emit(trace_event::acquired);
@@ -148,6 +157,7 @@ public:
         made_ -= idle.size();
         lock.unlock();
         tell_destroyed(idle.size());
+        crew_.cancel_all();
     }
 
     std::size_t size() const noexcept {
@@ -164,6 +174,26 @@ public:
     }
 
 private:
+    template <class Factory>
+    static void check(object_pool_options<T> const& options) {
+        if (options.max_size() == 0)
+            throw std::invalid_argument("tidegate: object_pool needs max_size");
+        check_option<std::size_t>("object_pool min_size", options.min_size(), 0,
+                                  options.max_size());
+        if (options.create_timeout() && !returns_awaitable<Factory>) {
+            throw std::invalid_argument(
+                "tidegate: object_pool create_timeout needs a factory that returns an awaitable");
+        }
+        if (options.recycle_timeout() && !options.recycle_later()) {
+            throw std::invalid_argument(
+                "tidegate: object_pool recycle_timeout needs a recycle that returns an awaitable");
+        }
+    }
+
+    static typename Clock::duration in_clock(std::chrono::nanoseconds time) {
+        return std::chrono::duration_cast<typename Clock::duration>(time);
+    }
+
     std::shared_ptr<object_pool_state> self() {
         return std::static_pointer_cast<object_pool_state>(this->shared_from_this());
     }
@@ -181,6 +211,28 @@ private:
         idle_.pop_back();
         settle_alarm();
         return taken;
+    }
+
+    void lend_or_keep(object_ptr object, bool fresh = false) noexcept {
+        std::unique_lock lock(this->mutex_);
+        if (fresh) --making_;
+        if (this->closed_) {
+            --made_;
+            lock.unlock();
+            destroy(std::move(object));
+            return;
+        }
+        auto* const first = static_cast<waiter_type*>(waiting_.front());
+        if (!first) {
+            // Within the reserved size.
+            idle_.push_back({std::move(object), trims() ? Clock::now() : time_point()});
+            settle_alarm();
+            return;
+        }
+        this->unpark(*first);
+        lock.unlock();
+        this->tell_of(*first, trace_event::acquired);
+        first->complete({}, lease(self(), std::move(object)));
     }
 
     // Making --------------------------------------------------------------------------------------
@@ -211,6 +263,7 @@ private:
     }
 
     void free_place() noexcept {
+        if (makes_later()) return begin_making(free_place_later());
         if (auto* const next = pass_place_on()) make_for(*next);
     }
 
@@ -238,6 +291,120 @@ private:
         if (options_.on_exception()) options_.on_exception()(thrown);
         error_code const code = failure(std::move(thrown)).code();
         return code ? code : make_error_code(error::exception_thrown);
+    }
+
+    // Making by coroutines ------------------------------------------------------------------------
+
+    bool makes_later() const noexcept { return make_by_coroutines_ != nullptr; }
+
+    // How many objects to begin to make, in places that are theirs now: one for each who waits.
+    // Under the lock.
+    std::size_t reserve_places() noexcept {
+        if (!makes_later() || this->closed_) return 0;
+        std::size_t const unserved = waiting_.size() - std::min(waiting_.size(), making_);
+        std::size_t const n = std::min(unserved, options_.max_size() - made_);
+        made_ += n;
+        making_ += n;
+        return n;
+    }
+
+    std::size_t free_place_later() noexcept {
+        std::lock_guard lock(this->mutex_);
+        --made_;
+        return reserve_places();
+    }
+
+    void begin_making(std::size_t n) noexcept {
+        if (n > 0) (this->*make_by_coroutines_)(n);
+    }
+
+    void make_by_coroutines(std::size_t n) noexcept {
+        for (; n > 0; --n) {
+            try {
+                crew_.start(make_in_time(self()),
+                            [pool = self()](std::exception_ptr failed, object_ptr made) noexcept {
+                                pool->begin_making(pool->made_one(failed, std::move(made)));
+                            });
+            } catch (...) {
+                n += made_one(std::current_exception(), nullptr);
+            }
+        }
+    }
+
+    static boost::asio::awaitable<object_ptr>
+    make_in_time(std::shared_ptr<object_pool_state> pool) {
+        outcome<object_ptr> made;
+        co_await attempt_within<boost::asio::any_io_executor, Clock>(
+            pool->options_.create_timeout().value_or(std::chrono::seconds(10)), pool->make_later_,
+            made);
+        co_return std::move(made).get();
+    }
+
+    // Returns how many to make now.
+    std::size_t made_one(std::exception_ptr const& failed, object_ptr made) noexcept {
+        if (!failed) {
+            this->trace_.emit(trace_event::created);
+            lend_or_keep(std::move(made), true);
+            return 0;
+        }
+        error_code const why = this->is_closed() ? error_code(error::closed) : code_of(failed);
+        waiter* first = nullptr;
+        std::size_t to_make = 0;
+        {
+            std::lock_guard lock(this->mutex_);
+            --making_;
+            --made_;
+            first = waiting_.front();
+            if (first) this->unpark(*first);
+            to_make = reserve_places();
+        }
+        if (first) {
+            this->tell_of(*first, trace_event::rejected, why);
+            first->abort(why);
+        }
+        return to_make;
+    }
+
+    // Recycling by coroutines ---------------------------------------------------------------------
+
+    void recycle_by_coroutine(object_ptr object) noexcept {
+        if (this->is_closed()) return lend_or_keep(std::move(object)); // which destroys it
+        try {
+            crew_.start(recycle_in_time(self(), std::move(object)),
+                        [pool = self()](std::exception_ptr, object_ptr fit) noexcept {
+                            pool->recycled(std::move(fit));
+                        });
+        } catch (...) { // and the object is destroyed
+            recycled(nullptr);
+        }
+    }
+
+    struct one_recycling {
+        std::function<boost::asio::awaitable<bool>(T&)> const& how;
+        T& object;
+        boost::asio::awaitable<bool> operator()() const { return how(object); }
+    };
+
+    // Null if it is not fit.
+    static boost::asio::awaitable<object_ptr>
+    recycle_in_time(std::shared_ptr<object_pool_state> pool, object_ptr object) {
+        one_recycling recycling{pool->options_.recycle_later(), *object};
+        outcome<bool> fit;
+        co_await attempt_within<boost::asio::any_io_executor, Clock>(
+            pool->options_.recycle_timeout().value_or(std::chrono::seconds(1)), recycling, fit);
+        if (!fit && pool->options_.on_exception() && !pool->is_closed())
+            pool->options_.on_exception()(to_exception(fit.why()));
+        if (!fit || !fit.value()) object.reset();
+        co_return std::move(object);
+    }
+    static std::exception_ptr to_exception(failure const& why) {
+        return why.exception() ? why.exception() : to_failure<std::exception_ptr>(why.code());
+    }
+
+    void recycled(object_ptr fit) noexcept {
+        if (fit) return lend_or_keep(std::move(fit));
+        tell_destroyed(1);
+        free_place();
     }
 
     void destroy(object_ptr object) noexcept {
@@ -269,7 +436,7 @@ private:
         this->set_alarm(any ? idle_.front().since + max_idle() : room::no_deadline);
     }
     typename Clock::duration max_idle() const noexcept {
-        return std::chrono::duration_cast<typename Clock::duration>(*options_.max_idle_time());
+        return in_clock(*options_.max_idle_time());
     }
 
     void on_alarm(time_point now, waiter_list&) noexcept override {
@@ -300,10 +467,18 @@ private:
 
     object_pool_options<T> const options_;
     std::function<object_ptr()> make_;
-    std::size_t made_ = 0; // or being made
+    std::function<boost::asio::awaitable<object_ptr>()> make_later_; // one of the two
+    // By way of pointers, so that what needs no coroutines compiles none, and the others where the
+    // pool is made: not deep in a header, where g++ warns of types in unnamed namespaces.
+    void (object_pool_state::*make_by_coroutines_)(std::size_t) = nullptr;
+    void (object_pool_state::*recycle_by_coroutine_)(object_ptr) =
+        &object_pool_state::recycle_by_coroutine;
+    std::size_t made_ = 0;   // or being made
+    std::size_t making_ = 0; // of those, by coroutines
     idle_objects idle_;
     idle_objects trimmed_;
     waiter_list waiting_;
+    side_crew crew_;
 };
 
 } // namespace detail

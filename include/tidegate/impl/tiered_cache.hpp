@@ -28,8 +28,15 @@ struct tiered_state : tier_listener {
     tiered_state(executor_type executor, cache_options<Key, V> first_level,
                  std::shared_ptr<cache_tier> second_level, options settings)
         : settings_(checked(std::move(settings), second_level)),
-          first(executor, std::move(first_level)),
+          first(executor, one_by_one(std::move(first_level))),
           link(std::make_shared<link_type>(executor, std::move(second_level), settings_.link_)) {}
+
+    // Its loader would go past the second level.
+    static cache_options<Key, V> one_by_one(cache_options<Key, V> first_level) {
+        if (first_level.refresh_load_)
+            throw std::invalid_argument("tidegate: tiered_cache does not take refresh_together");
+        return first_level;
+    }
 
     // Reading -----------------------------------------------------------------------------------
 

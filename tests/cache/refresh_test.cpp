@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: BSL-1.0
+// Refreshes that several calls cause, and that are made by one call of a loader.
+#include "cache/support.hpp"
+#include "support/stress.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include <boost/asio/strand.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+using test::asking;
+using test::cache_clock;
+using test::gate;
+using test::timed_cache;
+using tidegate::cache_options;
+using tidegate::outcome;
+
+namespace {
+
+using ints = timed_cache<int, int>;
+using calls = std::vector<std::vector<int>>;
+
+// Each load gives a new value to each key.
+struct together {
+    gate* at = nullptr;
+    bool fails = false;
+    int failing_key = -1;
+    calls made;
+
+    asio::awaitable<std::vector<outcome<int>>> operator()(std::vector<int> const& keys) {
+        auto& sorted = made.emplace_back(keys);
+        std::ranges::sort(sorted);
+        int const round = static_cast<int>(made.size());
+        if (at) co_await at->pass();
+        if (fails) throw std::domain_error("refresh");
+        std::vector<outcome<int>> all;
+        for (int const k : keys) {
+            if (k == failing_key) all.emplace_back().fail(asio::error::host_not_found);
+            else all.emplace_back().succeed(k * 100 + round);
+        }
+        co_return all;
+    }
+};
+
+struct alone {
+    int loads = 0;
+    asio::awaitable<int> operator()(int key) {
+        ++loads;
+        co_return key * 100;
+    }
+};
+
+cache_options<int, int> refreshing(std::size_t most, std::chrono::nanoseconds delay,
+                                   together& load) {
+    return cache_options<int, int>{}
+        .max_entries(100)
+        .time_to_live(10s)
+        .refresh_after(4s)
+        .refresh_together(most, delay, std::ref(load));
+}
+
+void fill(ints& cache, int keys) {
+    for (int k = 0; k < keys; ++k) cache.put(k, k * 100);
+}
+
+void run(asio::io_context& io) {
+    io.restart();
+    io.poll();
+}
+
+// What a caller gets.
+int ask(asio::io_context& io, ints& cache, int key, alone& load) {
+    asking<int> one;
+    auto by_ref = std::ref(load);
+    one.ask(io, cache, key, by_ref);
+    run(io);
+    return one.value ? *one.value : -1;
+}
+
+} // namespace
+
+TEST_CASE("refreshes of different calls are made together when there are enough") {
+    asio::io_context io;
+    together load;
+    alone single;
+    ints cache(io, refreshing(3, 1s, load));
+    fill(cache, 10);
+    cache_clock::advance(4s);
+    CHECK(ask(io, cache, 5, single) == 500);
+    CHECK(ask(io, cache, 2, single) == 200);
+    CHECK(ask(io, cache, 5, single) == 500); // is gathered already
+    CHECK(load.made.empty());
+    CHECK(ask(io, cache, 7, single) == 700);
+    CHECK(load.made == calls{{2, 5, 7}});
+    CHECK(ask(io, cache, 5, single) == 501);
+    CHECK(ask(io, cache, 7, single) == 701);
+    CHECK(single.loads == 0);
+    CHECK(ask(io, cache, 50, single) == 5000); // what is not there is loaded by its caller
+    CHECK(single.loads == 1);
+    CHECK(io.stopped()); // the timer has gone
+}
+
+TEST_CASE("or when the first of them has waited long enough") {
+    asio::io_context io;
+    together load;
+    alone single;
+    ints cache(io, refreshing(100, 1s, load));
+    fill(cache, 10);
+    cache_clock::advance(4s);
+    ask(io, cache, 1, single);
+    cache_clock::advance(600ms);
+    ask(io, cache, 2, single); // does not postpone it
+    CHECK_FALSE(io.stopped());
+    CHECK(load.made.empty());
+    cache_clock::advance(400ms);
+    run(io);
+    CHECK(load.made == calls{{1, 2}});
+    CHECK(ask(io, cache, 2, single) == 201);
+    ask(io, cache, 3, single);
+    cache_clock::advance(1s);
+    run(io);
+    CHECK(load.made == calls{{1, 2}, {3}});
+    CHECK(io.stopped());
+}
+
+TEST_CASE("stale values are served while they are refreshed together, and so are bulk calls") {
+    asio::io_context io;
+    together load;
+    alone single;
+    ints cache(io, cache_options<int, int>{}
+                       .max_entries(100)
+                       .time_to_live(10s)
+                       .stale_while_revalidate(10s)
+                       .refresh_together(4, 1s, std::ref(load)));
+    fill(cache, 10);
+    cache_clock::advance(11s);
+    CHECK(ask(io, cache, 1, single) == 100);
+    int bulk_loads = 0;
+    auto for_missing = [&](std::vector<int> const& keys) -> asio::awaitable<std::vector<int>> {
+        bulk_loads += static_cast<int>(keys.size());
+        co_return std::vector<int>(keys.size(), -2);
+    };
+    std::vector<int> got;
+    auto bulk = [&]() -> asio::awaitable<void> {
+        std::vector<int> const keys{1, 3, 4, 77, 5};
+        auto const all = co_await cache.get_or_load_all(keys, for_missing);
+        for (auto const& one : all) got.push_back(*one);
+    };
+    asio::co_spawn(io, bulk(), asio::detached);
+    run(io);
+    CHECK(got == std::vector{100, 300, 400, -2, 500});
+    CHECK(bulk_loads == 1); // what is missing
+    CHECK(load.made == calls{{1, 3, 4, 5}});
+    CHECK(ask(io, cache, 5, single) == 501);
+}
+
+TEST_CASE("a key that is being refreshed is not gathered again, and one that was put is fresh") {
+    asio::io_context io;
+    gate g(io);
+    together load;
+    load.at = &g;
+    alone single;
+    ints cache(io, refreshing(2, 1s, load));
+    fill(cache, 10);
+    cache_clock::advance(4s);
+    ask(io, cache, 1, single);
+    ask(io, cache, 2, single);
+    CHECK(load.made.size() == 1);
+    ask(io, cache, 1, single);
+    ask(io, cache, 3, single);
+    CHECK(load.made.size() == 1);
+    cache.put(3, 333);
+    cache_clock::advance(1s);
+    run(io);
+    CHECK(load.made.size() == 1); // nothing is left to load
+    g.open();
+    run(io);
+    CHECK(ask(io, cache, 1, single) == 101);
+    CHECK(ask(io, cache, 3, single) == 333);
+}
+
+TEST_CASE("a refresh that fails keeps the old values, for one key or for all") {
+    asio::io_context io;
+    std::vector<std::exception_ptr> unheard;
+    together load;
+    alone single;
+    ints cache(io, refreshing(2, 1s, load).on_exception([&](std::exception_ptr e) {
+        unheard.push_back(e);
+    }));
+    fill(cache, 10);
+    cache_clock::advance(4s);
+    load.failing_key = 2;
+    ask(io, cache, 1, single);
+    ask(io, cache, 2, single);
+    CHECK(ask(io, cache, 1, single) == 101);
+    CHECK(ask(io, cache, 2, single) == 200);
+    CHECK(unheard.size() == 1);
+    load.fails = true;
+    ask(io, cache, 3, single);
+    ask(io, cache, 4, single);
+    CHECK(ask(io, cache, 3, single) == 300);
+    CHECK(unheard.size() == 3);
+}
+
+TEST_CASE("closing the cache drops what is gathered, and its context may go first") {
+    together load;
+    alone single;
+    {
+        asio::io_context io;
+        ints cache(io, refreshing(5, 1s, load));
+        fill(cache, 10);
+        cache_clock::advance(4s);
+        ask(io, cache, 1, single);
+        cache.close();
+        run(io);
+        CHECK(io.stopped());
+    }
+    {
+        auto io = std::make_unique<asio::io_context>();
+        ints cache(*io, refreshing(5, 1s, load));
+        fill(cache, 10);
+        cache_clock::advance(4s);
+        ask(*io, cache, 1, single);
+        io.reset();
+    }
+    CHECK(load.made.empty());
+}
+
+TEST_CASE("refreshing together is refused where there is nothing to refresh") {
+    using Catch::Matchers::ContainsSubstring;
+    asio::io_context io;
+    together load;
+    auto by_ref = std::ref(load);
+    cache_options<int, int> o;
+    o.max_entries(1).time_to_live(1s);
+    CHECK_THROWS_WITH(ints(io, cache_options<int, int>(o).refresh_together(1, 1s, by_ref)),
+                      ContainsSubstring("cache refresh_together needs refresh_after or stale"));
+    CHECK_THROWS_WITH(o.refresh_together(0, 1s, by_ref),
+                      ContainsSubstring("cache refresh_together most is 0, allowed is 1 to 65536"));
+    CHECK_THROWS_WITH(o.refresh_together(1, 0s, by_ref),
+                      ContainsSubstring("cache refresh_together delay in ns is 0"));
+}
+
+TEST_CASE("threads gather refreshes, each of which is made by somebody", "[stress]") {
+    asio::io_context io;
+    std::atomic<std::size_t> refreshed{0}, too_many{0}, wrong{0}, done{0};
+    auto load = [&](std::vector<int> const& keys) -> asio::awaitable<std::vector<int>> {
+        refreshed += keys.size();
+        if (keys.size() > 8) ++too_many;
+        co_return keys;
+    };
+    tidegate::cache<int, int> cache(io, cache_options<int, int>{}
+                                            .max_entries(100)
+                                            .time_to_live(1h)
+                                            .refresh_after(1us)
+                                            .refresh_together(8, 50us, load));
+    auto single = [](int key) -> asio::awaitable<int> { co_return key; };
+    auto const rounds = static_cast<int>(std::max<std::size_t>(500, test::schedules() / 40));
+    auto use = [&](int start) -> asio::awaitable<void> {
+        for (int i = 0; i < rounds; ++i) {
+            int const key = (start + i * 7) % 50;
+            auto const got = co_await cache.get_or_load(key, std::ref(single));
+            if (*got != key) ++wrong;
+            if (i % 5 == 0) cache.invalidate((key + 3) % 50);
+            ++done;
+        }
+    };
+    for (int i = 0; i < 4; ++i) asio::co_spawn(asio::make_strand(io), use(i * 11), asio::detached);
+    {
+        std::vector<std::jthread> threads;
+        for (int i = 0; i < 3; ++i) threads.emplace_back([&] { io.run(); });
+    }
+    CHECK(done == 4 * static_cast<std::size_t>(rounds));
+    CHECK(wrong == 0);
+    CHECK(too_many == 0);
+    CHECK(refreshed > 0);
+    CHECK(cache.statistics().loading == 0);
+}

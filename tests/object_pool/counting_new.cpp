@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSL-1.0
+// Replaces the global operator new; in a file of its own, so that nothing is inlined with it.
+#include "object_pool/counting_new.hpp"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+namespace {
+
+std::atomic<std::size_t> calls{0};
+
+void* counted(std::size_t size, std::size_t alignment) {
+    calls.fetch_add(1, std::memory_order_relaxed);
+    std::size_t const whole = (size + alignment - 1) / alignment * alignment;
+    if (void* const got = std::aligned_alloc(alignment, whole ? whole : alignment)) return got;
+    throw std::bad_alloc();
+}
+
+} // namespace
+
+std::size_t test::allocated() noexcept { return calls; }
+
+void* operator new(std::size_t size) { return counted(size, alignof(std::max_align_t)); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return counted(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
