@@ -56,6 +56,13 @@ std::unique_ptr<memory_job_queue> make_own_jobs(const asio::any_io_executor& exe
     return std::make_unique<memory_job_queue>(executor, options.queue);
 }
 
+analyses_options with_listener(analyses_options options, event_log& log) {
+    options.on_resume = [&log](const job& one, std::int64_t frames) {
+        log.info("job resumed", [&] { return json::object{{"job", one.id}, {"frames", frames}}; });
+    };
+    return options;
+}
+
 tcp::acceptor listen_on(const asio::any_io_executor& executor, const service_options& options) {
     if (!options.listens) return tcp::acceptor(executor);
     tcp::endpoint const at(asio::ip::make_address(options.address), options.port);
@@ -153,7 +160,7 @@ service::service(asio::io_context& io, service_options wanted)
       shared_jobs(make_shared_jobs(executor, options)),
       own_jobs(make_own_jobs(executor, options)),
       jobs(shared_jobs ? static_cast<job_queue&>(*shared_jobs) : *own_jobs),
-      results(engine, disk, options.results),
+      results(engine, disk, with_listener(options.results, log)),
       submissions(tidegate::keyed_rate_limiter_options<std::string>()
                       .rate(options.rate, 1s)
                       .burst(options.burst)
@@ -179,6 +186,12 @@ void service::report_metrics() {
                  jobs.is_reachable() ? 1 : 0);
         to.gauge("tidegate_vision_lost_decoders", "Threads that hang in a decoder",
                  static_cast<double>(engine.lost_decoders()));
+        to.counter("tidegate_vision_frames_decoded", "Frames read, or passed over",
+                   static_cast<double>(engine.frames_decoded.load()));
+        to.counter("tidegate_vision_frames_inferred", "Frames that a model has looked at",
+                   static_cast<double>(engine.frames_inferred));
+        to.counter("tidegate_vision_frames_resumed", "Frames known from checkpoints",
+                   static_cast<double>(engine.frames_resumed));
         to.counter("tidegate_vision_dropped_boxes", "Boxes of models that were no finite numbers",
                    static_cast<double>(engine.dropped_boxes));
         if (auto const memory = tidegate::read_memory_usage()) {
