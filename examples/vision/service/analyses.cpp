@@ -179,7 +179,10 @@ void analyses::tell(run_state& run, const partial_result& part, job_progress& su
 // Another process may have been quicker, before this run or during it.
 asio::awaitable<analysis> analyses::run(analyses& self, std::string key, job first) {
     fs::path const folder = self.options_.folder / key;
-    auto load = [folder] { return load_analysis(folder); };
+    // Results of its own it knows by the cache: files without an entry are on their way out.
+    auto load = [shared = self.options_.shared, folder] {
+        return shared ? load_analysis(folder) : std::nullopt;
+    };
     auto found = co_await self.disk_.submit(load);
     if (found) co_return std::move(*found);
     auto making = make(self, key, first);

@@ -83,6 +83,10 @@ public:
         return std::make_shared<kept_upload>(one.source, disk_);
     }
 
+    // A result that an earlier process made, to be kept for so long.
+    void restore(std::string key, analysis found, std::chrono::seconds keep) {
+        cache_.put(std::move(key), std::move(found), keep);
+    }
     // Null when it is not there any more.
     boost::asio::awaitable<handle> find(std::string key);
     // Of a run: the picture last drawn. Null where there is none.

@@ -4,6 +4,7 @@
 
 #include "analyses.hpp"
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -19,6 +20,10 @@ namespace vision::service {
 // Gives the files of a run, in a folder of its own, their place. Where another run was quicker, its
 // files stay: they say the same.
 [[nodiscard]] analysis publish_analysis(const analysis& made, const std::filesystem::path& folder);
+
+// Since it was made; nothing where there is no result.
+[[nodiscard]] std::optional<std::chrono::seconds>
+age_of_analysis(const std::filesystem::path& folder);
 
 // The folders of runs of a key, each run's own: KEY.RUN. They hold what is not whole yet.
 [[nodiscard]] std::vector<std::filesystem::path> runs_of(const std::filesystem::path& results,
