@@ -11,6 +11,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -43,7 +44,11 @@ public:
     const decoder_guard in_time;
     std::function<void()> const before_read; // see engine_options
 
-    std::uint64_t dropped_boxes = 0; // no finite numbers, in all videos; on the executor
+    // Of all videos. The first is counted by the decode pool, the others on the executor.
+    std::atomic<std::uint64_t> frames_decoded = 0; // also those that were passed over
+    std::uint64_t frames_inferred = 0;
+    std::uint64_t frames_resumed = 0; // known from a checkpoint, and not inferred again
+    std::uint64_t dropped_boxes = 0;  // no finite numbers
 
     // A thread of the decode pool will not come back: another one takes its place.
     void give_up_decoder();

@@ -22,8 +22,35 @@ std::uint64_t next_number() {
     return ++last;
 }
 
+// What a read needs. It may outlive all who wait for it: those leave at once when they are stopped.
+struct read_job {
+    stages_ptr stages;
+    frame_pool::lease slot;
+    std::optional<known_frame> known;
+};
+
+// Whether what comes next is known and nobody wants to see it. It is passed over one by one, since
+// seeking in videos is not exact.
+bool passes_over(const frame_stages& stages, std::int64_t index) {
+    return stages.known && stages.known->reach(index) && !stages.needs_pictures;
+}
+
+// What is known of a frame that was read or passed over. A frame that was passed over and is not
+// known could not be decoded by who came so far before.
+read_status find_known(read_job& job, std::int64_t index, bool passed, read_status status) {
+    frame_stages& stages = *job.stages;
+    if (stages.known) job.known = stages.known->take(index);
+    if (!passed) return status;
+    job.slot->picture.release(); // another frame's
+    if (job.known) return status;
+    ++stages.passed_undecodable;
+    return read_status::skipped;
+}
+
 // On the decode pool. False at the end.
-bool read_next(frame_stages& stages, frame_slot& slot) {
+bool read_next(read_job& job) {
+    frame_stages& stages = *job.stages;
+    frame_slot& slot = *job.slot;
     std::scoped_lock const alone(stages.reading);
     if (!stages.source) return false;
     video_source& source = *stages.source;
@@ -32,13 +59,16 @@ bool read_next(frame_stages& stages, frame_slot& slot) {
         if (stages.shared.before_read) stages.shared.before_read();
         std::int64_t const next = source.index() + 1;
         bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
-        read_status const status = wanted ? source.read(slot.picture) : source.skip();
-        stages.undecodable = source.undecodable();
+        bool const passed = wanted && passes_over(stages, next);
+        read_status status = wanted && !passed ? source.read(slot.picture) : source.skip();
         if (status == read_status::end) return false;
+        ++stages.shared.frames_decoded;
         if (next >= stages.max_frames) {
             throw source_error(fmt::format("source '{}': longer than {} frames",
                                            source.info().path.string(), stages.max_frames));
         }
+        if (wanted) status = find_known(job, next, passed, status);
+        stages.undecodable = source.undecodable() + stages.passed_undecodable;
         if (!wanted || status == read_status::skipped) continue;
         slot.index = source.index();
         slot.image_name = source.image_name();
@@ -54,16 +84,10 @@ void prepare(frame_stages& stages, frame_slot& slot) {
     apply_letterbox(slot.picture, slot.plan, slot.prepared);
 }
 
-// What a read needs. It may outlive all who wait for it: those leave at once when they are stopped.
-struct read_job {
-    stages_ptr stages;
-    frame_pool::lease slot;
-};
-
 // False at the end. Throws when the decoder hangs.
 asio::awaitable<bool> read_in_time(std::shared_ptr<read_job> job) {
     frame_stages& stages = *job->stages;
-    auto read = [job] { return read_next(*job->stages, *job->slot); };
+    auto read = [job] { return read_next(*job); };
     auto attempt = [&stages, read] { return stages.shared.decode.submit(read); };
     auto reading = stages.shared.in_time(attempt);
     try {
@@ -75,16 +99,29 @@ asio::awaitable<bool> read_in_time(std::shared_ptr<read_job> job) {
     throw source_error(fmt::format("source '{}': the decoder hangs", stages.path.string()));
 }
 
+finished_frame finished_without_inference(read_job& job) {
+    ++job.stages->shared.frames_resumed;
+    std::int64_t const number = job.slot->number;
+    detected_frame frame{
+        std::move(job.slot), std::move(job.known->found), job.known->dropped, {}, true};
+    return {number, std::move(frame)};
+}
+
 asio::awaitable<void> read_frames(stages_ptr stages) {
     for (std::int64_t number = 0; !stages->ending(); ++number) {
         frame_pool::lease slot = co_await stages->model->frames.acquire();
         slot->number = number;
         slot->video = stages->number;
         slot->limits = stages->limits;
-        auto const job = std::make_shared<read_job>(stages, std::move(slot));
+        auto const job = std::make_shared<read_job>(stages, std::move(slot), std::nullopt);
         auto reading = read_in_time(job);
         if (!co_await std::move(reading)) break;
-        co_await stages->decoded.send(std::move(job->slot));
+        if (job->known) {
+            auto passing = stages->done.send(finished_without_inference(*job));
+            co_await std::move(passing);
+        } else {
+            co_await stages->decoded.send(std::move(job->slot));
+        }
     }
 }
 
@@ -133,6 +170,7 @@ asio::awaitable<void> infer_frames(stages_ptr stages) {
         if (!stages->ending()) { // in the meantime
             auto inferring = infer(stages, std::move(*slot));
             frame.result = co_await std::move(inferring);
+            ++stages->shared.frames_inferred;
         }
         co_await stages->done.send(std::move(frame));
     }
@@ -161,16 +199,23 @@ auto when_ended(stages_ptr stages, bool reader) {
 
 } // namespace
 
+detection_limits limits_of(const loaded_model& model, const video_options& options) {
+    return {options.confidence.value_or(model.model.limits().confidence),
+            options.iou.value_or(model.model.limits().iou)};
+}
+
 frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
                            std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
-                           const video_options& options)
+                           const video_options& options,
+                           std::optional<known_frames> from_checkpoint)
     : shared(e),
       model(std::move(loaded)),
       source(std::move(from)),
+      known(std::move(from_checkpoint)),
+      needs_pictures(options.annotate),
       path(source->info().path),
       every_n(options.every_n),
-      limits{options.confidence.value_or(model->model.limits().confidence),
-             options.iou.value_or(model->model.limits().iou)},
+      limits(limits_of(*model, options)),
       max_frames(options.max_frames),
       stop(options.stop),
       number(next_number()),

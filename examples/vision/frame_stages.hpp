@@ -2,6 +2,7 @@
 // The stages of a video that run beside each other: reading, and preparing with inferring.
 #pragma once
 
+#include "checkpoint.hpp"
 #include "engine.hpp"
 #include "video_source.hpp"
 
@@ -16,6 +17,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 
 namespace vision {
@@ -30,7 +32,7 @@ struct finished_frame {
 struct frame_stages {
     frame_stages(boost::asio::any_io_executor executor, engine& e,
                  std::shared_ptr<loaded_model> loaded, std::unique_ptr<video_source> from,
-                 const video_options& options);
+                 const video_options& options, std::optional<known_frames> from_checkpoint);
 
     // The first failure ends the video; later ones are its consequences. One that comes from
     // engine::stop is none.
@@ -49,6 +51,9 @@ struct frame_stages {
     std::shared_ptr<loaded_model> model;
     std::mutex reading;                   // held by who uses the source
     std::unique_ptr<video_source> source; // used by the decode pool; null once closed
+    std::optional<known_frames> known;    // and so is this
+    bool needs_pictures;                  // also of what is known
+    std::int64_t passed_undecodable = 0;
     std::atomic<std::int64_t> undecodable = 0;
     const std::filesystem::path path;
     std::size_t every_n;
@@ -63,6 +68,8 @@ struct frame_stages {
     std::size_t running = 0;                              // stages
     std::deque<boost::asio::cancellation_signal> signals; // one for each
 };
+
+[[nodiscard]] detection_limits limits_of(const loaded_model& model, const video_options& options);
 
 // Starts the stages on `executor`; their results arrive in `done`, in any order. Once the video's
 // stop is requested they end, without what is still on its way.

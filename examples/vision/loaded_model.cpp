@@ -3,10 +3,12 @@
 
 #include "error.hpp"
 
+#include <boost/hash2/xxhash.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 
 namespace vision {
 
@@ -47,6 +49,16 @@ std::unique_ptr<frame_slot> make_frame(std::size_t bytes) {
 
 } // namespace
 
+std::string digest_of_model(const std::filesystem::path& file) {
+    boost::hash2::xxhash_64 hash;
+    std::ifstream in(file, std::ios::binary);
+    std::vector<char> block(std::size_t{1} << 16);
+    while (in.read(block.data(), static_cast<std::streamsize>(block.size())) || in.gcount() > 0) {
+        hash.update(block.data(), static_cast<std::size_t>(in.gcount()));
+    }
+    return fmt::format("{:016x}", hash.result());
+}
+
 // The weights in the file, and once more as the session keeps them.
 std::uint64_t bytes_of_model(const std::filesystem::path& file) {
     std::error_code unreadable;
@@ -58,6 +70,7 @@ loaded_model::loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monit
                            const detector_options& which, const engine_options& options,
                            run_control& stop)
     : model(which),
+      digest(digest_of_model(which.model)),
       tuned(tune(model, options, stop)),
       frames(pool.get_executor(), frames_under_way(tuned, options),
              [bytes = model.picture_bytes()] { return make_frame(bytes); }),

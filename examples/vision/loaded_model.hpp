@@ -43,7 +43,11 @@ struct detected_frame {
     std::vector<detection> found;
     std::size_t dropped = 0;    // boxes that were no finite numbers
     std::exception_ptr failure; // of the backend: the frame can be tried again
+    bool known = false;         // from a checkpoint, not from an inference
 };
+
+// Tells models of one name apart. Blocks.
+[[nodiscard]] std::string digest_of_model(const std::filesystem::path& file);
 
 // Bytes that the model of a file takes, about, before it is loaded.
 [[nodiscard]] std::uint64_t bytes_of_model(const std::filesystem::path& file);
@@ -59,6 +63,7 @@ public:
     [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
     detector model;
+    std::string const digest;
     calibration tuned;
     // What all videos that use the model have under way: the bound on their memory.
     frame_pool frames;

@@ -17,7 +17,14 @@
 namespace vision {
 
 output_stream::output_stream(const partial_file& file)
-    : file_(file), stream_(std::fopen(file.temporary().c_str(), "wb")) {
+    : shown_(file.path()), stream_(std::fopen(file.temporary().c_str(), "wb")) {
+    if (!stream_) {
+        fail();
+    }
+}
+
+output_stream::output_stream(const std::filesystem::path& file, mode how)
+    : shown_(file), stream_(std::fopen(file.c_str(), how == mode::append ? "ab" : "wb")) {
     if (!stream_) {
         fail();
     }
@@ -29,8 +36,12 @@ void output_stream::write(std::string_view text) {
     }
 }
 
-void output_stream::make_durable() {
+void output_stream::flush() {
     if (std::fflush(stream_.get()) != 0) fail();
+}
+
+void output_stream::make_durable() {
+    flush();
 #if defined(_WIN32)
     if (::_commit(::_fileno(stream_.get())) != 0) fail();
 #else
@@ -45,7 +56,7 @@ void output_stream::close() {
 }
 
 void output_stream::fail() const {
-    throw output_error(fmt::format("cannot write '{}': {}", file_.path().string(),
+    throw output_error(fmt::format("cannot write '{}': {}", shown_.string(),
                                    std::generic_category().message(errno)));
 }
 

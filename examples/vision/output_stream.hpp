@@ -6,6 +6,7 @@
 #include "partial_file.hpp"
 
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string_view>
 
@@ -13,10 +14,16 @@ namespace vision {
 
 class output_stream {
 public:
-    // Opens file.temporary() for writing; errors speak of file.path(). `file` must outlive this.
+    enum class mode { replace, append };
+
+    // Opens file.temporary() for writing; errors speak of file.path().
     explicit output_stream(const partial_file& file);
+    // For a file that may be found half-written.
+    output_stream(const std::filesystem::path& file, mode how);
 
     void write(std::string_view text);
+    // What was written survives this process.
+    void flush();
     // What was written survives a loss of power, where the system can promise it.
     void make_durable();
     // Throws what the last flush meets, which the destructor would swallow.
@@ -29,7 +36,7 @@ private:
 
     [[noreturn]] void fail() const;
 
-    const partial_file& file_;
+    std::filesystem::path shown_;
     std::unique_ptr<std::FILE, closer> stream_;
 };
 

@@ -2,6 +2,7 @@
 #include "pipeline.hpp"
 
 #include "annotated_video.hpp"
+#include "checkpoint.hpp"
 #include "detections_writer.hpp"
 #include "error.hpp"
 #include "frame_stages.hpp"
@@ -28,8 +29,12 @@ using steady = std::chrono::steady_clock;
 // The files of one video. Used by the write pool only, one job at a time.
 class video_output {
 public:
-    video_output(const video_options& options, const model_layout& layout, double frame_rate)
-        : layout_(layout), detections_(options.out / "detections.jsonl", layout.class_names) {
+    video_output(const video_options& options, const model_layout& layout, double frame_rate,
+                 std::unique_ptr<checkpoint_writer> checkpoint)
+        : layout_(layout),
+          detections_(options.out / "detections.jsonl", layout.class_names),
+          checkpoint_(std::move(checkpoint)),
+          checkpoint_path_(options.checkpoint) {
         if (options.annotate) {
             video_path_ = options.out / "annotated.mp4";
             video_.emplace(video_path_, frame_rate);
@@ -42,13 +47,26 @@ public:
             detections_.write(frame.slot->index, source.seconds(frame.slot->index), frame.found,
                               frame.slot->image_name);
         }
-        if (!video_) return;
-        auto const timer = monitor.measure("write video");
-        video_->write(frame.slot->picture, frame.found, layout_); // draws into it, too
+        if (video_) {
+            auto const timer = monitor.measure("write video");
+            video_->write(frame.slot->picture, frame.found, layout_); // draws into it, too
+        }
+        if (checkpoint_ && !frame.known) {
+            checkpoint_->add({frame.slot->index, frame.found, frame.dropped});
+        }
     }
 
-    // What `frame`, which was written, looks like.
+    // What was written need not be found again.
+    void save() {
+        if (checkpoint_) checkpoint_->save();
+    }
+    // What is written is not whole: it goes, and the checkpoint stays.
+    [[nodiscard]] bool can_go_on_later() const noexcept { return checkpoint_ != nullptr; }
+    void leave_for_later() { checkpoint_->make_durable(); }
+
+    // What `frame`, which was written, looks like. Null where nobody has looked at it.
     [[nodiscard]] std::shared_ptr<const std::string> preview(detected_frame& frame) const {
+        if (frame.slot->picture.empty()) return nullptr;
         if (!video_) draw_detections(frame.slot->picture, frame.found, layout_);
         return std::make_shared<const std::string>(small_jpeg(frame.slot->picture));
     }
@@ -58,6 +76,10 @@ public:
         detections_.close();
         if (video_) video_->commit();
         detections_.commit();
+        if (!checkpoint_) return;
+        checkpoint_.reset();
+        std::error_code ignored; // it takes room, and nothing else
+        std::filesystem::remove(checkpoint_path_, ignored);
     }
 
     [[nodiscard]] const std::filesystem::path& video_path() const { return video_path_; }
@@ -67,6 +89,8 @@ private:
     detections_writer detections_;
     std::optional<annotated_video> video_;
     std::filesystem::path video_path_;
+    std::unique_ptr<checkpoint_writer> checkpoint_; // null: none is wanted
+    std::filesystem::path checkpoint_path_;
 };
 
 // What is written and was not yet handed on as a partial result.
@@ -83,7 +107,9 @@ public:
 
     void add(detected_frame& frame) {
         frames_.push_back({frame.slot->index, std::move(frame.found)});
+        if (frame.known) ++resumed_;
     }
+    [[nodiscard]] std::int64_t resumed() const noexcept { return resumed_; }
 
     // The first `n` of them.
     partial_result take(std::size_t n) {
@@ -93,8 +119,9 @@ public:
         frames_.erase(frames_.begin(), end);
         done_ += static_cast<std::int64_t>(n);
         part.frames_done = done_;
+        part.frames_resumed = std::min(done_, resumed_); // they come first
         part.announced_frames = announced_;
-        part.frames_per_second = static_cast<double>(done_) /
+        part.frames_per_second = static_cast<double>(done_ - part.frames_resumed) /
                                  std::chrono::duration<double>(steady::now() - start_).count();
         return part;
     }
@@ -104,6 +131,7 @@ private:
     std::optional<std::int64_t> announced_;
     steady::time_point start_;
     std::int64_t done_ = 0;
+    std::int64_t resumed_ = 0;
 };
 
 void check_size(const source_info& source, const video_options& options) {
@@ -135,6 +163,30 @@ asio::awaitable<std::unique_ptr<video_source>> open_in_time(engine& shared, vide
     throw source_error(fmt::format("source '{}': the decoder hangs", options.source.string()));
 }
 
+// All that decides what is found in a frame, besides the video.
+std::string recipe_of(const loaded_model& model, const video_options& options) {
+    detection_limits const limits = limits_of(model, options);
+    return fmt::format("model={} confidence={} iou={} every_n={}", model.digest, limits.confidence,
+                       limits.iou, options.every_n);
+}
+
+struct begun_checkpoint {
+    std::unique_ptr<checkpoint_writer> writer; // null: none is wanted
+    std::optional<known_frames> known;
+};
+
+// Blocks.
+begun_checkpoint begin_checkpoint(const loaded_model& model, const video_options& options) {
+    if (options.checkpoint.empty()) return {};
+    std::string const recipe = recipe_of(model, options);
+    begun_checkpoint begun;
+    begun.writer = std::make_unique<checkpoint_writer>(options.checkpoint, recipe, options.earlier);
+    if (begun.writer->frames() > 0) {
+        begun.known.emplace(options.checkpoint, recipe, begun.writer->frames());
+    }
+    return begun;
+}
+
 // Ends the stages of a run that is left in the middle.
 struct abandon_at_exit {
     std::shared_ptr<frame_stages> stages;
@@ -162,13 +214,16 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     summary.frames_in_flight = model->frames.size();
     summary.detections_file = options.out / "detections.jsonl";
 
-    auto const stages =
-        std::make_shared<frame_stages>(executor, shared, model, std::move(source), options);
+    auto begin = [&] { return begin_checkpoint(*model, options); };
+    begun_checkpoint checkpoint = co_await shared.decode.async_submit(begin, asio::deferred);
+    auto const stages = std::make_shared<frame_stages>(executor, shared, model, std::move(source),
+                                                       options, std::move(checkpoint.known));
     abandon_at_exit const on_exit(stages);
     auto open_output = [&] {
         return std::make_unique<video_output>(options, model->model.layout(),
                                               summary.source.frames_per_second /
-                                                  static_cast<double>(options.every_n));
+                                                  static_cast<double>(options.every_n),
+                                              std::move(checkpoint.writer));
     };
     std::unique_ptr<video_output> output =
         co_await shared.write.async_submit(open_output, asio::deferred);
@@ -201,6 +256,7 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
             for (; written < ready.size() && !stages->stopped(); ++written) {
                 output->write(ready[written], *stages->source, shared.monitor);
             }
+            output->save();
             if (options.previews && written > 0 && parts.size() + written >= options.chunk) {
                 preview = output->preview(ready[written - 1]);
             }
@@ -244,6 +300,15 @@ video_run detect_objects(asio::any_io_executor executor, engine& shared, video_o
     std::string truncated = co_await shared.decode.async_submit(close_source, asio::deferred);
     summary.undecodable = stages->undecodable;
     summary.interrupted = stages->stopped();
+    summary.resumed = parts.resumed();
+    if (summary.interrupted && !stages->failure && output->can_go_on_later()) {
+        auto leave = [&output] {
+            auto const files = std::move(output);
+            files->leave_for_later();
+        };
+        co_await shared.write.async_submit(leave, asio::deferred);
+        co_return summary;
+    }
     if (stages->failure) {
         auto discard = [&output] { output.reset(); };
         co_await shared.write.async_submit(discard, asio::deferred);

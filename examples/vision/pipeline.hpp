@@ -32,8 +32,9 @@ struct partial_result {
     };
     std::vector<frame> frames;                    // since the last one, in order
     std::int64_t frames_done = 0;                 // in all
+    std::int64_t frames_resumed = 0;              // of those, known from a checkpoint
     std::optional<std::int64_t> announced_frames; // what the file says, which may be wrong
-    double frames_per_second = 0;                 // so far
+    double frames_per_second = 0;                 // so far, without those
     std::shared_ptr<const std::string> preview;   // a JPEG of the last frame, where wanted
 
     // 0..1; nothing if unknown. It reaches 1 only at the real end.
@@ -42,7 +43,8 @@ struct partial_result {
 
 struct video_summary {
     source_info source;
-    std::int64_t frames = 0;      // inferred and written
+    std::int64_t frames = 0;      // written
+    std::int64_t resumed = 0;     // of those, known from a checkpoint; the others were inferred
     std::int64_t undecodable = 0; // skipped
     std::int64_t detections = 0;
     std::int64_t dropped_boxes = 0;   // no finite numbers: the model is broken
@@ -54,7 +56,7 @@ struct video_summary {
     std::filesystem::path video_file; // empty where none was asked for
 
     [[nodiscard]] double frames_per_second() const {
-        return took.count() > 0 ? static_cast<double>(frames) / took.count() : 0;
+        return took.count() > 0 ? static_cast<double>(frames - resumed) / took.count() : 0;
     }
 };
 
@@ -63,8 +65,8 @@ using video_run = boost::asio::experimental::coro<partial_result(), video_summar
 // Runs a video: every resumption gives the next partial result (a chunk of frames), the end gives
 // the summary. Throws vision::error for what is wrong with model, source or output; then no file is
 // left behind. After engine::stop, or a stop of its own, it ends soon with what was done by then,
-// in whole files. `executor` runs one handler at a time (an io_context with one thread, or a
-// strand).
+// in whole files, or in a checkpoint. `executor` runs one handler at a time (an io_context with one
+// thread, or a strand).
 video_run detect_objects(boost::asio::any_io_executor executor, engine& shared,
                          video_options options);
 

@@ -58,6 +58,12 @@ struct video_options {
     std::int64_t max_pixels = std::int64_t{1} << 28; // of a frame
     std::int64_t max_frames = std::int64_t{1} << 40;
     std::stop_token stop; // ends this video soon, as engine::stop ends all of them
+    // A file that keeps what was found so far, until all of it is written: a run that ends early
+    // leaves it and nothing else, and another one goes on from it. Empty: none.
+    std::filesystem::path checkpoint;
+    // Checkpoints of other runs of the same video: the one that has got furthest is gone on from,
+    // if what it found is what this run would find.
+    std::vector<std::filesystem::path> earlier;
 };
 
 // All of them, the current one first.

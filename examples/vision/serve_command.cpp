@@ -122,8 +122,8 @@ CLI::App& add_serve(CLI::App& app, service::service_options& wanted) {
         "serve", "Take videos over HTTP: submit one, get an id at once, watch its progress");
     serve
         .add_option("--data", wanted.data,
-                    "Folder for uploads and results; without --redis, those of an earlier run are "
-                    "removed")
+                    "Folder for uploads and results; without --redis also for jobs, which the next "
+                    "run on it goes on with")
         ->required();
     serve.add_option("--address", wanted.address, "Address to listen on")->capture_default_str();
     add_number(serve, "--port", wanted.port, "Port to listen on; 0: any free one");

@@ -272,7 +272,9 @@ TEST_CASE("no job is lost, doubled or spoilt while its workers and Redis die") {
         CHECK(here.detections_of(one) == expected[wanted[one.id]]);
     }
     CHECK(seen == wanted.size());
-    note(fmt::format("{} attempts; all results as undisturbed", attempts));
+    note(fmt::format("{} attempts, {} went on from a checkpoint; all results as undisturbed",
+                     attempts, count(said, "\"job resumed\"")));
+    CHECK(count(said, "\"job resumed\"") > 0);
     CHECK(kills >= 2);
     CHECK(count(said, "\"state\":\"succeeded\"") > 0);
     for (auto const& one : workers) {

@@ -24,6 +24,19 @@ void remove_quietly(const fs::path& path) {
     fs::remove_all(path, ignored);
 }
 
+// A stop from outside says nothing of the video, nor does a full disk.
+bool may_pass(const std::exception_ptr& why) {
+    try {
+        std::rethrow_exception(why);
+    } catch (const source_error&) {
+        return false;
+    } catch (const run_stopped&) {
+        return false; // nobody wants it any more
+    } catch (...) {
+        return true;
+    }
+}
+
 using cache_options = tidegate::cache_options<std::string, analysis>;
 
 // What processes share is known by its files, and only a run under way by the cache.
@@ -136,7 +149,8 @@ video_options analyses::options_for(const std::string& key, const job& one,
                                     std::stop_token stop) const {
     video_options wanted;
     wanted.source = one.source;
-    wanted.out = options_.folder / (options_.shared ? key + '.' + make_job_id() : key);
+    wanted.out = options_.folder / (key + '.' + make_job_id());
+    wanted.checkpoint = checkpoint_in(wanted.out);
     wanted.model = one.options.model;
     wanted.every_n = one.options.every_n;
     wanted.chunk = one.options.chunk;
@@ -158,12 +172,14 @@ void analyses::tell(run_state& run, const partial_result& part, job_progress& su
     sum.frames_total = part.announced_frames;
     sum.frames_per_second = part.frames_per_second;
     if (part.preview) run.preview = part.preview;
+    if (part.frames_done <= part.frames_resumed) return; // as told before the interruption
     for (const auto& channel : run.wanted_by) channel->try_send(sum);
 }
 
 // Another process may have been quicker, before this run or during it.
 asio::awaitable<analysis> analyses::run(analyses& self, std::string key, job first) {
     fs::path const folder = self.options_.folder / key;
+    // Results of its own it knows by the cache: files without an entry are on their way out.
     auto load = [shared = self.options_.shared, folder] {
         return shared ? load_analysis(folder) : std::nullopt;
     };
@@ -171,34 +187,59 @@ asio::awaitable<analysis> analyses::run(analyses& self, std::string key, job fir
     if (found) co_return std::move(*found);
     auto making = make(self, key, first);
     analysis made = co_await std::move(making);
-    if (!self.options_.shared) co_return made;
     auto publish = [made, folder] { return publish_analysis(made, folder); };
     co_return co_await self.disk_.submit(publish);
 }
 
 asio::awaitable<analysis> analyses::make(analyses& self, std::string key, job first) {
     auto const state = self.runs_.at(key);
-    video_options const wanted = self.options_for(key, first, state->stop.get_token());
+    video_options wanted = self.options_for(key, first, state->stop.get_token());
+    auto list = [folder = self.options_.folder, key] { return runs_of(folder, key); };
+    auto const runs = co_await self.disk_.submit(list);
+    for (const fs::path& run : runs) wanted.earlier.push_back(checkpoint_in(run));
     std::exception_ptr why;
+    std::optional<analysis> made;
     try {
-        auto looking = look(self, state, wanted);
-        co_return co_await std::move(looking);
+        auto looking = look(self, state, first, wanted);
+        made = co_await std::move(looking);
     } catch (...) {
         why = std::current_exception();
     }
-    auto discard = [folder = wanted.out] { remove_quietly(folder); };
-    co_await self.disk_.submit(discard);
-    std::rethrow_exception(why);
+    auto cleaning = self.clean_up_after(key, wanted.out, why);
+    co_await std::move(cleaning);
+    if (why) std::rethrow_exception(why);
+    co_return std::move(*made);
 }
 
-auto analyses::look(analyses& self, std::shared_ptr<run_state> state, video_options wanted)
-    -> asio::awaitable<analysis> {
+// A checkpoint stays where somebody will go on from it. In a shared folder, runs of other processes
+// are left alone: they may live.
+asio::awaitable<void> analyses::clean_up_after(std::string key, fs::path run,
+                                               std::exception_ptr why) {
+    bool const goes_on = why && (engine_.stopped() || (options_.shared && may_pass(why)));
+    if (goes_on) co_return;
+    auto discard = [folder = options_.folder, key, run, failed = why != nullptr,
+                    shared = options_.shared] {
+        std::vector<fs::path> gone;
+        if (!shared) gone = runs_of(folder, key);
+        std::erase(gone, run);
+        if (failed) gone.push_back(run);
+        for (const fs::path& each : gone) remove_quietly(each);
+    };
+    co_await disk_.submit(discard);
+}
+
+auto analyses::look(analyses& self, std::shared_ptr<run_state> state, job first,
+                    video_options wanted) -> asio::awaitable<analysis> {
     auto const executor = co_await asio::this_coro::executor;
     video_run running = detect_objects(executor, self.engine_, wanted);
     job_progress sum;
     for (;;) {
         auto step = co_await running.async_resume(asio::use_awaitable);
         if (auto* const part = std::get_if<partial_result>(&step)) {
+            bool const goes_on =
+                part->frames_resumed > 0 && sum.frames_done <= part->frames_resumed;
+            if (goes_on && part->frames_done > part->frames_resumed && self.options_.on_resume)
+                self.options_.on_resume(first, part->frames_resumed);
             self.tell(*state, *part, sum);
             continue;
         }

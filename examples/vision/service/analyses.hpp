@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -54,6 +55,9 @@ struct analyses_options {
     std::chrono::seconds time_to_live = std::chrono::hours(24); // 1 s..1 year
     std::int64_t max_pixels = std::int64_t{4096} * 4096;
     std::int64_t max_frames = 1'000'000;
+    // Told when a run has gone on from a checkpoint, with the frames that were known. Must not
+    // throw.
+    std::function<void(const job&, std::int64_t)> on_resume;
 };
 
 // To be used on the engine's executor alone, which runs one handler at a time.
@@ -79,6 +83,10 @@ public:
         return std::make_shared<kept_upload>(one.source, disk_);
     }
 
+    // A result that an earlier process made, to be kept for so long.
+    void restore(std::string key, analysis found, std::chrono::seconds keep) {
+        cache_.put(std::move(key), std::move(found), keep);
+    }
     // Null when it is not there any more.
     boost::asio::awaitable<handle> find(std::string key);
     // Of a run: the picture last drawn. Null where there is none.
@@ -98,7 +106,9 @@ private:
     static boost::asio::awaitable<analysis> run(analyses& self, std::string key, job first);
     static boost::asio::awaitable<analysis> make(analyses& self, std::string key, job first);
     static boost::asio::awaitable<analysis> look(analyses& self, std::shared_ptr<run_state> state,
-                                                 video_options wanted);
+                                                 job first, video_options wanted);
+    boost::asio::awaitable<void> clean_up_after(std::string key, std::filesystem::path run,
+                                                std::exception_ptr why);
     [[nodiscard]] video_options options_for(const std::string& key, const job& one,
                                             std::stop_token stop) const;
     void tell(run_state& run, const partial_result& part, job_progress& sum);

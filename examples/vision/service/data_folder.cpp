@@ -36,13 +36,6 @@ std::vector<fs::path> ours_in(const fs::path& folder, std::size_t digits) {
     return ours;
 }
 
-void sweep(const fs::path& folder, std::size_t digits) {
-    for (const fs::path& each : ours_in(folder, digits)) {
-        std::error_code ignored; // it takes room, and nothing else
-        fs::remove_all(each, ignored);
-    }
-}
-
 // Of a folder: what was written last in it.
 fs::file_time_type last_written(const fs::path& path) {
     std::error_code ignored;
@@ -88,8 +81,7 @@ data_folder::data_folder(const fs::path& path, owner whose) : path_(path) {
                                 "remove the file '{}' in it to give them up",
                                 path_.string(), mark));
     }
-    sweep(uploads(), 32);
-    sweep(results(), 64);
+    make_output_folder(jobs());
 }
 
 std::vector<fs::path> data_folder::files_older_than(std::chrono::seconds age) const {

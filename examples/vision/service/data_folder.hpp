@@ -15,8 +15,8 @@ namespace vision::service {
 class data_folder {
 public:
     enum class owner {
-        this_process, // removes what an earlier process left behind, whose jobs are forgotten
-        many,         // processes, whose jobs are remembered elsewhere: nothing is removed
+        this_process,
+        many, // processes, whose jobs are remembered elsewhere
     };
 
     // Makes what is missing. Throws vision::error, also while a process uses the folder that does
@@ -28,6 +28,8 @@ public:
     }
     [[nodiscard]] std::filesystem::path uploads() const { return path_ / "uploads"; }
     [[nodiscard]] std::filesystem::path results() const { return path_ / "results"; }
+    // What one process remembers of its jobs.
+    [[nodiscard]] std::filesystem::path jobs() const { return path_ / "jobs"; }
 
     // Uploads and results, unfinished ones too, that nobody has written to since. Blocks; throws
     // vision::error.

@@ -127,8 +127,8 @@ public:
     // False: the job is not this worker's any more, and what it does is for nothing.
     virtual awaitable<bool> report(job_lease held, job_progress progress) = 0;
     virtual awaitable<job_outcome> finish(job_lease held, job_end end) = 0;
-    // The process ends before the job does: another one gets it now, and no attempt is counted.
-    // Where there is no other process it is cancelled.
+    // The process ends before the job does: another one gets it, now or when it is started, and no
+    // attempt is counted. Where jobs are not kept it is cancelled.
     virtual awaitable<job_outcome> give_back(job_lease held) = 0;
 
     // Nobody gets a job any more; what waits stays queued.

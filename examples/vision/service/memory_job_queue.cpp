@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "memory_job_queue.hpp"
 
+#include "error.hpp"
+
 #include <boost/asio/deferred.hpp>
 
 #include <algorithm>
@@ -10,12 +12,24 @@ namespace vision::service {
 
 namespace asio = boost::asio;
 
-memory_job_queue::memory_job_queue(asio::any_io_executor executor, memory_job_queue_options options)
-    : executor_(executor), options_(options), work_(executor, options.max_queued) {}
+memory_job_queue::memory_job_queue(asio::any_io_executor executor, memory_job_queue_options options,
+                                   std::unique_ptr<job_history> history,
+                                   std::function<void(const std::string&)> complain)
+    : executor_(executor),
+      options_(options),
+      history_(std::move(history)),
+      complain_(std::move(complain)),
+      work_(executor, options.max_queued) {}
 
-auto memory_job_queue::run() -> awaitable<void> { co_return; }
+auto memory_job_queue::run() -> awaitable<void> {
+    auto const changed = std::exchange(to_save_, {});
+    for (const std::string& id : changed) {
+        auto saving = save_if_possible(id, false);
+        co_await std::move(saving);
+    }
+}
 
-std::size_t memory_job_queue::queued() const noexcept { return urgent_.size() + others_.size(); }
+std::size_t memory_job_queue::queued() const noexcept { return in_line() + arriving_; }
 
 bool memory_job_queue::is_full() const { return queued() >= options_.max_queued; }
 
@@ -43,7 +57,7 @@ auto memory_job_queue::submit(job one, std::string idempotency_key) -> awaitable
         }
     }
     if (is_full()) co_return submitted{full, std::nullopt};
-    if (ended_ > options_.max_remembered) forget_oldest();
+    auto const forgotten = forget_old();
     one.state = job_state::queued;
     one.created = job::clock::now();
     std::string const id = one.id;
@@ -54,8 +68,25 @@ auto memory_job_queue::submit(job one, std::string idempotency_key) -> awaitable
     fresh.place = std::prev(by_age_.end());
     jobs_.emplace(id, std::move(fresh));
     if (!idempotency_key.empty()) by_idempotency_key_.emplace(std::move(idempotency_key), id);
-    (one.options.urgent ? urgent_ : others_).push_back(id);
-    work_.try_send('\0'); // no room: there is enough to wake every worker
+    ++arriving_;
+    std::exception_ptr why;
+    try {
+        auto saving = save(id, true);
+        co_await std::move(saving);
+    } catch (...) {
+        why = std::current_exception();
+    }
+    --arriving_;
+    if (why) {
+        if (find_record(id)) forget(id);
+        std::rethrow_exception(why);
+    }
+    record const* const now = find_record(id); // it may have been cancelled, and forgotten
+    if (now && now->state.state == job_state::queued) line_up(one);
+    for (const std::string& each : forgotten) {
+        auto saving = save_if_possible(each, false);
+        co_await std::move(saving);
+    }
     co_return submitted{accepted, std::move(one)};
 }
 
@@ -82,6 +113,10 @@ auto memory_job_queue::cancel(std::string id) -> awaitable<std::optional<job>> {
         }
         one->stop.request_stop();
         end(*one, job_state::cancelled);
+        job const now = one->state;
+        auto saving = save_if_possible(id, true);
+        co_await std::move(saving);
+        co_return now;
     }
     co_return one->state;
 }
@@ -115,15 +150,17 @@ auto memory_job_queue::take() -> awaitable<taken_job> {
     do { // until one that was not cancelled since
         static_cast<void>(co_await work_.async_receive(asio::deferred));
         if (closed_) throw boost::system::system_error(tidegate::error::closed);
-    } while (queued() == 0);
+    } while (in_line() == 0);
     record& one = *find_record(next_in_line());
     one.state.state = job_state::running;
     one.state.started = job::clock::now();
     ++one.state.attempt;
     ++running_;
     tell(one);
-    // A job is taken once: it ends with the process.
-    co_return taken_job{one.state, {one.state.id, one.state.attempt}, one.stop.get_token()};
+    taken_job taken{one.state, {one.state.id, one.state.attempt}, one.stop.get_token()};
+    auto saving = save_if_possible(taken.lease.id, false); // a crash is to be counted
+    co_await std::move(saving);
+    co_return taken;
 }
 
 auto memory_job_queue::report(job_lease held, job_progress progress) -> awaitable<bool> {
@@ -144,12 +181,26 @@ auto memory_job_queue::finish(job_lease held, job_end how) -> awaitable<job_outc
     one->state.warnings = std::move(how.warnings);
     one->state.result = std::move(how.result);
     end(*one, how.state);
+    auto saving = save_if_possible(held.id, true);
+    co_await std::move(saving);
     co_return job_outcome::ended;
 }
 
 auto memory_job_queue::give_back(job_lease held) -> awaitable<job_outcome> {
-    if (record* const one = running_record(held.id)) end(*one, job_state::cancelled);
-    co_return job_outcome::ended;
+    record* const one = running_record(held.id);
+    if (!one) co_return job_outcome::ended;
+    if (!history_) {
+        end(*one, job_state::cancelled);
+        co_return job_outcome::ended;
+    }
+    --running_;
+    --one->state.attempt;
+    one->state.state = job_state::queued;
+    tell(*one);
+    line_up(one->state);
+    auto saving = save_if_possible(held.id, true);
+    co_await std::move(saving);
+    co_return job_outcome::again;
 }
 
 void memory_job_queue::close() {
@@ -179,15 +230,100 @@ void memory_job_queue::end(record& one, job_state how) {
     tell(one);
 }
 
-void memory_job_queue::forget_oldest() {
-    for (auto it = by_age_.begin(); it != by_age_.end(); ++it) {
-        auto const found = jobs_.find(*it);
-        if (!is_final(found->second.state.state)) continue;
-        by_idempotency_key_.erase(found->second.idempotency_key);
-        jobs_.erase(found);
-        by_age_.erase(it);
-        --ended_;
+void memory_job_queue::line_up(const job& one) {
+    (one.options.urgent ? urgent_ : others_).push_back(one.id);
+    work_.try_send('\0'); // no room: there is enough to wake every worker
+}
+
+void memory_job_queue::forget(const std::string& id) {
+    auto const found = jobs_.find(id);
+    by_idempotency_key_.erase(found->second.idempotency_key);
+    by_age_.erase(found->second.place);
+    if (is_final(found->second.state.state)) --ended_;
+    jobs_.erase(found);
+}
+
+// What has ended and is too old, or one too many. Their files are still to be removed.
+std::vector<std::string> memory_job_queue::forget_old() {
+    std::vector<std::string> gone;
+    auto const oldest = job::clock::now() - options_.keep;
+    for (auto it = by_age_.begin(); it != by_age_.end();) {
+        std::string const id = *it++;
+        const job& one = find_record(id)->state;
+        bool const too_old = is_final(one.state) && one.ended < oldest;
+        bool const too_many = is_final(one.state) && ended_ > options_.max_remembered;
+        if (too_old || too_many) {
+            forget(id);
+            gone.push_back(id);
+        } else if (one.created > oldest && ended_ <= options_.max_remembered) {
+            break;
+        }
+    }
+    return gone;
+}
+
+// What is known from before
+// ------------------------------------------------------------------------
+
+void memory_job_queue::restore(std::vector<remembered_job> all) {
+    for (remembered_job& each : all) {
+        std::string const id = each.what.id;
+        by_age_.push_back(id);
+        record& one = jobs_[id];
+        one.state = std::move(each.what);
+        one.idempotency_key = std::move(each.idempotency_key);
+        one.place = std::prev(by_age_.end());
+        if (!one.idempotency_key.empty()) by_idempotency_key_.emplace(one.idempotency_key, id);
+        restore(one);
+    }
+    auto const forgotten = forget_old();
+    to_save_.insert(to_save_.end(), forgotten.begin(), forgotten.end());
+}
+
+void memory_job_queue::restore(record& one) {
+    if (is_final(one.state.state)) {
+        ++ended_;
         return;
+    }
+    bool const crashed = one.state.state == job_state::running;
+    one.state.state = job_state::queued;
+    to_save_.push_back(one.state.id);
+    std::error_code ec;
+    if (crashed && one.state.attempt > options_.max_crashes) {
+        one.state.problem = job_problem{"crash", "the processes that ran it died"};
+    } else if (!std::filesystem::exists(one.state.source, ec)) {
+        one.state.problem = job_problem{"disk", "the video is not there any more"};
+    }
+    if (one.state.problem) return end(one, job_state::failed);
+    tell(one);
+    line_up(one.state);
+}
+
+std::vector<job> memory_job_queue::open_jobs() const {
+    std::vector<job> open;
+    for (const auto& [id, one] : jobs_) {
+        if (!is_final(one.state.state)) open.push_back(one.state);
+    }
+    return open;
+}
+
+auto memory_job_queue::save(std::string id, bool durable) -> awaitable<void> {
+    if (!history_) co_return;
+    auto now = [this, id]() -> std::optional<remembered_job> {
+        record const* const one = find_record(id);
+        if (!one) return std::nullopt;
+        return remembered_job{one->state, one->idempotency_key};
+    };
+    auto saving = history_->save(id, std::move(now), durable);
+    co_await std::move(saving);
+}
+
+auto memory_job_queue::save_if_possible(std::string id, bool durable) -> awaitable<void> {
+    try {
+        auto saving = save(std::move(id), durable);
+        co_await std::move(saving);
+    } catch (const output_error& e) {
+        if (complain_) complain_(e.what());
     }
 }
 

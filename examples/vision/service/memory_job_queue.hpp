@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// The jobs of one process, in its memory.
+// The jobs of one process, in its memory, and in files for the process after it.
 #pragma once
 
+#include "job_history.hpp"
 #include "job_queue.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
@@ -9,14 +10,21 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace vision::service {
 
 struct memory_job_queue_options {
-    std::size_t max_queued = 100;      // 1..100000, jobs that wait
-    std::size_t max_remembered = 1000; // 1..1000000, jobs that have ended
+    std::size_t max_queued = 100;                       // 1..100000, jobs that wait
+    std::size_t max_remembered = 1000;                  // 1..1000000, jobs that have ended
+    std::chrono::seconds keep = std::chrono::hours(24); // 1 s..1 year, those
+    std::uint32_t max_crashes = 5;                      // 0..1000, of processes, in one job
 };
 
 // To be used on `executor` alone, which runs one handler at a time.
@@ -24,7 +32,18 @@ struct memory_job_queue_options {
 // Urgent jobs come before the others, but while others wait, every fourth job is one of them.
 class memory_job_queue final : public job_queue {
 public:
-    memory_job_queue(boost::asio::any_io_executor executor, memory_job_queue_options options);
+    // Without a history all jobs end with the process. `complain` is told why one that is accepted
+    // already cannot be written; it must not throw.
+    memory_job_queue(boost::asio::any_io_executor executor, memory_job_queue_options options,
+                     std::unique_ptr<job_history> history = nullptr,
+                     std::function<void(const std::string&)> complain = {});
+
+    // Of an earlier process, the oldest first, before anything else. Those that have not ended are
+    // in line again; they have failed where the process died of them too often, or where the video
+    // is not there any more.
+    void restore(std::vector<remembered_job> all);
+    // Those that have not ended.
+    [[nodiscard]] std::vector<job> open_jobs() const;
 
     awaitable<void> run() override;
     [[nodiscard]] std::size_t queued() const noexcept override;
@@ -57,10 +76,20 @@ private:
     std::string next_in_line();
     void tell(record& one);
     void end(record& one, job_state how);
-    void forget_oldest();
+    void restore(record& one);
+    void line_up(const job& one);
+    [[nodiscard]] std::size_t in_line() const noexcept { return urgent_.size() + others_.size(); }
+    std::vector<std::string> forget_old();
+    void forget(const std::string& id);
+    awaitable<void> save(std::string id, bool durable);
+    awaitable<void> save_if_possible(std::string id, bool durable);
 
     boost::asio::any_io_executor executor_;
     memory_job_queue_options options_;
+    std::unique_ptr<job_history> history_; // null: there is none
+    std::function<void(const std::string&)> complain_;
+    std::vector<std::string> to_save_; // what restoring has changed
+    std::size_t arriving_ = 0;         // jobs that are being written, before they wait
     boost::unordered_node_map<std::string, record> jobs_;
     boost::unordered_node_map<std::string, std::string> by_idempotency_key_;
     std::list<std::string> by_age_; // the oldest first

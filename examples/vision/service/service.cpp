@@ -4,6 +4,7 @@
 #include "api.hpp"
 #include "error.hpp"
 #include "http_exchange.hpp"
+#include "own_folder.hpp"
 #include "redis_address.hpp"
 #include "shared_folder.hpp"
 
@@ -37,6 +38,8 @@ service_options completed(service_options options) {
     options.shared.max_queued = options.queue.max_queued;
     options.shared.keep = options.results.time_to_live;
     options.shared.uploads = options.data / "uploads";
+    options.queue.keep = options.results.time_to_live;
+    options.queue.max_crashes = options.shared.max_crashes;
     return options;
 }
 
@@ -50,10 +53,32 @@ std::unique_ptr<redis_job_queue> make_shared_jobs(const asio::any_io_executor& e
     return std::make_unique<redis_job_queue>(executor, *options.redis, options.shared);
 }
 
+// With what an earlier process has left, in the folder and in memory.
 std::unique_ptr<memory_job_queue> make_own_jobs(const asio::any_io_executor& executor,
-                                                const service_options& options) {
+                                                const service_options& options,
+                                                const data_folder& data, event_log& log,
+                                                tidegate::worker_pool& disk) {
     if (options.redis) return nullptr;
-    return std::make_unique<memory_job_queue>(executor, options.queue);
+    auto history = std::make_unique<job_history>(executor, disk, data.jobs());
+    auto all = history->load([&log](const fs::path& file, const std::string& why) {
+        log.warn("job record damaged",
+                 [&] { return json::object{{"file", file.filename().string()}, {"why", why}}; });
+    });
+    for (remembered_job& each : all) each.what.source = data.upload(each.what.id);
+    auto complain = [&log](const std::string& why) {
+        log.warn("job not written", [&] { return json::object{{"why", why}}; });
+    };
+    auto jobs = std::make_unique<memory_job_queue>(executor, options.queue, std::move(history),
+                                                   std::move(complain));
+    jobs->restore(std::move(all));
+    return jobs;
+}
+
+analyses_options with_listener(analyses_options options, event_log& log) {
+    options.on_resume = [&log](const job& one, std::int64_t frames) {
+        log.info("job resumed", [&] { return json::object{{"job", one.id}, {"frames", frames}}; });
+    };
+    return options;
 }
 
 tcp::acceptor listen_on(const asio::any_io_executor& executor, const service_options& options) {
@@ -151,9 +176,9 @@ service::service(asio::io_context& io, service_options wanted)
       engine(executor, options.engine),
       disk(executor, tidegate::worker_pool_options().name("disk").threads(2)),
       shared_jobs(make_shared_jobs(executor, options)),
-      own_jobs(make_own_jobs(executor, options)),
+      own_jobs(make_own_jobs(executor, options, data, log, disk)),
       jobs(shared_jobs ? static_cast<job_queue&>(*shared_jobs) : *own_jobs),
-      results(engine, disk, options.results),
+      results(engine, disk, with_listener(options.results, log)),
       submissions(tidegate::keyed_rate_limiter_options<std::string>()
                       .rate(options.rate, 1s)
                       .burst(options.burst)
@@ -166,6 +191,10 @@ service::service(asio::io_context& io, service_options wanted)
       acceptor_(listen_on(executor, options)),
       places_(executor, options.max_connections),
       stopped_(executor, 0) {
+    if (own_jobs) {
+        restore_own_folder(data, *own_jobs, results, options.results.time_to_live);
+        log.info("jobs restored", [this] { return json::object{{"queued", jobs.queued()}}; });
+    }
     report_metrics();
 }
 
@@ -179,6 +208,12 @@ void service::report_metrics() {
                  jobs.is_reachable() ? 1 : 0);
         to.gauge("tidegate_vision_lost_decoders", "Threads that hang in a decoder",
                  static_cast<double>(engine.lost_decoders()));
+        to.counter("tidegate_vision_frames_decoded", "Frames read, or passed over",
+                   static_cast<double>(engine.frames_decoded.load()));
+        to.counter("tidegate_vision_frames_inferred", "Frames that a model has looked at",
+                   static_cast<double>(engine.frames_inferred));
+        to.counter("tidegate_vision_frames_resumed", "Frames known from checkpoints",
+                   static_cast<double>(engine.frames_resumed));
         to.counter("tidegate_vision_dropped_boxes", "Boxes of models that were no finite numbers",
                    static_cast<double>(engine.dropped_boxes));
         if (auto const memory = tidegate::read_memory_usage()) {

@@ -77,4 +77,22 @@ analysis publish_analysis(const analysis& made, const fs::path& folder) {
     throw output_error(fmt::format("cannot make '{}': {}", folder.string(), ec.message()));
 }
 
+std::optional<std::chrono::seconds> age_of_analysis(const fs::path& folder) {
+    std::error_code ec;
+    auto const made = fs::last_write_time(folder / summary_name, ec);
+    if (ec) return std::nullopt;
+    return std::chrono::duration_cast<std::chrono::seconds>(fs::file_time_type::clock::now() -
+                                                            made);
+}
+
+std::vector<fs::path> runs_of(const fs::path& results, const std::string& key) {
+    std::vector<fs::path> runs;
+    std::error_code problem; // then there is nothing to go on from
+    for (fs::directory_iterator entry(results, problem), last; !problem && entry != last;
+         entry.increment(problem)) {
+        if (entry->path().filename().string().starts_with(key + '.')) runs.push_back(entry->path());
+    }
+    return runs;
+}
+
 } // namespace vision::service

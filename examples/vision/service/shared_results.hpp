@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
-// Results in a folder that processes share: whole or not there, whoever makes them.
+// Results in a folder, which processes may share: whole or not there, whoever makes them.
 #pragma once
 
 #include "analyses.hpp"
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace vision::service {
 
@@ -17,5 +20,16 @@ namespace vision::service {
 // Gives the files of a run, in a folder of its own, their place. Where another run was quicker, its
 // files stay: they say the same.
 [[nodiscard]] analysis publish_analysis(const analysis& made, const std::filesystem::path& folder);
+
+// Since it was made; nothing where there is no result.
+[[nodiscard]] std::optional<std::chrono::seconds>
+age_of_analysis(const std::filesystem::path& folder);
+
+// The folders of runs of a key, each run's own: KEY.RUN. They hold what is not whole yet.
+[[nodiscard]] std::vector<std::filesystem::path> runs_of(const std::filesystem::path& results,
+                                                         const std::string& key);
+[[nodiscard]] inline std::filesystem::path checkpoint_in(const std::filesystem::path& run) {
+    return run / "checkpoint.jsonl";
+}
 
 } // namespace vision::service

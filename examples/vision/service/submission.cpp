@@ -124,12 +124,19 @@ asio::awaitable<void> submit_job(service& site, http_exchange& x, std::string cl
 
     std::string const id = one.id;
     fs::path const source = one.source;
-    auto submitting = site.jobs.submit(std::move(one), key);
-    submitted const done = co_await std::move(submitting);
-    if (done.what != submitted::outcome::accepted) {
+    submitted done;
+    std::exception_ptr unwritten;
+    try {
+        auto submitting = site.jobs.submit(std::move(one), key);
+        done = co_await std::move(submitting);
+    } catch (const output_error&) {
+        unwritten = std::current_exception();
+    }
+    if (unwritten || done.what != submitted::outcome::accepted) {
         auto remove = [source] { fs::remove(source); };
         co_await site.disk.submit(remove);
     }
+    if (unwritten) std::rethrow_exception(unwritten);
     if (done.what == submitted::outcome::full) {
         auto refusing =
             refuse(site, x, {"queue_full", status::service_unavailable, "others came first", "5"});

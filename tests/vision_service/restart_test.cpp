@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: BSL-1.0
+// A service that is started again on its folder knows what it knew, and does what it owes.
+#include "running_site.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+
+#include <boost/json/serialize.hpp>
+
+#include <csignal>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+namespace json = boost::json;
+using test::running_site;
+using test::shapes_video;
+
+namespace {
+
+auto options_in(const temp_folder& folder) {
+    auto options = test::usual_options();
+    options.data = folder / "data";
+    return options;
+}
+
+json::object job_of(running_site& site, const std::string& id) {
+    return site.ask("GET", "/v1/jobs/" + id).json();
+}
+
+std::string state_of(running_site& site, const std::string& id) {
+    return std::string(job_of(site, id).at("state").as_string());
+}
+
+// What is found in the bundled clip where nobody disturbs.
+std::string undisturbed(const std::string& query) {
+    running_site site;
+    std::string const id = site.submit(shapes_video(), query);
+    CHECK(site.end_of(id).at("state").as_string() == "succeeded");
+    return site.ask("GET", "/v1/jobs/" + id + "/result").body;
+}
+
+void change(const fs::path& record, const std::string& field, const std::string& value) {
+    json::object all = json::parse(file_text(record)).as_object();
+    all[field] = value;
+    std::ofstream(record, std::ios::binary) << json::serialize(all);
+}
+
+std::size_t entries(const fs::path& folder) {
+    return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder), {}));
+}
+
+// One job that has ended; its record.
+std::string one_job(const temp_folder& folder, const std::string& query = "?every_n=50") {
+    running_site site(options_in(folder));
+    std::string const id = site.submit(shapes_video(), query);
+    CHECK(site.end_of(id).at("state").as_string() == "succeeded");
+    return id;
+}
+
+fs::path record_of(const temp_folder& folder, const std::string& id) {
+    return folder / "data" / "jobs" / (id + ".json");
+}
+
+} // namespace
+
+TEST_CASE("jobs that had ended answer after a restart as before it") {
+    temp_folder const folder;
+    std::string good, bad;
+    json::object before, bad_before;
+    std::string result, video;
+    {
+        auto options = options_in(folder);
+        running_site site(options);
+        good = site.ask("POST", "/v1/jobs?name=a%20name&every_n=10", shapes_video(),
+                        {{"Idempotency-Key", "k"}})
+                   .json()
+                   .at("id")
+                   .as_string();
+        bad = site.submit("no video at all");
+        site.end_of(good);
+        site.end_of(bad);
+        before = job_of(site, good);
+        bad_before = job_of(site, bad);
+        CHECK(before.at("state").as_string() == "succeeded");
+        CHECK(bad_before.at("state").as_string() == "failed");
+        result = site.ask("GET", "/v1/jobs/" + good + "/result").body;
+        video = site.ask("GET", "/v1/jobs/" + good + "/video").body;
+    }
+    running_site site(options_in(folder));
+    CHECK(job_of(site, good) == before);
+    CHECK(job_of(site, bad) == bad_before);
+    CHECK(site.ask("GET", "/v1/jobs").json().at("jobs").as_array().size() == 2);
+    auto const again = site.ask("GET", "/v1/jobs/" + good + "/result");
+    CHECK(again.status == 200);
+    CHECK(again.body == result);
+    CHECK((site.ask("GET", "/v1/jobs/" + good + "/video").body == video));
+    CHECK(site.end_of(good).at("state").as_string() == "succeeded"); // events: the end at once
+    auto const known = site.ask("POST", "/v1/jobs?name=a%20name&every_n=10", shapes_video(),
+                                {{"Idempotency-Key", "k"}});
+    CHECK(known.status == 202);
+    CHECK(known.json().at("id").as_string() == good);
+    CHECK(site.on_site([](auto& s) { return s.engine.frames_decoded.load(); }) == 0);
+    std::string const equal = site.submit(shapes_video(), "?every_n=10"); // the same result
+    CHECK(site.end_of(equal).at("state").as_string() == "succeeded");
+    CHECK(site.on_site([](auto& s) { return s.engine.frames_decoded.load(); }) == 0);
+}
+
+TEST_CASE("jobs that had not ended go on after a restart, from where they were") {
+    std::string const expected = undisturbed("?chunk=10");
+    temp_folder const folder;
+    std::string ran, waited;
+    {
+        auto options = options_in(folder);
+        options.max_running = 1;
+        options.drain = std::chrono::seconds(0);
+        running_site site(options);
+        ran = site.submit(shapes_video(), "?chunk=10");
+        waited = site.submit(shapes_video(), "?every_n=3");
+        while (job_of(site, ran).at("frames_done").to_number<int>() < 20) {
+            std::this_thread::yield();
+        }
+        site.stop();
+    }
+    running_site site(options_in(folder));
+    auto const ended = site.end_of(ran);
+    CHECK(ended.at("state").as_string() == "succeeded");
+    CHECK(ended.at("attempt").to_number<int>() == 1);
+    CHECK(site.ask("GET", "/v1/jobs/" + ran + "/result").body == expected);
+    CHECK(site.end_of(waited).at("state").as_string() == "succeeded");
+    auto const resumed = site.on_site([](auto& s) { return s.engine.frames_resumed; });
+    CHECK(resumed >= 20);
+    CHECK(site.on_site([](auto& s) { return s.engine.frames_inferred; }) == 300 + 100 - resumed);
+    site.stop();
+    CHECK(fs::is_empty(folder / "data/uploads"));
+    CHECK(entries(folder / "data/results") == 2); // no checkpoints are left
+}
+
+TEST_CASE("a killed service is started again and loses nothing that it had accepted") {
+    temp_folder const folder;
+    int out[2];
+    REQUIRE(pipe(out) == 0);
+    std::string const model = (test::assets / "shapes.onnx").string();
+    std::string const data = (folder / "data").string();
+    pid_t const pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        dup2(out[1], STDOUT_FILENO);
+        execl(TIDEGATE_VISION_PROGRAM, TIDEGATE_VISION_PROGRAM, "serve", "--model", model.c_str(),
+              "--data", data.c_str(), "--port", "0", "--log-level", "off", "--workers", "1",
+              "--batch", "1", "--max-running", "2", nullptr);
+        _exit(127);
+    }
+    std::string hello;
+    for (char c = 0; read(out[0], &c, 1) == 1 && c != '\n';) hello += c;
+    auto const port = static_cast<std::uint16_t>(std::stoul(hello.substr(hello.rfind(':') + 1)));
+    std::vector<std::string> ids;
+    for (int n = 1; n <= 4; ++n) {
+        auto const accepted = test::ask(
+            port, "POST", "/v1/jobs?chunk=5&every_n=" + std::to_string(n), shapes_video());
+        REQUIRE(accepted.status == 202);
+        ids.emplace_back(accepted.json().at("id").as_string());
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+    close(out[0]);
+    close(out[1]);
+    running_site site(options_in(folder));
+    for (std::string const& id : ids) {
+        auto const ended = site.end_of(id);
+        CHECK(ended.at("state").as_string() == "succeeded");
+        CHECK(ended.at("attempt").to_number<int>() <= 2);
+    }
+    CHECK(site.ask("GET", "/v1/jobs/" + ids[0] + "/result").body == undisturbed(""));
+}
+
+TEST_CASE("a record that is damaged is passed over, and stays where it is") {
+    temp_folder const folder;
+    std::string const id = one_job(folder);
+    fs::path const record = record_of(folder, id);
+    std::string const whole = file_text(record);
+    std::string const other(32, 'a');
+    auto const text = GENERATE_COPY(
+        std::string(), std::string("{"), whole.substr(0, whole.size() / 2), std::string("[1,2]"),
+        std::string(1, '\0'), std::string("{\"record\":\"1\"}"), std::string(2 << 20, ' '));
+    std::ofstream(record, std::ios::binary) << text;
+    std::ofstream(record_of(folder, other), std::ios::binary) << whole; // another job's
+    fs::create_directory(record_of(folder, std::string(32, 'b')));
+    running_site site(options_in(folder));
+    CHECK(site.ask("GET", "/v1/jobs/" + id).status == 404);
+    CHECK(site.ask("GET", "/v1/jobs/" + other).status == 404);
+    CHECK(site.ask("GET", "/v1/jobs").json().at("jobs").as_array().empty());
+    CHECK((file_text(record) == text));
+    std::string const next = site.submit(shapes_video(), "?every_n=50");
+    CHECK(site.end_of(next).at("state").as_string() == "succeeded");
+}
+
+TEST_CASE("what cannot be done any more fails after a restart, and says why") {
+    temp_folder const folder;
+    std::string const id = one_job(folder);
+    std::string reason;
+    SECTION("the video is gone") {
+        change(record_of(folder, id), "state", "queued");
+        reason = "disk";
+    }
+    SECTION("the processes died of it") {
+        change(record_of(folder, id), "state", "running");
+        change(record_of(folder, id), "attempt", "6");
+        std::ofstream(folder / ("data/uploads/" + id), std::ios::binary) << shapes_video();
+        reason = "crash";
+    }
+    for (int starts = 0; starts < 2; ++starts) {
+        running_site site(options_in(folder));
+        auto const ended = site.end_of(id);
+        CHECK(ended.at("state").as_string() == "failed");
+        CHECK(ended.at("error").at("title").as_string() == reason);
+    }
+    CHECK(fs::is_empty(folder / "data/uploads"));
+}
+
+TEST_CASE("what is remembered is bounded by number and by age") {
+    temp_folder const folder;
+    auto options = options_in(folder);
+    options.queue.max_remembered = 2;
+    std::vector<std::string> ids;
+    {
+        running_site site(options);
+        for (int i = 0; i < 6; ++i) {
+            ids.push_back(site.submit(shapes_video(), "?every_n=50"));
+            site.end_of(ids.back());
+        }
+        site.stop();
+    }
+    CHECK(entries(folder / "data/jobs") <= 3); // and one that came last
+    SECTION("by number") {
+        {
+            running_site site(options);
+            CHECK(site.ask("GET", "/v1/jobs").json().at("jobs").as_array().size() == 2);
+            CHECK(state_of(site, ids.back()) == "succeeded");
+            CHECK(site.ask("GET", "/v1/jobs/" + ids.front()).status == 404);
+            site.stop();
+        }
+        CHECK(entries(folder / "data/jobs") == 2);
+    }
+    SECTION("by age") {
+        for (auto const& entry : fs::directory_iterator(folder / "data/jobs")) {
+            change(entry.path(), "created", "1000");
+            change(entry.path(), "ended", "2000");
+        }
+        for (auto const& entry : fs::recursive_directory_iterator(folder / "data/results")) {
+            fs::last_write_time(entry.path(),
+                                fs::file_time_type::clock::now() - std::chrono::hours(25));
+        }
+        {
+            running_site site(options);
+            CHECK(site.ask("GET", "/v1/jobs").json().at("jobs").as_array().empty());
+            site.stop();
+        }
+        CHECK(fs::is_empty(folder / "data/jobs"));
+        CHECK(fs::is_empty(folder / "data/results"));
+    }
+}
+
+TEST_CASE("a job that cannot be written is not accepted") {
+    temp_folder const folder;
+    running_site site(options_in(folder));
+    fs::remove_all(folder / "data/jobs");
+    CHECK(site.ask("POST", "/v1/jobs", shapes_video()).status == 507);
+    CHECK(fs::is_empty(folder / "data/uploads"));
+    CHECK(site.ask("GET", "/v1/jobs").json().at("jobs").as_array().empty());
+    fs::create_directories(folder / "data/jobs");
+    std::string const id = site.submit(shapes_video(), "?every_n=50");
+    CHECK(site.end_of(id).at("state").as_string() == "succeeded");
+}
