@@ -24,10 +24,9 @@ asio::awaitable<void> answer(tidegate::buffer_pool& buffers, std::size_t size) {
 int main() {
     asio::io_context io;
     //! [sizes]
-    auto const sizes = tidegate::buffer_pool_options()
-                           .size_class(4096, 64)
-                           .size_class(65536, 16)
-                           .size_class(1 << 20, 2);
+    auto const sizes =
+        tidegate::buffer_pool_options().size_class(4096, 64).size_class(65536, 16).size_class(
+            1 << 20, 2);
     tidegate::buffer_pool buffers(io, sizes);
     //! [sizes]
     for (std::size_t const size : {100, 4097, 200'000, 1 << 20, 1 << 20, 10})
