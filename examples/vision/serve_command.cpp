@@ -143,6 +143,10 @@ CLI::App& add_work(CLI::App& app, service::service_options& wanted) {
         "work", "Do the jobs that others take in with serve, through the same Redis and folder");
     work.add_option("--data", wanted.data, "Folder for uploads and results, shared with the others")
         ->required();
+    wanted.port = 0;
+    add_number(work, "--metrics-port", wanted.port,
+               "Port for /metrics, /livez and /readyz; 0: none of them");
+    work.add_option("--address", wanted.address, "Address of that port")->capture_default_str();
     add_working(work, wanted);
     add_redis(work, wanted);
     return work;

@@ -191,7 +191,7 @@ TEST_CASE("a run killed again and again gets done, and infers no more than was u
     temp_folder const folder;
     shared_work const work(folder / "work");
     std::uint64_t kills = 0;
-    // Each in a folder of its own begins with what those before it have left.
+    // Each begins with what those before it have left.
     do {
         work->die_at_inference = work->inferred + 1 + frames_in_flight + random() % 40;
     } while (run_in_process(wanted, folder / "out", folder / "work") && ++kills < 100);

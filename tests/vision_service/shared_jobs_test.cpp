@@ -30,6 +30,12 @@ void until_ready(running_site& site) {
     while (site.ask("GET", "/readyz").status != 200) std::this_thread::yield();
 }
 
+std::uint16_t free_port() {
+    boost::asio::io_context io;
+    test::tcp::acceptor any(io, {boost::asio::ip::address_v4::loopback(), 0});
+    return any.local_endpoint().port();
+}
+
 void make_old(const fs::path& path) {
     fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(2));
 }
@@ -65,6 +71,31 @@ TEST_CASE("a job that one process takes in and any does has its result from each
     one.stop();
     other.stop();
     CHECK(fs::is_empty(folder / "data/uploads"));
+}
+
+TEST_CASE("a process that only works for others has metrics and health on a port, and no more") {
+    NEEDS_REDIS();
+    redis_server const server;
+    temp_folder const folder;
+    running_site takes_jobs(shared_options(server, folder));
+    auto options = shared_options(server, folder);
+    options.listens = false;
+    options.port = free_port();
+    running_site works(options);
+    CHECK(works.port() == options.port);
+    until_ready(works);
+    CHECK(works.ask("GET", "/livez").status == 200);
+    std::string const id = takes_jobs.submit(shapes_video(), "?every_n=10");
+    CHECK(takes_jobs.end_of(id).at("state").as_string() == "succeeded");
+    auto const metrics = works.ask("GET", "/metrics");
+    CHECK(metrics.status == 200);
+    CHECK(metrics.body.find("tidegate_vision_frames_inferred_total") != std::string::npos);
+    for (std::string const target : {"/", "/v1/jobs", "/v1/config", "/v1/models"}) {
+        CHECK(works.ask("GET", target).status == 404);
+    }
+    CHECK(works.ask("POST", "/v1/jobs", shapes_video()).status == 404);
+    works.begin_to_stop();
+    works.stop();
 }
 
 TEST_CASE("a process that has to end gives its jobs to the others at once") {

@@ -77,6 +77,11 @@ bool matches(std::string_view pattern, const std::vector<std::string>& segments)
     return pattern.empty();
 }
 
+// All that a process answers which only works for others.
+bool is_for_operators(const route& one) {
+    return one.path == "livez" || one.path == "readyz" || one.path == "metrics";
+}
+
 bool allows(std::string_view methods, std::string_view method) {
     auto const at = methods.find(method);
     return at != std::string_view::npos && !method.empty() && (at == 0 || methods[at - 1] == ' ') &&
@@ -86,8 +91,10 @@ bool allows(std::string_view methods, std::string_view method) {
 } // namespace
 
 asio::awaitable<void> answer(service& site, http_exchange& x, std::string client) {
-    auto const found = std::ranges::find_if(
-        routes, [&](const route& r) { return matches(r.path, x.target().segments); });
+    auto const found = std::ranges::find_if(routes, [&](const route& r) {
+        return matches(r.path, x.target().segments) &&
+               (site.options.listens || is_for_operators(r));
+    });
     if (found == std::end(routes)) {
         auto refusing = x.refuse(status::not_found, "there is nothing at this path");
         co_return co_await std::move(refusing);

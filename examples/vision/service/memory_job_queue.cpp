@@ -180,9 +180,15 @@ auto memory_job_queue::finish(job_lease held, job_end how) -> awaitable<job_outc
     one->state.problem = std::move(how.problem);
     one->state.warnings = std::move(how.warnings);
     one->state.result = std::move(how.result);
-    end(*one, how.state);
+    --running_;
+    ++ended_;
+    one->state.state = how.state;
+    one->state.ended = job::clock::now();
+    ++one->state.version;
     auto saving = save_if_possible(held.id, true);
     co_await std::move(saving);
+    // Told last: who hears of it finds it counted and written.
+    if (record* const now = find_record(held.id)) tell(*now);
     co_return job_outcome::ended;
 }
 

@@ -82,7 +82,7 @@ analyses_options with_listener(analyses_options options, event_log& log) {
 }
 
 tcp::acceptor listen_on(const asio::any_io_executor& executor, const service_options& options) {
-    if (!options.listens) return tcp::acceptor(executor);
+    if (!options.listens && options.port == 0) return tcp::acceptor(executor);
     tcp::endpoint const at(asio::ip::make_address(options.address), options.port);
     try {
         return {executor, at};
@@ -335,7 +335,7 @@ asio::awaitable<void> service::accept(tidegate::task_scope& connections) {
 void service::note_start() {
     log.info(options.listens ? "listening" : "working", [this] {
         json::object all{{"queue", options.redis ? describe(*options.redis) : "memory"}};
-        if (options.listens) {
+        if (acceptor_.is_open()) {
             all["address"] = endpoint().address().to_string();
             all["port"] = endpoint().port();
         }

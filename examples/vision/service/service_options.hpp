@@ -22,7 +22,7 @@ struct service_options {
     engine_options engine;
     std::filesystem::path data;        // a folder for uploads and results; made if it is not there
     std::string address = "127.0.0.1"; // to listen on
-    std::uint16_t port = 8080;         // 0: any free one
+    std::uint16_t port = 8080;         // 0: any free one; without `listens` 0: none
     std::size_t max_running = 10;      // 1..64, videos open at a time
     std::size_t max_connections = 256; // 1..100000
     std::uint64_t rate = 10;           // 1..1000000, jobs that one client may submit in a second
@@ -32,8 +32,10 @@ struct service_options {
     memory_job_queue_options queue;
     std::optional<boost::redis::config> redis; // whose queue processes share; unset: in memory
     redis_job_queue_options shared;            // the rest of it is made from what is above
-    bool listens = true;                       // false: works for others, for which `redis` is set
-    analyses_options results;                  // its folder is made from `data`
+    // False: works for others, for which `redis` is set, and answers for its metrics and health
+    // only.
+    bool listens = true;
+    analyses_options results;                      // its folder is made from `data`
     std::chrono::milliseconds stall_threshold{50}; // 1..60000, for what runs on the event loop
     std::string log_level = "info";
     bool log_json = false;
