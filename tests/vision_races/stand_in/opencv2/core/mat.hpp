@@ -12,6 +12,9 @@ struct Mat {
     int rows = 0;
     int cols = 0;
     std::vector<std::uint8_t> bytes; // 3 a pixel
+
+    bool empty() const noexcept { return bytes.empty(); }
+    void release() noexcept { *this = {}; }
 };
 
 } // namespace cv
