@@ -31,7 +31,7 @@ class cache_parts;
 template <class Key, class V>
 struct cache_settings;
 template <class Key, class V, class Clock>
-class tiered_state;
+struct tiered_state;
 } // namespace detail
 
 /// Settings of a cache, with their defaults. Either `max_entries` or `max_weight` must be set. All
@@ -169,7 +169,7 @@ private:
     template <class>
     friend class detail::cache_parts;
     template <class, class, class>
-    friend class detail::tiered_state;
+    friend struct detail::tiered_state;
     friend detail::cache_settings<Key, V>;
 
     using refreshed = std::vector<outcome<loaded<V>>>;

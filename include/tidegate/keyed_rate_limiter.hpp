@@ -20,6 +20,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -182,9 +183,20 @@ private:
         return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
     }
 
+    static std::uint64_t mix(std::uint64_t bits, std::uint64_t factor) noexcept {
+        auto const product = core::wide_product::of(bits, factor);
+        return product.high ^ product.low;
+    }
+    static std::uint64_t random_seed() {
+        std::random_device source;
+        return std::uint64_t{source()} << 32 | source();
+    }
+
     place place_of(Key const& key) {
-        auto const product = core::wide_product::of(Hash()(key), 0x9e3779b97f4a7c15u);
-        std::uint64_t const mixed = product.high ^ product.low;
+        // Twice, and from a seed of its own, so that neither keys in steps nor keys that somebody
+        // has chosen come to lie in one row.
+        std::uint64_t const once = mix(Hash()(key) ^ seed_, 0x9e3779b97f4a7c15u);
+        std::uint64_t const mixed = mix(once, 0xd6e8feb86659fd93u);
         place const at{shards_[mixed % shard_count], table::stored(mixed)};
         at.home.buckets.prefetch(at.hash);
         return at;
@@ -295,6 +307,7 @@ private:
     static constexpr std::uint64_t units_per_ns = 2;
 
     options settings_;
+    std::uint64_t const seed_ = random_seed();
     std::array<shard, shard_count> shards_;
     std::mutex quotas_mutex_;
     std::map<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>, std::uint32_t> numbers_;

@@ -249,6 +249,134 @@ TEST_CASE("refreshing together is refused where there is nothing to refresh") {
                       ContainsSubstring("cache refresh_together delay in ns is 0"));
 }
 
+TEST_CASE("what is invalidated is not refreshed, however it was gathered") {
+    asio::io_context io;
+    together load;
+    alone single;
+    ints cache(io, refreshing(10, 1s, load));
+    fill(cache, 5);
+    cache_clock::advance(4s);
+    for (int k = 0; k < 5; ++k) ask(io, cache, k, single);
+    CHECK(cache.invalidate(1));
+    cache_clock::advance(1s);
+    run(io);
+    CHECK(load.made == calls{{0, 2, 3, 4}});
+    CHECK_FALSE(cache.contains(1));
+
+    cache_clock::advance(4s);
+    for (int k = 2; k < 5; ++k) ask(io, cache, k, single);
+    cache.invalidate_all();
+    cache_clock::advance(1s);
+    run(io);
+    CHECK(load.made.size() == 1);
+    CHECK(cache.size() == 0);
+}
+
+namespace {
+
+// Its copies can be made to throw.
+struct fragile_key {
+    explicit fragile_key(int n) : number(n) {}
+    fragile_key(fragile_key&&) noexcept = default;
+    fragile_key(fragile_key const& other) : number(other.number) {
+        if (copies_left-- == 0) throw std::bad_alloc();
+    }
+    fragile_key& operator=(fragile_key const&) = default;
+    bool operator==(fragile_key const& other) const { return number == other.number; }
+
+    static inline int copies_left = -1;
+    int number;
+};
+struct fragile_hash {
+    std::size_t operator()(fragile_key const& key) const {
+        return static_cast<std::size_t>(key.number);
+    }
+};
+
+} // namespace
+
+TEST_CASE("keys whose copies fail can be loaded, and refreshed, another time") {
+    using fragile_cache =
+        tidegate::basic_cache<fragile_key, int, tidegate::eviction::adaptive, fragile_hash,
+                              std::equal_to<fragile_key>, cache_clock>;
+    int refreshed = 0;
+    int told = 0;
+    auto const load =
+        [&](std::vector<fragile_key> const& keys) -> asio::awaitable<std::vector<int>> {
+        refreshed += static_cast<int>(keys.size());
+        co_return std::vector<int>(keys.size(), 7);
+    };
+    auto single = [](fragile_key const&) -> asio::awaitable<int> { co_return 8; };
+    auto const options = cache_options<fragile_key, int>()
+                             .max_entries(100)
+                             .time_to_live(10s)
+                             .refresh_after(4s)
+                             .refresh_together(10, 1s, load)
+                             .on_exception([&](std::exception_ptr) { ++told; });
+    for (int failing = 0; failing < 8; ++failing) {
+        asio::io_context io;
+        fragile_cache cache(io, options);
+        auto const get = [&](int number) {
+            auto one = std::make_shared<fragile_key>(number);
+            int got = 0;
+            auto asked = [&cache, &single, &got, one]() -> asio::awaitable<void> {
+                auto getting = cache.get_or_load(*one, single);
+                got = *co_await std::move(getting);
+            };
+            asio::co_spawn(io, asked, asio::detached);
+            run(io);
+            return got;
+        };
+        for (int k : {1, 2}) cache.put(fragile_key(k), 5);
+        cache_clock::advance(4s);
+        for (int k : {1, 2}) CHECK(get(k) == 5);
+        fragile_key::copies_left = failing;
+        cache_clock::advance(1s);
+        run(io); // the two are refreshed, or are not
+        fragile_key::copies_left = -1;
+        cache_clock::advance(1s); // after a failure
+        for (int k : {1, 2}) CHECK(get(k) > 0);
+        cache_clock::advance(1s);
+        run(io);
+        for (int k : {1, 2}) CHECK(get(k) == 7);
+        CHECK(cache.statistics().loading == 0);
+    }
+    CHECK(told > 0);
+    CHECK(refreshed >= 16);
+}
+
+TEST_CASE("a loader whose copy fails leaves no load that never ends") {
+    struct fragile_load {
+        fragile_load() = default;
+        fragile_load(fragile_load const& other) : copies_left(other.copies_left) {
+            if ((*copies_left)-- == 0) throw std::bad_alloc();
+        }
+        asio::awaitable<std::vector<int>> operator()(std::vector<int> const& keys) {
+            co_return std::vector<int>(keys.size(), 3);
+        }
+        std::shared_ptr<int> copies_left = std::make_shared<int>(-1);
+    };
+    asio::io_context io;
+    int failures = 0;
+    for (int failing = 0; failing < 4; ++failing) {
+        ints cache(io, cache_options<int, int>().max_entries(100));
+        alone single;
+        fragile_load load;
+        *load.copies_left = failing;
+        auto asked = [&]() -> asio::awaitable<void> {
+            std::vector<int> const keys{1, 2};
+            auto getting = cache.get_or_load_all(keys, load);
+            co_await std::move(getting);
+        };
+        asio::co_spawn(io, asked, [&](std::exception_ptr e) { failures += e != nullptr; });
+        run(io);
+        *load.copies_left = -1;
+        CHECK(cache.statistics().loading == 0);
+        CHECK(ask(io, cache, 1, single) > 0);
+    }
+    CHECK(failures > 0);
+}
+
 TEST_CASE("threads gather refreshes, each of which is made by somebody", "[stress]") {
     asio::io_context io;
     std::atomic<std::size_t> refreshed{0}, too_many{0}, wrong{0}, done{0};

@@ -189,7 +189,7 @@ class Vcpkg(unittest.TestCase):
         redis = {d if isinstance(d, str) else d["name"]
                  for d in manifest["features"]["redis"]["dependencies"]}
         headers, only_redis = included_boost_libraries()
-        self.assertEqual({"boost-" + library for library in headers}, named)
+        self.assertEqual({"boost-" + library.replace("_", "-") for library in headers}, named)
         self.assertEqual({"boost-" + library for library in only_redis}, redis - {"openssl"})
 
     def test_the_port_s_features_and_options_are_those_of_the_build(self):

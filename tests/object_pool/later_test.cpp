@@ -15,6 +15,8 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 
 #include <atomic>
@@ -324,6 +326,43 @@ TEST_CASE("closing cancels what is made and recycled") {
     CHECK(s.alive == 0);
     CHECK(p.size() == 0);
     CHECK(s.reported.empty());
+}
+
+TEST_CASE("what is begun while the pool closes is cancelled too") {
+    asio::io_context io;
+    int cancelled = 0;
+    auto never = [&]() -> asio::awaitable<std::unique_ptr<session>> {
+        asio::steady_timer timer(io, asio::steady_timer::time_point::max());
+        tidegate::error_code ec;
+        co_await timer.async_wait(asio::redirect_error(asio::deferred, ec));
+        ++cancelled;
+        throw boost::system::system_error(ec);
+    };
+    tidegate::detail::side_crew crew(io.get_executor());
+    crew.cancel_all();
+    bool ended = false;
+    crew.start(never(),
+               [&](std::exception_ptr e, std::unique_ptr<session>) { ended = e != nullptr; });
+    io.run();
+    CHECK(cancelled == 1);
+    CHECK(ended);
+}
+
+TEST_CASE("a recycle that throws before it returns its awaitable is told of, too") {
+    asio::io_context io;
+    int alive = 0;
+    int told = 0;
+    auto const settings =
+        options()
+            .max_size(1)
+            .recycle([](session&) -> asio::awaitable<bool> { throw std::domain_error("recycle"); })
+            .on_exception([&](std::exception_ptr) { ++told; });
+    pool sessions(io, settings, [&] { return std::make_unique<session>(1, alive); });
+    sessions.try_acquire().release();
+    io.poll();
+    CHECK(told == 1);
+    CHECK(alive == 0);
+    CHECK(sessions.size() == 0);
 }
 
 TEST_CASE("the context may go while objects are made and recycled, and the pool after it") {

@@ -193,7 +193,7 @@ public:
         fresh.reserve(keys.size());
         std::vector<Key> to_load;
         to_load.reserve(keys.size());
-        {
+        try {
             std::lock_guard lock(this->mutex_);
             if (this->closed_) throw boost::system::system_error(error::closed);
             for (Key& key : keys) {
@@ -207,11 +207,14 @@ public:
                 }
                 record->kept |= kept;
                 if (is_new) {
-                    to_load.push_back(std::move(copy));
                     fresh.push_back(record);
+                    to_load.push_back(std::move(copy));
                 }
                 tickets.emplace_back(self, std::move(record));
             }
+        } catch (...) { // those before would never begin, and never end
+            for (auto const& one : fresh) end(*one, std::current_exception(), nullptr);
+            throw;
         }
         if (!fresh.empty())
             begin_all(std::move(fresh), std::move(to_load), std::forward<Load>(load));
@@ -399,6 +402,11 @@ private:
                 std::vector<std::shared_ptr<flight_type>> flights) noexcept
             : state_(std::move(state)), flights_(std::move(flights)) {}
         landing(landing&&) noexcept = default;
+
+        std::vector<std::shared_ptr<flight_type>> const& flights() const noexcept {
+            return flights_;
+        }
+
         // The context on which it ran is gone, and took the run with it.
         ~landing() { fail(to_failure<std::exception_ptr>(error::closed)); }
 
@@ -439,11 +447,16 @@ private:
     void begin(std::shared_ptr<flight_type> one, Load&& load) {
         flight_type const* const record = one.get();
         std::vector<std::shared_ptr<flight_type>> only;
-        only.push_back(std::move(one));
-        set_off(std::move(only),
-                [record, load = std::decay_t<Load>(std::forward<Load>(load))]() mutable {
-                    return run_one(load, record->key);
-                });
+        try {
+            only.push_back(one);
+        } catch (...) {
+            return end(*one, std::current_exception(), nullptr);
+        }
+        set_off(std::move(only), [&] {
+            return [record, load = std::decay_t<Load>(std::forward<Load>(load))]() mutable {
+                return run_one(load, record->key);
+            };
+        });
     }
 
     // `load` lives as long as it runs, and so does the flight.
@@ -457,11 +470,12 @@ private:
     template <class Load>
     void begin_all(std::vector<std::shared_ptr<flight_type>> flights, std::vector<Key> keys,
                    Load&& load) {
-        set_off(std::move(flights),
-                [keys = std::move(keys),
-                 load = std::decay_t<Load>(std::forward<Load>(load))]() mutable {
-                    return run_all(load, std::as_const(keys));
-                });
+        set_off(std::move(flights), [&] {
+            return [keys = std::move(keys),
+                    load = std::decay_t<Load>(std::forward<Load>(load))]() mutable {
+                return run_all(load, std::as_const(keys));
+            };
+        });
     }
 
     template <class Load>
@@ -483,15 +497,18 @@ private:
         else to.fail(result.why());
     }
 
-    // What `run` needs lives as long as it runs: `landed` has the flights.
-    template <class Run>
-    void set_off(std::vector<std::shared_ptr<flight_type>> flights, Run run) noexcept {
-        landing landed(std::static_pointer_cast<Derived>(this->shared_from_this()), flights);
+    // What runs is made here, where a loader may throw in its copy and the flights end all the
+    // same. What it needs lives as long as it runs: `landed` has the flights.
+    template <class MakeRun>
+    void set_off(std::vector<std::shared_ptr<flight_type>> flights, MakeRun make_run) noexcept {
+        landing landed(std::static_pointer_cast<Derived>(this->shared_from_this()),
+                       std::move(flights));
         try {
+            auto run = make_run();
             auto const record = std::make_shared<load_run>();
             auto const task = std::make_shared<side_task>(
                 load_executor(serial_executors(load_on_).next(), std::weak_ptr<load_node>(record)));
-            if (!take_off_ground(flights, record, task)) return;
+            if (!take_off_ground(landed.flights(), record, task)) return;
             task->start([run = std::move(run), record]() mutable { return run(); },
                         std::move(landed));
         } catch (...) {

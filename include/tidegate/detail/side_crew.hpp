@@ -22,29 +22,40 @@ public:
     side_crew& operator=(side_crew const&) = delete;
 
     /// Starts `coroutine` by posting; `ended(std::exception_ptr, T)` is called when it has, where
-    /// it ran. If this throws, neither is called.
+    /// it ran. If this throws, neither is called. After `cancel_all` it is cancelled at once.
     template <class Coroutine, class Handler>
     void start(Coroutine coroutine, Handler ended) {
         auto const task = std::make_shared<side_task>(executors_.next());
         tasks::iterator place;
+        bool is_late = false;
         {
             std::lock_guard lock(mutex_);
             place = running_.insert(running_.end(), task);
+            is_late = cancelled_;
         }
         leaving<Handler> last(*this, place, std::move(ended));
         boost::asio::post(task->executor(), [task, coroutine = std::move(coroutine),
                                              last = std::move(last)]() mutable {
             task->start(std::move(coroutine), std::move(last));
         });
+        if (is_late) task->cancel();
     }
 
     void cancel_all() {
         tasks running;
         {
             std::lock_guard lock(mutex_);
+            cancelled_ = true;
+            if (context_is_gone_) return;
             running = running_;
         }
         for (auto const& task : running) task->cancel();
+    }
+
+    /// The context ends, and what runs on it with it.
+    void shutdown() noexcept {
+        std::lock_guard lock(mutex_);
+        context_is_gone_ = true;
     }
 
 private:
@@ -87,6 +98,8 @@ private:
     serial_executors executors_;
     std::mutex mutex_;
     tasks running_;
+    bool cancelled_ = false;
+    bool context_is_gone_ = false;
 };
 
 } // namespace detail

@@ -148,12 +148,7 @@ public:
     template <class CoroutineExecutor, class Load>
     static boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor>
     load_all(std::shared_ptr<cache_state> self, sightings seen, Load load) {
-        bool const refreshes = !seen.to_refresh.empty() && !self->is_closed();
-        if (refreshes && self->gathers()) {
-            for (Key& key : seen.to_refresh) self->gather(std::move(key));
-        } else if (refreshes) {
-            self->board(std::move(seen.to_refresh), load, true);
-        }
+        if (!seen.to_refresh.empty()) self->refresh_all(std::move(seen.to_refresh), load);
         if (seen.missing.empty()) co_return std::move(seen.results);
         auto const tickets =
             self->board(std::move(seen.missing), std::move(load), self->settings().keep_loading_);
@@ -211,6 +206,7 @@ public:
     template <class Q>
     bool invalidate(Q const& key) {
         this->fence(key);
+        forget_gathered(key);
         removed gone;
         bool const was_there = parts_.erase(key, gone);
         parts_.tell(gone);
@@ -219,6 +215,10 @@ public:
 
     void invalidate_all() {
         this->fence_all();
+        if (gathers()) {
+            std::lock_guard lock(this->mutex_);
+            gathered_.clear();
+        }
         parts_.erase_all();
     }
 
@@ -362,12 +362,33 @@ private:
 
     bool gathers() const noexcept { return static_cast<bool>(settings().refresh_load_); }
 
-    template <class Load>
-    void refresh(Key&& key, Load&& load) {
-        if constexpr (std::is_copy_constructible_v<Key>) {
-            if (gathers()) return gather(std::move(key));
+    // Whoever causes a refresh has a value: what goes wrong with it is not his.
+    template <class Function>
+    void in_background(Function work) noexcept {
+        try {
+            work();
+        } catch (...) {
+            if (settings().on_exception_ && !this->is_closed())
+                settings().on_exception_(std::current_exception());
         }
-        this->begin_in_background(std::move(key), std::forward<Load>(load));
+    }
+
+    template <class Load>
+    void refresh(Key&& key, Load&& load) noexcept {
+        in_background([&] {
+            if constexpr (std::is_copy_constructible_v<Key>) {
+                if (gathers()) return gather(std::move(key));
+            }
+            this->begin_in_background(std::move(key), std::forward<Load>(load));
+        });
+    }
+
+    template <class Load>
+    void refresh_all(std::vector<Key> keys, Load const& load) noexcept {
+        in_background([&] {
+            if (!gathers()) return static_cast<void>(this->board(std::move(keys), load, true));
+            for (Key& key : keys) gather(std::move(key));
+        });
     }
 
     void gather(Key&& key) {
@@ -375,12 +396,12 @@ private:
         {
             std::lock_guard lock(this->mutex_);
             if (this->closed_ || this->find_flight(key)) return;
-            if (!gathered_.insert(std::move(key)).second) return;
             auto const now = Clock::now();
-            if (gathered_.size() == 1) gathered_since_ = now;
+            if (gathered_.empty()) gathered_since_ = now;
+            gathered_.insert(std::move(key));
             if (gathering_.close(gathered_.size(), gathered_since_, now, false))
                 take_gathered(batch);
-            else if (gathered_.size() == 1) wait_for_others();
+            else if (!gathered_timer_set_) wait_for_others();
         }
         load_gathered(std::move(batch));
     }
@@ -390,18 +411,22 @@ private:
         while (!gathered_.empty())
             batch.push_back(std::move(gathered_.extract(gathered_.begin()).value()));
         if (gathered_timer_) gathered_timer_->cancel();
+        gathered_timer_set_ = false;
     }
 
-    void load_gathered(std::vector<Key> batch) noexcept {
-        if (batch.empty()) return;
-        try {
-            this->board(std::move(batch), settings().refresh_load_, true);
-        } catch (...) {
-            if (settings().on_exception_ && !this->is_closed())
-                settings().on_exception_(std::current_exception());
-        }
+    template <class Q>
+    void forget_gathered(Q const& key) {
+        if (!gathers()) return;
+        std::lock_guard lock(this->mutex_);
+        if constexpr (std::is_same_v<Q, Key>) gathered_.erase(key);
+        else std::erase_if(gathered_, [&](Key const& one) { return Equal{}(one, key); });
     }
 
+    void load_gathered(std::vector<Key> batch) {
+        if (!batch.empty()) this->board(std::move(batch), settings().refresh_load_, true);
+    }
+
+    // Who comes after a failure to wait tries again.
     void wait_for_others() {
         if (!gathered_timer_) gathered_timer_.emplace(this->executor());
         gathered_timer_->expires_at(gathering_.due(gathered_since_));
@@ -409,13 +434,19 @@ private:
             auto const self = weak.lock();
             if (ec || !self) return;
             auto& cache = static_cast<cache_state&>(*self);
-            std::vector<Key> batch;
-            {
-                std::lock_guard lock(cache.mutex_);
-                cache.take_gathered(batch);
-            }
-            cache.load_gathered(std::move(batch));
+            cache.in_background([&] { cache.others_are_there(); });
         });
+        gathered_timer_set_ = true;
+    }
+
+    void others_are_there() {
+        std::vector<Key> batch;
+        {
+            std::lock_guard lock(this->mutex_);
+            gathered_timer_set_ = false;
+            take_gathered(batch);
+        }
+        load_gathered(std::move(batch));
     }
 
     // The timer waits while there is something to expire.
@@ -459,6 +490,7 @@ private:
     core::batch_rule<time_point> gathering_;
     std::unordered_set<Key, Hash, Equal> gathered_;
     time_point gathered_since_{};
+    bool gathered_timer_set_ = false;
     std::optional<timer_for_t<Clock, Executor>> gathered_timer_;
 };
 

@@ -160,6 +160,11 @@ public:
         crew_.cancel_all();
     }
 
+    void shutdown() noexcept override {
+        room::shutdown();
+        crew_.shutdown();
+    }
+
     std::size_t size() const noexcept {
         std::lock_guard lock(this->mutex_);
         return made_;
@@ -382,7 +387,10 @@ private:
     struct one_recycling {
         std::function<boost::asio::awaitable<bool>(T&)> const& how;
         T& object;
-        boost::asio::awaitable<bool> operator()() const { return how(object); }
+        boost::asio::awaitable<bool> operator()() const { // a coroutine: what `how` throws counts
+            auto recycling = how(object);
+            co_return co_await std::move(recycling);
+        }
     };
 
     // Null if it is not fit.
