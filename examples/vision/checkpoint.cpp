@@ -96,10 +96,14 @@ std::optional<std::string> checkpoint_reader::next_line() {
 }
 
 std::optional<known_frame> checkpoint_reader::next() {
+    auto const hash = hash_;
+    auto const bytes = bytes_;
     auto const text = next_line();
     if (text) {
         known_frame one = frame_of(*text); // its hash says that we wrote it
         if (one.index > std::exchange(last_, one.index)) return one;
+        hash_ = hash; // nobody is to go on behind it
+        bytes_ = bytes;
     }
     in_.close();
     return std::nullopt;

@@ -125,6 +125,21 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("a frame out of order is cut off, and hides nothing that is written later") {
+    temp_folder const folder;
+    {
+        checkpoint_writer to(folder / "c", "recipe", {});
+        to.add({5, {}, 0});
+        to.add({5, {}, 0});
+        to.save();
+    }
+    checkpoint_writer to(folder / "c", "recipe", {});
+    CHECK(to.frames() == 1);
+    to.add({6, {}, 0});
+    to.save();
+    CHECK(read_all(folder / "c").size() == 2);
+}
+
 TEST_CASE("a run begins with the checkpoint that has got furthest, and leaves it alone") {
     temp_folder const folder;
     write_some(folder / "short", 3, 5);

@@ -184,6 +184,8 @@ TEST_CASE("a record that is damaged is passed over, and stays where it is") {
         std::string(), std::string("{"), whole.substr(0, whole.size() / 2), std::string("[1,2]"),
         std::string(1, '\0'), std::string("{\"record\":\"1\"}"), std::string(2 << 20, ' '));
     std::ofstream(record, std::ios::binary) << text;
+    fs::path const upload = folder / "data/uploads" / id;
+    std::ofstream(upload, std::ios::binary) << "its video";
     std::ofstream(record_of(folder, other), std::ios::binary) << whole; // another job's
     fs::create_directory(record_of(folder, std::string(32, 'b')));
     running_site site(options_in(folder));
@@ -191,6 +193,7 @@ TEST_CASE("a record that is damaged is passed over, and stays where it is") {
     CHECK(site.ask("GET", "/v1/jobs/" + other).status == 404);
     CHECK(site.ask("GET", "/v1/jobs").json().at("jobs").as_array().empty());
     CHECK((file_text(record) == text));
+    CHECK(file_text(upload) == "its video"); // for who understands the record
     std::string const next = site.submit(shapes_video(), "?every_n=50");
     CHECK(site.end_of(next).at("state").as_string() == "succeeded");
 }
@@ -261,6 +264,46 @@ TEST_CASE("what is remembered is bounded by number and by age") {
         CHECK(fs::is_empty(folder / "data/jobs"));
         CHECK(fs::is_empty(folder / "data/results"));
     }
+}
+
+TEST_CASE("a result from the future is kept as one of now") {
+    temp_folder const folder;
+    std::string const id = one_job(folder);
+    auto const future = fs::file_time_type::clock::now() + std::chrono::hours(24 * 365 * 12);
+    for (auto const& entry : fs::recursive_directory_iterator(folder / "data/results")) {
+        fs::last_write_time(entry.path(), future);
+    }
+    running_site site(options_in(folder));
+    CHECK(site.ask("GET", "/v1/jobs/" + id + "/result").status == 200);
+}
+
+TEST_CASE("a result whose video is gone is made again when it is asked for") {
+    temp_folder const folder;
+    one_job(folder);
+    std::size_t removed = 0;
+    std::vector<fs::path> videos;
+    for (auto const& entry : fs::recursive_directory_iterator(folder / "data/results")) {
+        if (entry.path().extension() == ".mp4") videos.push_back(entry.path());
+    }
+    for (fs::path const& each : videos) removed += fs::remove(each) ? 1 : 0;
+    REQUIRE(removed == 1);
+    running_site site(options_in(folder));
+    std::string const equal = site.submit(shapes_video(), "?every_n=50");
+    CHECK(site.end_of(equal).at("state").as_string() == "succeeded");
+    CHECK(site.ask("GET", "/v1/jobs/" + equal + "/video").status == 200);
+}
+
+TEST_CASE("records that a crash left half written are removed at the start, and nothing else") {
+    temp_folder const folder;
+    std::string const id = one_job(folder);
+    fs::path const half = folder / "data/jobs" / ("." + id + ".json.0a1b2c.tmp");
+    fs::path const other = folder / "data/jobs/.note.tmp";
+    std::ofstream(half) << "{";
+    std::ofstream(other) << "a user's";
+    running_site site(options_in(folder));
+    CHECK_FALSE(fs::exists(half));
+    CHECK(fs::exists(other));
+    CHECK(state_of(site, id) == "succeeded");
 }
 
 TEST_CASE("a job that cannot be written is not accepted") {

@@ -19,6 +19,7 @@ memory_job_queue::memory_job_queue(asio::any_io_executor executor, memory_job_qu
       options_(options),
       history_(std::move(history)),
       complain_(std::move(complain)),
+      one_with_key_(executor, 1),
       work_(executor, options.max_queued) {}
 
 auto memory_job_queue::run() -> awaitable<void> {
@@ -47,7 +48,9 @@ memory_job_queue::record* memory_job_queue::running_record(const std::string& id
 
 auto memory_job_queue::submit(job one, std::string idempotency_key) -> awaitable<submitted> {
     using enum submitted::outcome;
+    std::optional<tidegate::semaphore::permit> turn;
     if (!idempotency_key.empty()) {
+        turn.emplace(co_await one_with_key_.acquire());
         auto const it = by_idempotency_key_.find(idempotency_key);
         if (it != by_idempotency_key_.end()) {
             const job& earlier = find_record(it->second)->state;
@@ -87,6 +90,8 @@ auto memory_job_queue::submit(job one, std::string idempotency_key) -> awaitable
         auto saving = save_if_possible(each, false);
         co_await std::move(saving);
     }
+    auto saving_rest = save_rest();
+    co_await std::move(saving_rest);
     co_return submitted{accepted, std::move(one)};
 }
 
@@ -129,7 +134,10 @@ auto memory_job_queue::watch(std::string id) -> awaitable<std::shared_ptr<job_wa
     auto watcher = std::make_shared<job_watch>(executor_, latest_only);
     watcher->try_send({job_event::kind::snapshot, one->state});
     if (is_final(one->state.state)) watcher->close();
-    else one->watchers.push_back(watcher);
+    else {
+        std::erase_if(one->watchers, [](const auto& weak) { return weak.expired(); });
+        one->watchers.push_back(watcher);
+    }
     co_return watcher;
 }
 
@@ -152,6 +160,7 @@ auto memory_job_queue::take() -> awaitable<taken_job> {
         if (closed_) throw boost::system::system_error(tidegate::error::closed);
     } while (in_line() == 0);
     record& one = *find_record(next_in_line());
+    if (in_line() > 0) work_.try_send('\0'); // the line may be longer than work_
     one.state.state = job_state::running;
     one.state.started = job::clock::now();
     ++one.state.attempt;
@@ -243,7 +252,8 @@ void memory_job_queue::line_up(const job& one) {
 
 void memory_job_queue::forget(const std::string& id) {
     auto const found = jobs_.find(id);
-    by_idempotency_key_.erase(found->second.idempotency_key);
+    auto const key = by_idempotency_key_.find(found->second.idempotency_key);
+    if (key != by_idempotency_key_.end() && key->second == id) by_idempotency_key_.erase(key);
     by_age_.erase(found->second.place);
     if (is_final(found->second.state.state)) --ended_;
     jobs_.erase(found);
@@ -279,7 +289,7 @@ void memory_job_queue::restore(std::vector<remembered_job> all) {
         one.state = std::move(each.what);
         one.idempotency_key = std::move(each.idempotency_key);
         one.place = std::prev(by_age_.end());
-        if (!one.idempotency_key.empty()) by_idempotency_key_.emplace(one.idempotency_key, id);
+        if (!one.idempotency_key.empty()) by_idempotency_key_[one.idempotency_key] = id;
         restore(one);
     }
     auto const forgotten = forget_old();
@@ -325,11 +335,34 @@ auto memory_job_queue::save(std::string id, bool durable) -> awaitable<void> {
 }
 
 auto memory_job_queue::save_if_possible(std::string id, bool durable) -> awaitable<void> {
+    auto trying = try_to_save(std::move(id), durable);
+    if (!co_await std::move(trying)) co_return;
+    auto saving = save_rest();
+    co_await std::move(saving);
+}
+
+auto memory_job_queue::try_to_save(std::string id, bool durable) -> awaitable<bool> {
     try {
-        auto saving = save(std::move(id), durable);
+        auto saving = save(id, durable);
         co_await std::move(saving);
+        co_return true;
     } catch (const output_error& e) {
+        std::erase(unsaved_, id); // once is enough
+        unsaved_.push_back(id);
         if (complain_) complain_(e.what());
+        co_return false;
+    } catch (...) {
+        unsaved_.push_back(id);
+        throw;
+    }
+}
+
+auto memory_job_queue::save_rest() -> awaitable<void> {
+    for (std::size_t left = unsaved_.size(); left > 0 && !unsaved_.empty(); --left) {
+        std::string id = std::move(unsaved_.front());
+        unsaved_.pop_front();
+        auto trying = try_to_save(std::move(id), true);
+        static_cast<void>(co_await std::move(trying));
     }
 }
 

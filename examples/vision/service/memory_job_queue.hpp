@@ -5,6 +5,8 @@
 #include "job_history.hpp"
 #include "job_queue.hpp"
 
+#include <tidegate/semaphore.hpp>
+
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/unordered/unordered_node_map.hpp>
 
@@ -44,6 +46,11 @@ public:
     void restore(std::vector<remembered_job> all);
     // Those that have not ended.
     [[nodiscard]] std::vector<job> open_jobs() const;
+    [[nodiscard]] bool knows(const std::string& id) const { return jobs_.contains(id); }
+
+    // Tries again to write what could not be written when it changed. Every write that succeeds
+    // does so too; this is for the end of the process.
+    awaitable<void> save_rest();
 
     awaitable<void> run() override;
     [[nodiscard]] std::size_t queued() const noexcept override;
@@ -83,12 +90,15 @@ private:
     void forget(const std::string& id);
     awaitable<void> save(std::string id, bool durable);
     awaitable<void> save_if_possible(std::string id, bool durable);
+    awaitable<bool> try_to_save(std::string id, bool durable);
 
     boost::asio::any_io_executor executor_;
     memory_job_queue_options options_;
     std::unique_ptr<job_history> history_; // null: there is none
     std::function<void(const std::string&)> complain_;
     std::vector<std::string> to_save_; // what restoring has changed
+    std::deque<std::string> unsaved_;  // what could not be written
+    tidegate::semaphore one_with_key_; // submits, so that others find it written or not at all
     std::size_t arriving_ = 0;         // jobs that are being written, before they wait
     boost::unordered_node_map<std::string, record> jobs_;
     boost::unordered_node_map<std::string, std::string> by_idempotency_key_;

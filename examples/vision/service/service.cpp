@@ -389,6 +389,10 @@ asio::awaitable<void> service::drain(tidegate::task_scope& workers,
     background.cancel();
     auto leaving_queue = join(background);
     co_await std::move(leaving_queue);
+    if (own_jobs) {
+        auto saving = own_jobs->save_rest();
+        co_await std::move(saving);
+    }
     results.cache().close(); // its timer would keep the context running
     // What is left is to remove files, which takes milliseconds, and nobody waits for this thread.
     disk.drain();
