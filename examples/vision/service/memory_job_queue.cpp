@@ -278,8 +278,7 @@ std::vector<std::string> memory_job_queue::forget_old() {
     return gone;
 }
 
-// What is known from before
-// ------------------------------------------------------------------------
+// What is known from before -----------------------------------------------------------------------
 
 void memory_job_queue::restore(std::vector<remembered_job> all) {
     for (remembered_job& each : all) {
