@@ -58,7 +58,7 @@ public:
 
     explicit cache_parts(options&& settings) : settings_(std::move(settings)) {
         std::size_t const n = rules::shard_count(settings_);
-        shift_ = 64 - static_cast<unsigned>(std::bit_width(n) - 1);
+        shift_ = 32 - static_cast<unsigned>(std::bit_width(n) - 1);
         auto const capacity = rules::capacity(settings_);
         for (std::size_t i = 0; i < n; ++i) {
             std::uint64_t const share = capacity / n + (i < capacity % n ? 1 : 0);
@@ -73,14 +73,21 @@ public:
     // Looking up ------------------------------------------------------------------------------
 
     template <class Q>
-    handle get(Q const& key) {
-        if (is_special()) return get_by_looking(key);
-        return get_at(key, expires() ? clock::now() : 0, clock::lag);
+    BOOST_FORCEINLINE handle get(Q const& key) {
+        if constexpr (reads_beside<Q>) return get_beside(key).to_handle();
+        else if (is_special()) return get_by_looking(key);
+        else return get_under_lock(hash(key), key, expires() ? clock::now() : 0, clock::lag);
     }
     template <class Q>
     handle get(Q const& key, time now) {
         if (is_special()) return look_at(key, now, 0).fresh_value();
-        return get_at(key, now, 0);
+        std::uint64_t const h = hash(key);
+        if constexpr (reads_beside<Q>) {
+            auto const seen = read_beside(h, key, now, 0);
+            if (seen.is != reading::unsure) [[likely]]
+                return seen.to_handle();
+        }
+        return get_under_lock(h, key, now, 0);
     }
 
     /// What there is for a key, and what to do about it.
@@ -333,6 +340,7 @@ private:
     static constexpr time never = std::numeric_limits<time>::max();
     static constexpr std::size_t put_step = 16;          // entries that a put may have to remove
     static constexpr std::size_t maintenance_step = 256; // entries a lock
+    static constexpr std::uint64_t untold_hits = 256;    // of a thread, that a policy may not know
 
     // Comparing these calls nothing unknown.
     template <class Q>
@@ -349,7 +357,7 @@ private:
     }
     static std::uint32_t tag(std::uint64_t h) noexcept { return static_cast<std::uint32_t>(h); }
     std::size_t number_of(std::uint64_t h) const noexcept {
-        return shift_ == 64 ? 0 : static_cast<std::size_t>(h >> shift_);
+        return static_cast<std::size_t>(h >> 32 >> shift_);
     }
     shard& part_of(std::uint64_t h) const noexcept { return *shards_[number_of(h)]; }
 
@@ -364,17 +372,6 @@ private:
     template <class Q>
     BOOST_NOINLINE handle get_by_looking(Q const& key) {
         return look(key).fresh_value();
-    }
-
-    template <class Q>
-    BOOST_FORCEINLINE handle get_at(Q const& key, time now, time lag) {
-        std::uint64_t const h = hash(key);
-        if constexpr (reads_beside<Q>) {
-            handle value{};
-            if (read_beside(h, key, now, lag, value) != reading::unsure) [[likely]]
-                return value;
-        }
-        return get_under_lock(h, key, now, lag);
     }
 
     template <class Q>
@@ -402,10 +399,13 @@ private:
         }
         if constexpr (reads_beside<Q>) {
             if (!has_times_) {
-                sighting seen;
-                auto const is = read_beside(h, key, now, lag, seen.value);
-                if (is == reading::hit) seen.is = sighting::what::fresh;
-                if (is != reading::unsure) return seen;
+                auto const read = read_beside(h, key, now, lag);
+                if (read.is != reading::unsure) {
+                    sighting seen;
+                    if (read.is != reading::miss) seen.is = sighting::what::fresh;
+                    seen.value = read.to_handle();
+                    return seen;
+                }
             }
         }
         return look_under_lock(h, key, now, lag);
@@ -481,40 +481,64 @@ private:
 
     // Beside the lock ---------------------------------------------------------------------------
 
-    enum class reading { unsure, hit, miss };
+    enum class reading : std::uint64_t { unsure, miss, absent, hit };
+
+    // What was seen, in whole words: an optional that is returned goes through memory as a byte and
+    // is read as a word, which processors cannot forward; the next look-ups would wait for it.
+    struct snapshot {
+        V value{};
+        reading is = reading::unsure;
+
+        handle to_handle() const { return is == reading::hit ? handle(value) : handle{}; }
+    };
+    static snapshot to_snapshot(handle const& found) {
+        return found ? snapshot{*found, reading::hit} : snapshot{{}, reading::absent};
+    }
+
+    template <class Q>
+    BOOST_NOINLINE snapshot get_beside(Q key) {
+        if (is_special()) [[unlikely]]
+            return to_snapshot(get_by_looking(key));
+        time const now = expires() ? clock::now() : 0;
+        std::uint64_t const h = hash(key);
+        snapshot const seen = read_beside(h, key, now, clock::lag);
+        if (seen.is != reading::unsure) [[likely]]
+            return seen;
+        return to_snapshot(get_under_lock(h, key, now, clock::lag));
+    }
 
     // In line: it is about as long as what calling it takes.
     template <class Q>
-    BOOST_FORCEINLINE reading read_beside(std::uint64_t h, Q const& key, time now, time lag,
-                                          handle& value) {
+    BOOST_FORCEINLINE snapshot read_beside(std::uint64_t h, Q key, time now, time lag) {
         cache_reader* const me = readers_.mine();
         if (!me) [[unlikely]]
-            return reading::unsure; // no memory, or the thread is ending
+            return {}; // no memory, or the thread is ending
         std::size_t const number = number_of(h);
         shard& part = *shards_[number];
         cache_reader::visit const here(*me);
         auto const count = part.mutex.look();
-        if (part.mutex.is_held(count)) return reading::unsure;
+        if (part.mutex.is_held(count)) [[unlikely]]
+            return {};
         typename store_type::glimpse seen;
-        if (!part.store.glance(tag(h), key, Equal{}, seen)) return reading::unsure;
+        if (!part.store.glance(tag(h), key, Equal{}, seen)) [[unlikely]]
+            return {};
         if (!part.mutex.is_still(count)) [[unlikely]]
-            return reading::unsure;
+            return {};
         part_reads& reads = me->in(number);
         if (!seen.found || !is_fresh(seen.fresh_until, now, lag)) {
             add(reads.misses, 1);
-            return reading::miss;
+            return {{}, reading::miss};
         }
         touch(*seen.uses);
         add(reads.marked, seen.mark);
-        if (add(reads.hits, 1) % 64 == 0) [[unlikely]]
+        if (add(reads.hits, 1) % untold_hits == 0) [[unlikely]]
             hear(reads, part);
-        value = from_stored<V>(seen.value, seen.flag);
-        return reading::hit;
+        return {seen.value, seen.flag ? reading::absent : reading::hit};
     }
 
     // Should two do so at once, one use is lost; should the entry have been replaced, the new one
     // begins with one.
-    static void touch(std::atomic<std::uint8_t>& uses) noexcept {
+    BOOST_FORCEINLINE static void touch(std::atomic<std::uint8_t>& uses) noexcept {
         constexpr std::uint8_t most = Types::policy_type::most_uses;
         if constexpr (most > 0) {
             std::uint8_t const before = uses.load(std::memory_order_relaxed);
@@ -524,7 +548,8 @@ private:
     }
 
     // To what only this thread writes.
-    static std::uint64_t add(std::atomic<std::uint64_t>& to, std::uint64_t what) noexcept {
+    BOOST_FORCEINLINE static std::uint64_t add(std::atomic<std::uint64_t>& to,
+                                               std::uint64_t what) noexcept {
         std::uint64_t const now = to.load(std::memory_order_relaxed) + what;
         to.store(now, std::memory_order_relaxed);
         return now;
@@ -635,7 +660,7 @@ private:
     options const settings_;
     bool const keeps_stale_ = rules::features(settings_).keeps_stale;
     bool const has_times_ = rules::features(settings_).keeps_times;
-    unsigned shift_ = 64;
+    unsigned shift_ = 32;                      // of the hash's upper half, to the number of a part
     [[no_unique_address]] trace_source trace_; // beside what each look-up reads
     std::vector<std::unique_ptr<shard>> shards_;
     std::atomic<bool> expires_{false};
