@@ -9,9 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <malloc.h>
 #include <mutex>
-#include <vector>
 
 namespace {
 
@@ -137,51 +135,6 @@ group const from_a_coroutine{[] {
         }(r, limiter));
     });
     claim("limiter_await", ratio_of("await/tidegate", "await/empty_child_and_clock"), at_most(2));
-}};
-
-// A hundred thousand that wait, let through at a hundred thousand a second.
-
-constexpr std::size_t crowd = 100'000;
-
-std::size_t heap_in_use() { return mallinfo2().uordblks + mallinfo2().hblkhd; }
-
-group const waiting_crowd{[] {
-    row("crowd/tidegate", wall_time,
-        [](run& r) {
-            r.skip_warm_up();
-            std::vector<double> late;
-            std::size_t waited = 0;
-            double bytes = 0;
-            while (r.more(crowd)) {
-                asio::io_context context{1};
-                // Nobody goes before all wait.
-                rate_limiter limiter(
-                    context, rate_limiter_options().rate(1, 1h).burst(1000).start_empty(true));
-                late.assign(crowd, 0);
-                clock_type::time_point start;
-                std::size_t const before = heap_in_use();
-                for (std::size_t i = 0; i < crowd; ++i) {
-                    limiter.async_acquire([&late, &start, i](boost::system::error_code) {
-                        std::chrono::duration<double, std::milli> const took =
-                            clock_type::now() - start;
-                        late[i] = took.count() - static_cast<double>(i + 1) / 100;
-                    });
-                }
-                waited = limiter.waiting();
-                bytes = static_cast<double>(heap_in_use() - before) / crowd;
-                limiter.set_rate(100'000, 1s);
-                start = clock_type::now();
-                context.run();
-            }
-            std::sort(late.begin(), late.end());
-            r.report("late_p99_ms", late[crowd * 99 / 100]);
-            r.report("bytes_a_waiter", bytes);
-            r.report("waited", static_cast<double>(waited));
-        })
-        ->Iterations(crowd)
-        ->Repetitions(3);
-    claim("limiter_bytes_a_waiter", counter_of("crowd/tidegate", "bytes_a_waiter"), at_most(200));
-    claim("limiter_crowd_lateness_p99_ms", counter_of("crowd/tidegate", "late_p99_ms"), at_most(2));
 }};
 
 } // namespace

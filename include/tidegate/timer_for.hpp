@@ -9,8 +9,8 @@
 TIDEGATE_BEGIN_NAMESPACE
 
 /// The timer that waits on `Clock`: Asio's own, unless specialised (as for the manual clock in
-/// `tidegate/testing/`). A specialisation's `type` needs `explicit type(Executor)`,
-/// `expires_at(time_point)`, `cancel()` and `async_wait(handler)` with Asio's meaning.
+/// `tidegate/testing/`). A specialisation's `type` needs `explicit type(Executor)`, a move
+/// constructor, `expires_at(time_point)`, `cancel()` and `async_wait(handler)` with Asio's meaning.
 template <class Clock, class Executor>
 struct timer_for {
     using type =
