@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstddef>
 #include <iterator>
+#include <ranges>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -123,12 +124,19 @@ public:
         std::vector<Key> missing;             ///< each once
         std::vector<Key> to_refresh;
         std::vector<std::size_t> place; ///< of each result without a value, in `missing`
+
+        void reserve(std::size_t keys) {
+            results.reserve(keys);
+            stale.reserve(keys);
+            place.reserve(keys);
+        }
     };
 
     template <class Keys>
     sightings look_all(Keys const& keys) {
         static_assert(std::is_copy_constructible_v<Key>, "loading several keys copies them");
         sightings all;
+        if constexpr (std::ranges::sized_range<Keys const>) all.reserve(std::ranges::size(keys));
         std::unordered_map<Key, std::size_t, Hash, Equal> known;
         for (auto const& key : keys) {
             sighting seen = look(key);
