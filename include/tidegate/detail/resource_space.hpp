@@ -262,7 +262,8 @@ private:
             if (!one->pinned) all.push_back(one);
         }
         if (order_ == unload_order::least_missed)
-            std::ranges::stable_sort(all, {}, [](auto const& one) { return one->worth; });
+            std::ranges::sort(
+                all, {}, [](auto const& one) { return std::pair(one->worth, one->idle_since); });
         return all;
     }
 
