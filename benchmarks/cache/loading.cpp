@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -42,6 +43,28 @@ asio::awaitable<void> await_hit(run& r, numbers& cache) {
     }
 }
 
+asio::awaitable<std::vector<std::uint64_t>> load_all(std::vector<std::uint64_t> const& keys) {
+    co_return keys;
+}
+
+asio::awaitable<void> await_hits_together(run& r, numbers& cache) {
+    std::vector<std::uint64_t> keys(64);
+    std::iota(keys.begin(), keys.end(), std::uint64_t{0});
+    while (r.more()) {
+        auto const values = co_await cache.get_or_load_all(keys, load_all);
+        benchmark::DoNotOptimize(values.data());
+    }
+}
+
+asio::awaitable<void> await_hits_one_by_one(run& r, numbers& cache) {
+    while (r.more()) {
+        for (std::uint64_t key = 0; key < 64; ++key) {
+            auto const value = co_await cache.get_or_load(key, load);
+            benchmark::DoNotOptimize(*value);
+        }
+    }
+}
+
 asio::awaitable<void> hit_ten_million(numbers& cache, std::uint64_t& hits) {
     for (int i = 0; i < 10'000'000; ++i) {
         auto const value = co_await cache.get_or_load(std::uint64_t{1}, load);
@@ -62,6 +85,22 @@ group const hits{[] {
     });
     claim("await_hit", ratio_of("await_hit/tidegate", "await_hit/ready_child"), at_most(3));
     claim("await_hit_allocations", allocations_of("await_hit/tidegate"), at_most(0));
+
+    // 64 keys that are all there, together and one by one.
+    row("await_64_hits/together", cpu_time, [](run& r) {
+        asio::io_context context{1};
+        numbers cache(context, up_to(1000));
+        for (std::uint64_t i = 0; i < 64; ++i) cache.put(i, i);
+        drive(context, await_hits_together(r, cache));
+    });
+    row("await_64_hits/one_by_one", cpu_time, [](run& r) {
+        asio::io_context context{1};
+        numbers cache(context, up_to(1000));
+        for (std::uint64_t i = 0; i < 64; ++i) cache.put(i, i);
+        drive(context, await_hits_one_by_one(r, cache));
+    });
+    claim("await_64_hits", ratio_of("await_64_hits/together", "await_64_hits/one_by_one"),
+          at_most(0.8));
 
     row("ten_million_hits_on_small_stack/tidegate", wall_time,
         [](run& r) {

@@ -197,10 +197,12 @@ public:
     }
 
     /// The values of `keys`, any range, in their order. Those that are not there, each once, are
-    /// loaded by one call of `load(std::vector<Key> const& missing)`: an awaitable of a range of as
+    /// loaded by one call of `load(std::vector<Key> const& missing)`, or by several (see
+    /// `cache_options::max_batch`), each on a copy of `load`: an awaitable of a range of as
     /// many results, in order, each of which is what `loaded` takes, or a tidegate::outcome of
     /// that, so that a key may fail alone. A key that is being loaded already is waited for. When
-    /// this caller is cancelled, those loads go on that others wait for. Throws the failure of the
+    /// this caller is cancelled, those loads go on that others wait for, and no further one begins.
+    /// Once the cache is closed the rest of the keys is not loaded. Throws the failure of the
     /// first key that failed. Keys must be copyable.
     template <class CoroutineExecutor = executor_type, class Keys, class Load>
     boost::asio::awaitable<std::vector<handle>, CoroutineExecutor> get_or_load_all(Keys const& keys,

@@ -96,6 +96,18 @@ public:
         };
         return *this;
     }
+    /// A loader of several keys is called with that many at most, 1 to 65536, and so often as it
+    /// takes: up to `at_once` calls at a time, 1 to 1024, for each `cache::get_or_load_all`, in the
+    /// order of its keys; a later one begins when the keys of the earliest are there. Each has
+    /// `load_timeout` to itself. Refreshes are split in the same way, and begin all together.
+    /// Default: one call for all keys.
+    cache_options& max_batch(std::size_t keys, std::size_t at_once = 4) {
+        detail::check_option<std::size_t>("cache max_batch", keys, 1, 65536);
+        detail::check_option<std::size_t>("cache max_batch at_once", at_once, 1, 1024);
+        max_batch_ = keys;
+        batches_at_once_ = at_once;
+        return *this;
+    }
     /// For how long after its time to live a value is still handed out by `get_or_load`, while it
     /// is loaded again in the background. Default: not at all.
     cache_options& stale_while_revalidate(nanoseconds time) {
@@ -201,6 +213,8 @@ private:
     std::function<boost::asio::awaitable<refreshed>(std::vector<Key> const&)> refresh_load_;
     std::size_t most_refreshed_ = 1;
     nanoseconds refresh_delay_{1};
+    std::optional<std::size_t> max_batch_;
+    std::size_t batches_at_once_ = 1;
     nanoseconds stale_while_revalidate_{0};
     nanoseconds stale_if_error_{0};
     nanoseconds throttle_{std::chrono::seconds(1)};

@@ -4,6 +4,7 @@
 
 #include <tidegate/core/token_bucket.hpp>
 #include <tidegate/detail/bucket_table.hpp>
+#include <tidegate/detail/key_mixing.hpp>
 #include <tidegate/detail/trace_source.hpp>
 #include <tidegate/rate_limiter.hpp>
 
@@ -12,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -90,9 +92,10 @@ private:
 /// new key. Nothing waits: a refusal says when to come again, as a value.
 ///
 /// Thread safety: all members may be called from any thread, except construction and destruction.
-/// Keys are spread over 16 locks, held for a look-up. Memory: 40 bytes a key and 4/5 of the key's
-/// size, or less, beside the key itself; a known key allocates nothing. O(1) on average; making
-/// room looks at a few keys for each new one.
+/// Keys are spread over up to 16 locks, held for a look-up, each with an equal share of the room:
+/// one for every 256 keys. With less than 512 keys there is one, and room for exactly `max_keys`.
+/// Memory: 40 bytes a key and 4/5 of the key's size, or less, beside the key itself; a known key
+/// allocates nothing. O(1) on average; making room looks at a few keys for each new one.
 ///
 /// Keys are copied, and must move without throwing.
 template <class Key, class Hash = boost::hash<Key>, class Equal = std::equal_to<Key>,
@@ -113,8 +116,8 @@ public:
         add_quota(settings_.quota(), now);
         shared_.emplace(new_bucket(0, 0, now));
         std::size_t const most = settings_.max_keys();
-        for (std::size_t i = 0; i < shard_count; ++i) {
-            shards_[i].most = most / shard_count + (i < most % shard_count ? 1 : 0);
+        for (std::size_t i = 0; i < shard_count_; ++i) {
+            shards_[i].most = most / shard_count_ + (i < most % shard_count_ ? 1 : 0);
         }
     }
     basic_keyed_rate_limiter(basic_keyed_rate_limiter const&) = delete;
@@ -157,7 +160,7 @@ public:
     options const& settings() const noexcept { return settings_; }
 
 private:
-    static constexpr std::size_t shard_count = 16;
+    static constexpr std::size_t most_shards = 16;
     static constexpr std::size_t max_quotas = 256; // with the usual one
 
     // Counted from the epoch of the quota's terms, which all its keys share.
@@ -183,21 +186,19 @@ private:
         return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
     }
 
-    static std::uint64_t mix(std::uint64_t bits, std::uint64_t factor) noexcept {
-        auto const product = core::wide_product::of(bits, factor);
-        return product.high ^ product.low;
+    // So few that none is full long before the others.
+    static std::size_t shards_for(std::size_t keys) noexcept {
+        return std::clamp<std::size_t>(std::bit_floor(keys / 256), 1, most_shards);
     }
+
     static std::uint64_t random_seed() {
         std::random_device source;
         return std::uint64_t{source()} << 32 | source();
     }
 
     place place_of(Key const& key) {
-        // Twice, and from a seed of its own, so that neither keys in steps nor keys that somebody
-        // has chosen come to lie in one row.
-        std::uint64_t const once = mix(Hash()(key) ^ seed_, 0x9e3779b97f4a7c15u);
-        std::uint64_t const mixed = mix(once, 0xd6e8feb86659fd93u);
-        place const at{shards_[mixed % shard_count], table::stored(mixed)};
+        std::uint64_t const mixed = mixing_(Hash()(key));
+        place const at{shards_[mixed & (shard_count_ - 1)], table::stored(mixed)};
         at.home.buckets.prefetch(at.hash);
         return at;
     }
@@ -307,8 +308,9 @@ private:
     static constexpr std::uint64_t units_per_ns = 2;
 
     options settings_;
-    std::uint64_t const seed_ = random_seed();
-    std::array<shard, shard_count> shards_;
+    detail::key_mixing const mixing_{random_seed()};
+    std::size_t const shard_count_ = shards_for(settings_.max_keys()); // a power of two
+    std::array<shard, most_shards> shards_;
     std::mutex quotas_mutex_;
     std::map<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>, std::uint32_t> numbers_;
     std::vector<std::unique_ptr<quota_terms const>> kept_;

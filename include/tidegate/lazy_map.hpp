@@ -156,9 +156,6 @@ public:
     void close() noexcept { state_->close(); }
 
 private:
-    template <class, class, class>
-    friend class basic_lazy;
-
     boost::asio::awaitable<void>
     load_one(Key key, std::function<void(std::size_t, std::size_t)> const& progress,
              std::size_t& done, std::size_t of) {

@@ -44,7 +44,7 @@ public:
     basic_lease& operator=(basic_lease&& other) noexcept {
         if (this != &other) {
             release();
-            state_ = std::move(other.state_);
+            state_ = other.state_;
             object_ = std::move(other.object_);
         }
         return *this;
@@ -58,7 +58,7 @@ public:
 
     /// Gives the object back now; no effect when none is held. Wakes the first waiter by posting.
     void release() noexcept {
-        if (auto const pool = std::move(state_)) pool->give_back(std::move(object_));
+        if (object_) state_->give_back(std::move(object_));
     }
 
 private:
@@ -66,10 +66,10 @@ private:
     friend class detail::object_pool_state;
     using state = detail::object_pool_state<T, Clock, Executor, Mutex>;
 
-    basic_lease(std::shared_ptr<state> s, std::unique_ptr<T> object) noexcept
-        : state_(std::move(s)), object_(std::move(object)) {}
+    basic_lease(state& s, std::unique_ptr<T> object) noexcept
+        : state_(&s), object_(std::move(object)) {}
 
-    std::shared_ptr<state> state_;
+    state* state_ = nullptr; // which lives as long as it has objects out
     std::unique_ptr<T> object_;
 };
 
@@ -139,7 +139,7 @@ public:
     basic_object_pool(basic_object_pool&&) noexcept = default;
     basic_object_pool& operator=(basic_object_pool&&) = delete;
     ~basic_object_pool() {
-        if (state_) state_->close();
+        if (state_) state_->abandon();
     }
 
     executor_type get_executor() const noexcept { return state_->executor(); }

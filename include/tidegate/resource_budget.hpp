@@ -6,6 +6,7 @@
 #include <tidegate/detail/flight_room.hpp>
 #include <tidegate/detail/initiation.hpp>
 #include <tidegate/lazy_map.hpp>
+#include <tidegate/unload_order.hpp>
 #include <tidegate/worker_pool.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -63,6 +64,11 @@ public:
         time_to_idle_ = time;
         return *this;
     }
+    /// Default: idle_longest.
+    resource_budget_options& unload_first(unload_order order) {
+        unload_first_ = order;
+        return *this;
+    }
     /// Where loaders run, and where what is given up is destroyed. Default: the executor of the
     /// budget, and the thread that gave it up.
     resource_budget_options& load_on(boost::asio::any_io_executor executor) {
@@ -78,6 +84,7 @@ public:
     nanoseconds max_wait() const noexcept { return max_wait_; }
     nanoseconds load_timeout() const noexcept { return load_timeout_; }
     std::optional<nanoseconds> time_to_idle() const noexcept { return time_to_idle_; }
+    unload_order unload_first() const noexcept { return unload_first_; }
     boost::asio::any_io_executor const& load_on() const noexcept { return load_on_; }
     boost::asio::any_io_executor const& unload_on() const noexcept { return unload_on_; }
 
@@ -90,6 +97,7 @@ private:
     nanoseconds max_wait_ = std::chrono::seconds(30);
     nanoseconds load_timeout_ = std::chrono::minutes(5);
     std::optional<nanoseconds> time_to_idle_;
+    unload_order unload_first_ = unload_order::idle_longest;
     boost::asio::any_io_executor load_on_;
     boost::asio::any_io_executor unload_on_;
 };
@@ -126,10 +134,10 @@ struct acquire_resource;
 ///
 /// A lease is a shared pointer: the thing is in use until the last copy has gone, may outlive this
 /// object, and is never unloaded under its user. Waiting for a thing and getting the lease are one
-/// step. When room is needed, what has been idle longest goes first, only as much as is needed, and
-/// nothing if that would not be enough. Loads wait for room in the order in which they began; who
-/// asks for what is resident waits for nobody. A thing larger than the whole budget fails at once,
-/// with `error::over_budget`.
+/// step. When room is needed, what has been idle longest goes first, or what is least missed (see
+/// `unload_order`), only as much as is needed, and nothing if that would not be enough. Loads wait
+/// for room in the order in which they began; who asks for what is resident waits for nobody. A
+/// thing larger than the whole budget fails at once, with `error::over_budget`.
 ///
 /// One load however many ask, with the rules of `basic_lazy_map`, whose kinds of loader it takes.
 ///

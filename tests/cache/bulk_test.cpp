@@ -3,7 +3,13 @@
 #include "cache/support.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#include <catch2/matchers/catch_matchers_exception.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 
+#include <boost/asio/this_coro.hpp>
+
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -257,4 +263,180 @@ TEST_CASE("what is getting old is loaded again together, in the background") {
     run(io);
     CHECK(late.values == std::vector{100, 200});
     CHECK(load.made.size() == 1);
+}
+
+namespace {
+
+// Each call waits at a gate of its own; what is odd fails.
+struct split_loader {
+    asio::io_context& io;
+    calls made{};
+    std::vector<std::unique_ptr<gate>> gates{};
+
+    asio::awaitable<std::vector<outcome<int>>> operator()(std::vector<int> const& missing) {
+        made.push_back(missing);
+        auto& mine = *gates.emplace_back(std::make_unique<gate>(io));
+        co_await mine.pass();
+        std::vector<outcome<int>> all(missing.size());
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            if (missing[i] % 2) all[i].fail(error::not_found);
+            else all[i].succeed(missing[i] * 100);
+        }
+        co_return all;
+    }
+    void open(std::size_t call) {
+        gates[call]->open();
+        run(io);
+    }
+};
+
+} // namespace
+
+TEST_CASE("a load of many keys is split into batches, so many at a time, in order") {
+    asio::io_context io;
+    ints cache(io, up_to(100).max_batch(2, 2));
+    cache.put(8, 800);
+    split_loader load{io};
+    auto by_ref = std::ref(load);
+    asking_all a;
+    a.ask(io, cache, {14, 8, 12, 10, 12, 6, 4, 2}, by_ref);
+    run(io);
+    CHECK(load.made == calls{{14, 12}, {10, 6}});
+    load.open(1); // the third waits for the first
+    CHECK(load.made.size() == 2);
+    CHECK(cache.get_if_present(6) == 600);
+    load.open(0);
+    CHECK(load.made == calls{{14, 12}, {10, 6}, {4, 2}});
+    CHECK_FALSE(a.done);
+    load.open(2);
+    CHECK(a.values == std::vector{1400, 800, 1200, 1000, 1200, 600, 400, 200});
+    CHECK(cache.statistics().loads == 6);
+}
+
+TEST_CASE("batches of one key, one at a time, load one after the other; a key fails alone") {
+    asio::io_context io;
+    ints cache(io, up_to(100).max_batch(1, 1));
+    split_loader load{io};
+    auto by_ref = std::ref(load);
+    std::vector<outcome<tidegate::shared_value<int>>> got;
+    auto ask = [&]() -> asio::awaitable<void> {
+        std::vector<int> const keys{2, 3, 4};
+        got = co_await cache.try_get_or_load_all(keys, by_ref);
+    };
+    asio::co_spawn(io, ask(), asio::detached);
+    run(io);
+    for (std::size_t call = 0; call < 3; ++call) {
+        CHECK(load.made.size() == call + 1);
+        load.open(call);
+    }
+    CHECK(load.made == calls{{2}, {3}, {4}});
+    REQUIRE(got.size() == 3);
+    CHECK(got[0].value() == 200);
+    CHECK(got[1].why().code() == error::not_found);
+    CHECK(got[2].value() == 400);
+}
+
+TEST_CASE("a batch that throws, or hangs, fails its keys and not those of the next") {
+    asio::io_context io;
+    ints cache(io, up_to(100).max_batch(2, 1).load_timeout(5s));
+    int made = 0;
+    gate never(io);
+    bool const hangs = GENERATE(false, true);
+    auto load = [&](std::vector<int> const& missing) -> asio::awaitable<std::vector<int>> {
+        if (++made == 1 && !hangs) throw std::domain_error("first batch");
+        if (made == 1) {
+            co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+            co_await never.pass();
+        }
+        co_return missing;
+    };
+    std::vector<outcome<tidegate::shared_value<int>>> got;
+    auto ask = [&]() -> asio::awaitable<void> {
+        std::vector<int> const keys{1, 2, 3};
+        got = co_await cache.try_get_or_load_all(keys, load);
+    };
+    asio::co_spawn(io, ask(), asio::detached);
+    run(io);
+    cache_clock::advance(5s);
+    run(io);
+    REQUIRE(got.size() == 3);
+    CHECK_FALSE(got[0]);
+    CHECK_FALSE(got[1]);
+    CHECK(got[2].value() == 3);
+    CHECK(made == 2);
+}
+
+TEST_CASE("a call that is cancelled, or whose cache is closed, begins no further batch") {
+    asio::io_context io;
+    ints cache(io, up_to(100).max_batch(2, 1));
+    split_loader load{io};
+    auto by_ref = std::ref(load);
+    asking_all a, b;
+    a.ask(io, cache, {2, 4, 6, 8}, by_ref);
+    run(io);
+    b.ask(io, cache, {4}, by_ref);
+    run(io);
+    SECTION("cancelled") {
+        a.signal.emit(asio::cancellation_type::all);
+        run(io);
+        CHECK(a.failure == asio::error::operation_aborted);
+        load.open(0);
+        CHECK(b.values == std::vector{400});
+        CHECK(load.made == calls{{2, 4}});
+        CHECK(cache.statistics().loading == 0);
+        asking_all again;
+        again.ask(io, cache, {6}, by_ref);
+        run(io);
+        CHECK(load.made.back() == std::vector{6});
+    }
+    SECTION("closed") {
+        cache.close();
+        run(io);
+        CHECK(a.failure == error::closed);
+        CHECK(b.failure == error::closed);
+        CHECK(load.made.size() == 1);
+    }
+}
+
+TEST_CASE("a key that somebody else loads meanwhile is not loaded by a later batch") {
+    asio::io_context io;
+    ints cache(io, up_to(100).max_batch(1, 1));
+    split_loader load{io};
+    auto by_ref = std::ref(load);
+    asking_all a, b;
+    a.ask(io, cache, {2, 4, 6}, by_ref);
+    run(io);
+    b.ask(io, cache, {4}, by_ref);
+    run(io);
+    CHECK(load.made == calls{{2}, {4}});
+    cache.put(6, 666);
+    load.open(0);
+    load.open(1);
+    CHECK(a.values == std::vector{200, 400, 666});
+    CHECK(load.made == calls{{2}, {4}});
+}
+
+TEST_CASE("what is getting old is loaded again in batches, too") {
+    asio::io_context io;
+    ints cache(io, up_to(100).time_to_live(10s).refresh_after(4s).max_batch(2, 1));
+    for (int const k : {1, 2, 3}) cache.put(k, k);
+    cache_clock::advance(5s);
+    bulk_loader load;
+    auto by_ref = std::ref(load);
+    asking_all a;
+    a.ask(io, cache, {1, 2, 3}, by_ref);
+    run(io);
+    CHECK(load.made == calls{{1, 2}, {3}});
+    CHECK(cache.get_if_present(3) == 300);
+}
+
+TEST_CASE("limits of batches out of range are refused by name") {
+    using Catch::Matchers::ContainsSubstring;
+    using Catch::Matchers::MessageMatches;
+    for (std::size_t const most : {std::size_t{0}, std::size_t{65537}}) {
+        CHECK_THROWS_MATCHES(up_to(1).max_batch(most), std::invalid_argument,
+                             MessageMatches(ContainsSubstring("cache max_batch")));
+        CHECK_THROWS_MATCHES(up_to(1).max_batch(1, most), std::invalid_argument,
+                             MessageMatches(ContainsSubstring("cache max_batch at_once")));
+    }
 }

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: BSL-1.0
 // One load, whoever asks and however they leave.
+#include "support/stress.hpp"
+
 #include <tidegate/lazy.hpp>
+#include <tidegate/semaphore.hpp>
+#include <tidegate/testing/manual_timer.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 
 #include <atomic>
 #include <future>
@@ -19,11 +26,16 @@
 #include <thread>
 #include <vector>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 namespace asio = boost::asio;
 using tidegate::error;
 using tidegate::error_code;
 using tidegate::lazy;
 using tidegate::worker_pool;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -143,5 +155,176 @@ TEST_CASE("closing the pool, or destroying the value, ends those who wait") {
         go.set_value();
         io.run();
         CHECK(code_of(failure) == error::closed);
+    }
+}
+
+namespace {
+
+using clock_type = tidegate::testing::manual_clock;
+using timed_lazy = tidegate::basic_lazy<int, clock_type>;
+
+// What one call came to.
+struct answer {
+    bool done = false;
+    int value = 0;
+    error_code why;
+};
+
+template <class Lazy>
+std::shared_ptr<answer> ask(Lazy& value) {
+    auto const a = std::make_shared<answer>();
+    value.async_get([a](std::exception_ptr e, std::shared_ptr<int> v) {
+        a->done = true;
+        a->why = code_of(e);
+        if (v) a->value = *v;
+    });
+    return a;
+}
+
+void poll(asio::io_context& io) {
+    io.restart();
+    io.poll();
+}
+
+} // namespace
+
+TEST_CASE("a value that was forgotten is loaded again") {
+    asio::io_context io;
+    int loads = 0;
+    auto load = [&loads]() -> asio::awaitable<int> { co_return ++loads; };
+    lazy<int> value(io, load);
+    for (int expected = 1; expected <= 3; ++expected) {
+        auto const asked = ask(value);
+        poll(io);
+        CHECK(asked->value == expected);
+        CHECK(*value.get_if_ready() == expected);
+        value.reset();
+        CHECK_FALSE(value.get_if_ready());
+    }
+}
+
+#if defined(__GLIBC__)
+TEST_CASE("what a load needs is freed after it") {
+    if (test::sanitized) SKIP("sanitizers have a heap of their own");
+    asio::io_context io;
+    auto load = []() -> asio::awaitable<int> { co_return 1; };
+    constexpr std::size_t count = 1000;
+    std::vector<std::unique_ptr<lazy<int>>> values(count);
+    ask(*std::make_unique<lazy<int>>(io, load)); // Asio's own memory is there from now on
+    poll(io);
+    std::size_t const before = ::mallinfo2().uordblks;
+    for (auto& one : values) {
+        one = std::make_unique<lazy<int>>(io, load);
+        ask(*one);
+        poll(io);
+    }
+    CHECK((::mallinfo2().uordblks - before) / count <= 400); // with the value itself
+}
+#endif
+
+TEST_CASE("a failure is remembered for its time, and no longer") {
+    asio::io_context io;
+    int loads = 0;
+    auto load = [&loads]() -> asio::awaitable<int> {
+        if (++loads == 1) throw boost::system::system_error(asio::error::fault);
+        co_return loads;
+    };
+    timed_lazy value(io, load, tidegate::lazy_options().keep_failure(1s));
+    for (int i = 0; i < 3; ++i) {
+        auto const failed = ask(value);
+        poll(io);
+        CHECK(failed->why == asio::error::fault);
+    }
+    CHECK(loads == 1);
+    clock_type::advance(1s);
+    auto const again = ask(value);
+    poll(io);
+    CHECK(again->value == 2);
+}
+
+TEST_CASE("who forgets a value while it is loaded has it loaded anew, for those who ask then") {
+    asio::io_context io;
+    tidegate::semaphore gate(io, 1);
+    auto closed = gate.try_acquire();
+    int loads = 0;
+    auto load = [&]() -> asio::awaitable<int> {
+        int const mine = ++loads;
+        auto const permit = co_await gate.acquire();
+        co_return mine;
+    };
+    lazy<int> value(io, load);
+    auto const before = ask(value);
+    poll(io);
+    value.reset();
+    auto const after = ask(value);
+    poll(io);
+    closed.release();
+    poll(io);
+    CHECK(before->value == 1);
+    CHECK(after->value == 2);
+    CHECK(*value.get_if_ready() == 2);
+}
+
+TEST_CASE("a lazy value that was closed with no load going on keeps its value and loads no more") {
+    asio::io_context io;
+    auto load = []() -> asio::awaitable<int> { co_return 7; };
+    lazy<int> loaded(io, load), fresh(io, load);
+    ask(loaded);
+    poll(io);
+    loaded.close();
+    fresh.close();
+    CHECK(*loaded.get_if_ready() == 7);
+    auto const refused = ask(fresh);
+    poll(io);
+    CHECK(refused->why == error::closed);
+}
+
+TEST_CASE("threads that load, forget and look get a value each, and one load at a time",
+          "[stress]") {
+    for (auto const seed : test::seeds()) {
+        INFO("seed " << seed);
+        test::random random(seed);
+        std::size_t const count = std::min<std::size_t>(test::schedules(500), 50'000);
+        for (std::size_t i = 0; i < count; ++i) {
+            asio::io_context io;
+            std::atomic<int> loading{0}, together{0}, loads{0};
+            auto load = [&]() -> asio::awaitable<int> {
+                if (++loading > 1) ++together;
+                co_await asio::post(asio::deferred);
+                --loading;
+                co_return ++loads;
+            };
+            lazy<int> value(io, load);
+            bool const forgets = random() % 2; // then a new load may overtake an old one
+            auto act = [&](asio::io_context& mine, std::uint64_t start, int& right) {
+                test::random choose(start);
+                for (int n = 0; n < 10; ++n) {
+                    if (forgets && choose() % 4 == 0) value.reset();
+                    if (choose() % 4 == 0) value.get_if_ready();
+                    value.async_get(
+                        asio::bind_executor(mine.get_executor(),
+                                            [&right](std::exception_ptr e, std::shared_ptr<int> v) {
+                                                right += !e && *v > 0;
+                                            }));
+                    mine.poll();
+                    mine.restart();
+                }
+            };
+            asio::io_context a, b;
+            int right_a = 0, right_b = 0;
+            auto work = asio::make_work_guard(io);
+            std::thread loop([&] { io.run(); });
+            std::thread other([&, s = random()] {
+                act(b, s, right_b);
+                b.run();
+            });
+            act(a, random(), right_a);
+            a.run();
+            other.join();
+            work.reset();
+            loop.join();
+            if (right_a + right_b != 20 || (!forgets && (loads != 1 || together != 0)))
+                FAIL("schedule " << i << ": " << right_a << " " << right_b << " " << loads);
+        }
     }
 }

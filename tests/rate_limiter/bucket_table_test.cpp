@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 // The table under keyed limits: it agrees with a map, however keys collide.
 #include <tidegate/detail/bucket_table.hpp>
+#include <tidegate/detail/key_mixing.hpp>
 
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -103,5 +106,33 @@ TEST_CASE("a key that cannot be copied leaves a table of buckets as it was") {
     CHECK(table.find(brittle(13), 77) == nullptr);
     for (int n = 0; n < 6; ++n) {
         CHECK(table.find(brittle(n), static_cast<std::uint32_t>(n + 1) << 29 | 1u) != nullptr);
+    }
+}
+
+TEST_CASE("keys in steps neither crowd in one row of a table nor behind one lock") {
+    constexpr std::uint64_t keys = 20'000;
+    for (std::uint64_t const seed : test::seeds()) {
+        tidegate::detail::key_mixing const mixing(seed);
+        for (unsigned shift = 0; shift < 64; ++shift) {
+            INFO("seed " << seed << ", steps of 2^" << shift);
+            bucket_table<std::uint64_t, std::equal_to<std::uint64_t>> table;
+            std::array<std::uint64_t, 16> behind_lock{};
+            // As many as differ: those whose bits are not shifted out.
+            std::uint64_t const count = shift < 49 ? keys : std::uint64_t{1} << (63 - shift);
+            for (std::uint64_t i = 0; i < count; ++i) {
+                std::uint64_t const mixed = mixing(i << shift);
+                key_bucket what;
+                what.hash = decltype(table)::stored(mixed);
+                table.insert(i << shift, what);
+                ++behind_lock[mixed % behind_lock.size()];
+            }
+            // 1.5 steps are to be expected where three quarters of the slots are in use.
+            CHECK(table.displacement() < count * 3 + 100);
+            if (count == keys) {
+                auto const [least, most] = std::ranges::minmax(behind_lock);
+                CHECK(least > keys / 16 * 8 / 10); // six standard deviations off
+                CHECK(most < keys / 16 * 12 / 10);
+            }
+        }
     }
 }

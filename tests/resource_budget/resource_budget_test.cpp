@@ -22,6 +22,7 @@
 #include <atomic>
 #include <deque>
 #include <memory>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -462,6 +463,63 @@ TEST_CASE("threads that lease and let go never exceed the budget") {
     CHECK_FALSE(exceeded);
     things.close();
     CHECK(used == 0);
+}
+
+namespace {
+
+// Many things of different sizes, some of which take long to load, asked for as in Zipf's law.
+std::chrono::nanoseconds time_spent_loading(tidegate::unload_order order, std::uint64_t seed) {
+    constexpr std::size_t things = 60;
+    test::random random(seed);
+    fixture f({100, 100}, resource_budget_options{}.unload_first(order));
+    std::chrono::nanoseconds spent{0};
+    for (std::size_t i = 0; i < things; ++i) {
+        std::uint64_t const size = std::uint64_t{1} << test::below(random, 6);
+        auto const takes = 1ms * static_cast<int>(1 + test::below(random, 200));
+        auto load = [&f, &spent, size, takes]() -> asio::awaitable<std::shared_ptr<thing>> {
+            test_clock::advance(takes);
+            spent += takes;
+            co_return std::make_shared<thing>(f.host, "", budget::size{size, 1});
+        };
+        f.things.add(std::to_string(i), {size, 1}, load);
+    }
+    std::vector<double> weights;
+    for (std::size_t i = 1; i <= things; ++i) weights.push_back(1.0 / static_cast<double>(i));
+    std::discrete_distribution<std::size_t> zipf(weights.begin(), weights.end());
+    for (int i = 0; i < 3000; ++i) f.get(std::to_string(zipf(random)));
+    return spent;
+}
+
+} // namespace
+
+TEST_CASE("what is least missed makes room for what takes long to load") {
+    for (auto const seed : test::seeds()) {
+        INFO("seed " << seed);
+        auto const idle_longest = time_spent_loading(tidegate::unload_order::idle_longest, seed);
+        auto const least_missed = time_spent_loading(tidegate::unload_order::least_missed, seed);
+        INFO(idle_longest / 1ms << " ms, " << least_missed / 1ms << " ms");
+        CHECK(least_missed < idle_longest * 8 / 10);
+    }
+}
+
+TEST_CASE("what was missed most once does not stay for ever") {
+    fixture f({100, 100},
+              resource_budget_options{}.unload_first(tidegate::unload_order::least_missed));
+    auto know = [&f](std::string name, std::chrono::nanoseconds takes) {
+        auto load = [&f, name, takes]() -> asio::awaitable<std::shared_ptr<thing>> {
+            test_clock::advance(takes);
+            co_return std::make_shared<thing>(f.host, name, budget::size{50, 1});
+        };
+        f.things.add(name, {50, 1}, load);
+    };
+    know("slow", 10s);
+    for (auto const* name : {"a", "b", "c"}) know(name, 1s);
+    f.get("slow");
+    f.get("a");
+    f.get("b"); // instead of a
+    CHECK(f.things.try_acquire("slow"));
+    for (int i = 0; i < 40; ++i) f.get(i % 2 ? "b" : "c");
+    CHECK_FALSE(f.things.try_acquire("slow"));
 }
 
 TEST_CASE("limits out of range are refused by name") {

@@ -49,6 +49,16 @@ public:
 
     std::size_t size() const noexcept { return size_; }
 
+    /// How far the keys lie from where their hashes put them, in sum. O(slots).
+    std::size_t displacement() const noexcept {
+        std::size_t sum = 0;
+        slot const* const slots = all();
+        for (std::size_t i = 0; i < capacity(); ++i) {
+            if (slots[i].bucket.hash != 0) sum += distance(home(slots[i].bucket.hash), i);
+        }
+        return sum;
+    }
+
     /// Calls for the memory where a key with that hash is. May be called while another thread
     /// changes the table: then it may call for something else, and no harm is done.
     void prefetch(std::uint32_t hash) const noexcept {

@@ -3,16 +3,20 @@
 #pragma once
 
 #include <tidegate/detail/waiting_room.hpp>
+#include <tidegate/unload_order.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/post.hpp>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <ranges>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -51,17 +55,21 @@ public:
         bool resident = true; // may be looked up
         bool pinned = false;
         trace_event gone_as = trace_event::removed; // once it is not resident
+        double missed_by_a_use = 0;                 // load time, by the share of the budget
+        double uses = 0;
+        double worth = 0; // since it was used last
         time_point idle_since{};
         std::optional<typename std::list<std::shared_ptr<item>>::iterator> idle_place;
     };
 
     resource_space(Executor const& executor, size limit, std::size_t max_waiting,
-                   std::optional<typename Clock::duration> time_to_idle,
+                   std::optional<typename Clock::duration> time_to_idle, unload_order order,
                    boost::asio::any_io_executor unload_on)
         : room(executor),
           limit_(limit),
           max_waiting_(max_waiting),
           time_to_idle_(time_to_idle),
+          order_(order),
           unload_on_(std::move(unload_on)) {}
 
     using room::enroll;
@@ -119,12 +127,13 @@ public:
 
     /// Makes a loaded thing resident, instead of an older one of its key, and leases it.
     std::shared_ptr<T> settle(Key const& key, size const& takes, std::shared_ptr<T> value,
-                              bool pinned) {
+                              bool pinned, typename Clock::duration load_time) {
         auto fresh = std::make_shared<item>();
         fresh->key = key;
         fresh->takes = takes;
         fresh->value = std::move(value);
         fresh->pinned = pinned;
+        fresh->missed_by_a_use = std::chrono::duration<double>(load_time).count() / share(takes);
         items given_up;
         std::shared_ptr<T> leased;
         {
@@ -238,19 +247,39 @@ private:
         return done;
     }
 
-    // Gives up what is idle, longest first, until `wanted` will fit; nothing if it would not. What
-    // is being given up already counts as gone.
+    // Of the kind of memory that it takes most of.
+    double share(size const& takes) const noexcept {
+        double most = 1e-12;
+        for (std::size_t k = 0; k < kinds; ++k)
+            most = std::max(most, static_cast<double>(takes[k]) / static_cast<double>(limit_[k]));
+        return most;
+    }
+
+    // What is idle and not pinned, that first which goes first.
+    items in_order() const {
+        items all;
+        for (auto const& one : idle_) {
+            if (!one->pinned) all.push_back(one);
+        }
+        if (order_ == unload_order::least_missed)
+            std::ranges::sort(
+                all, {}, [](auto const& one) { return std::pair(one->worth, one->idle_since); });
+        return all;
+    }
+
+    // Gives up what is idle, in order, until `wanted` will fit; nothing if it would not. What is
+    // being given up already counts as gone.
     bool make_room(size const& wanted, items& given_up) {
         size after = used_;
         for (std::size_t k = 0; k < kinds; ++k) after[k] -= leaving_[k];
-        std::vector<std::shared_ptr<item>> chosen;
-        for (auto it = idle_.begin(); it != idle_.end() && !fits(wanted, after); ++it) {
-            if ((*it)->pinned) continue;
-            for (std::size_t k = 0; k < kinds; ++k) after[k] -= (*it)->takes[k];
-            chosen.push_back(*it);
+        items const candidates = fits(wanted, after) ? items() : in_order();
+        auto end = candidates.begin();
+        for (; end != candidates.end() && !fits(wanted, after); ++end) {
+            for (std::size_t k = 0; k < kinds; ++k) after[k] -= (*end)->takes[k];
         }
         if (!fits(wanted, after)) return false;
-        for (auto const& one : chosen) {
+        for (auto const& one : std::ranges::subrange(candidates.begin(), end)) {
+            worth_of_the_last_ = std::max(worth_of_the_last_, one->worth);
             items_.erase(one->key);
             retire(*one, trace_event::evicted, given_up);
         }
@@ -313,6 +342,7 @@ private:
         auto self = std::static_pointer_cast<resource_space>(this->shared_from_this());
         auto mine = std::make_shared<use>();
         ++one->leases;
+        ++one->uses;
         mine->of = one;
         mine->space = std::move(self);
         leave_idle(*one);
@@ -328,6 +358,7 @@ private:
             std::lock_guard lock(this->mutex_);
             if (--one->leases > 0) return;
             one->idle_since = Clock::now();
+            one->worth = worth_of_the_last_ + one->uses * one->missed_by_a_use;
             one->idle_place = idle_.insert(idle_.end(), one);
             if (!one->resident) retire(*one, one->gone_as, given_up);
             else serve(ready, given_up);
@@ -400,11 +431,13 @@ private:
     size const limit_;
     std::size_t const max_waiting_;
     std::optional<typename Clock::duration> const time_to_idle_;
+    unload_order const order_;
     boost::asio::any_io_executor const unload_on_;
     size used_{};
     size leaving_{}; // of that, what is being given up
     std::unordered_map<Key, std::shared_ptr<item>, Hash, Equal> items_;
     std::list<std::shared_ptr<item>> idle_; // longest first
+    double worth_of_the_last_ = 0; // that was given up: what is used from now on is worth more
     waiter_list waiting_;
     items overdue_;
     std::uint64_t unloads_ = 0;

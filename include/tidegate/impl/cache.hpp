@@ -8,11 +8,15 @@
 #include <tidegate/timer_for.hpp>
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <iterator>
+#include <ranges>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -120,12 +124,19 @@ public:
         std::vector<Key> missing;             ///< each once
         std::vector<Key> to_refresh;
         std::vector<std::size_t> place; ///< of each result without a value, in `missing`
+
+        void reserve(std::size_t keys) {
+            results.reserve(keys);
+            stale.reserve(keys);
+            place.reserve(keys);
+        }
     };
 
     template <class Keys>
     sightings look_all(Keys const& keys) {
         static_assert(std::is_copy_constructible_v<Key>, "loading several keys copies them");
         sightings all;
+        if constexpr (std::ranges::sized_range<Keys const>) all.reserve(std::ranges::size(keys));
         std::unordered_map<Key, std::size_t, Hash, Equal> known;
         for (auto const& key : keys) {
             sighting seen = look(key);
@@ -145,23 +156,65 @@ public:
         return all;
     }
 
+    /// The loads of several keys, so many keys a load, so many loads at a time: a load begins when
+    /// its caller waits for the keys of another that began that much earlier.
+    template <class Load>
+    class batches {
+    public:
+        batches(cache_state& cache, std::vector<Key> keys, Load load)
+            : cache_(cache),
+              keys_(std::move(keys)),
+              load_(std::move(load)),
+              most_(cache.batch_size(keys_.size())) {
+            tickets_.reserve(keys_.size());
+        }
+
+        bool is_due(std::size_t key) const noexcept {
+            return tickets_.size() < keys_.size() &&
+                   tickets_.size() / most_ < key / most_ + cache_.settings().batches_at_once_;
+        }
+        void board_before(std::size_t key) {
+            while (is_due(key)) {
+                std::size_t const begin = tickets_.size();
+                std::size_t const end = begin + std::min(most_, keys_.size() - begin);
+                auto batch = cache_.take_batch(keys_, begin, end);
+                for (auto& one :
+                     cache_.board(std::move(batch), load_, cache_.settings().keep_loading_))
+                    tickets_.push_back(std::move(one));
+            }
+        }
+        typename base::ticket const& ticket_of(std::size_t key) const { return tickets_[key]; }
+
+    private:
+        cache_state& cache_;
+        std::vector<Key> keys_;
+        Load load_;
+        std::size_t most_;
+        std::vector<typename base::ticket> tickets_;
+    };
+
     template <class CoroutineExecutor, class Load>
     static boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor>
     load_all(std::shared_ptr<cache_state> self, sightings seen, Load load) {
         if (!seen.to_refresh.empty()) self->refresh_all(std::move(seen.to_refresh), load);
         if (seen.missing.empty()) co_return std::move(seen.results);
-        auto const tickets =
-            self->board(std::move(seen.missing), std::move(load), self->settings().keep_loading_);
-        std::vector<outcome<handle>> loaded(tickets.size());
-        for (std::size_t i = 0; i < tickets.size(); ++i) {
-            if (!tickets[i].load()) {
-                loaded[i].succeed(tickets[i].found());
+        std::vector<outcome<handle>> loaded(seen.missing.size());
+        batches<Load> boarding(*self, std::move(seen.missing), std::move(load));
+        for (std::size_t i = 0; i < loaded.size(); ++i) {
+            if (boarding.is_due(i)) {
+                auto const state = co_await boost::asio::this_coro::cancellation_state;
+                if (i > 0 && state.cancelled() != boost::asio::cancellation_type::none)
+                    throw boost::system::system_error(asio::error::operation_aborted);
+                boarding.board_before(i);
+            }
+            auto const& mine = boarding.ticket_of(i);
+            if (!mine.load()) {
+                loaded[i].succeed(mine.found());
                 continue;
             }
             auto waiting =
                 boost::asio::async_initiate<deferred_tuple const, void(std::exception_ptr, handle)>(
-                    initiation<cache_state, await_flight>(*self), deferred_tuple(),
-                    tickets[i].load());
+                    initiation<cache_state, await_flight>(*self), deferred_tuple(), mine.load());
             auto done = co_await std::move(waiting);
             if (!std::get<0>(done)) loaded[i].succeed(std::move(std::get<1>(done)));
             else loaded[i].fail(failure(std::move(std::get<0>(done))));
@@ -386,9 +439,26 @@ private:
     template <class Load>
     void refresh_all(std::vector<Key> keys, Load const& load) noexcept {
         in_background([&] {
-            if (!gathers()) return static_cast<void>(this->board(std::move(keys), load, true));
+            if (!gathers()) return board_at_once(std::move(keys), load);
             for (Key& key : keys) gather(std::move(key));
         });
+    }
+
+    template <class Load>
+    void board_at_once(std::vector<Key> keys, Load const& load) {
+        std::size_t const most = batch_size(keys.size());
+        for (std::size_t begin = 0; begin < keys.size(); begin += most)
+            this->board(take_batch(keys, begin, begin + std::min(most, keys.size() - begin)), load,
+                        true);
+    }
+
+    std::size_t batch_size(std::size_t keys) const noexcept {
+        return std::min(settings().max_batch_.value_or(keys), keys);
+    }
+    static std::vector<Key> take_batch(std::vector<Key>& keys, std::size_t begin, std::size_t end) {
+        auto const first = keys.begin();
+        return {std::make_move_iterator(first + static_cast<std::ptrdiff_t>(begin)),
+                std::make_move_iterator(first + static_cast<std::ptrdiff_t>(end))};
     }
 
     void gather(Key&& key) {

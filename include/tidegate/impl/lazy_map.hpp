@@ -54,6 +54,14 @@ lazy_loader<T> make_loader_on(basic_worker_pool<Executor>& pool, Load load) {
 
 struct get_lazy {};
 
+/// Who wants to know when a load is over.
+struct lazy_owner {
+    virtual void load_over() noexcept = 0;
+
+protected:
+    ~lazy_owner() = default;
+};
+
 template <class Key, class T, class Hash, class Equal, class Clock, class Executor>
 class lazy_map_state final
     : public flight_room<lazy_map_state<Key, T, Hash, Equal, Clock, Executor>, Key,
@@ -129,6 +137,21 @@ public:
         if (gone.loaded) this->trace_.emit(trace_event::removed);
     }
 
+    /// For a lazy value, before anybody else knows of this.
+    void set_owner(std::weak_ptr<lazy_owner> owner) noexcept { owner_ = std::move(owner); }
+    void take_over(Key const& key, value ready) noexcept {
+        slots_.find(key)->second.loaded = std::move(ready);
+    }
+
+    /// True, and `ready` is the value, if nothing is loaded and no failure remembered.
+    bool is_at_rest(Key const& key, value& ready) const {
+        std::lock_guard lock(this->mutex_);
+        auto const it = slots_.find(key);
+        if (this->in_flight() > 0 || it->second.fails_still()) return false;
+        ready = it->second.loaded;
+        return true;
+    }
+
     std::vector<Key> keys() const {
         std::vector<Key> all;
         std::lock_guard lock(this->mutex_);
@@ -149,7 +172,7 @@ public:
         auto const it = slots_.find(key);
         if (it == slots_.end()) return false;
         slot const& s = it->second;
-        if (s.failure && s.retry_at > Clock::now()) failed = s.failure;
+        if (s.fails_still()) failed = s.failure;
         else found = s.loaded;
         return failed || found;
     }
@@ -172,6 +195,7 @@ public:
     void after_landing(leftovers& rest) noexcept {
         if (rest) this->trace_.emit(trace_event::replaced);
         rest.reset();
+        if (auto const owner = owner_.lock()) owner->load_over();
     }
 
 private:
@@ -180,6 +204,8 @@ private:
         value loaded;
         std::exception_ptr failure;
         time_point retry_at{};
+
+        bool fails_still() const { return failure && retry_at > Clock::now(); }
     };
 
     value find(Key const& key) const {
@@ -200,6 +226,7 @@ private:
 
     lazy_options const options_;
     std::unordered_map<Key, slot, Hash, Equal> slots_;
+    std::weak_ptr<lazy_owner> owner_;
 };
 
 } // namespace detail

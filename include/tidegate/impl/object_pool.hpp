@@ -5,6 +5,7 @@
 #include <tidegate/call.hpp>
 #include <tidegate/detail/attempt.hpp>
 #include <tidegate/detail/side_crew.hpp>
+#include <tidegate/detail/spare_slot.hpp>
 #include <tidegate/object_pool.hpp>
 
 #include <algorithm>
@@ -23,6 +24,10 @@ protected:
     using waiter_of<void(error_code, Lease)>::waiter_of;
 };
 
+/// Objects that nobody has are in `idle_`, but for the one that came back last, which is in the
+/// slot beside the lock. Whoever takes the lock shuts that first, so that under the lock all are in
+/// `idle_`, and it stays shut while somebody waits. A lease does not own this: it lives as long as
+/// its pool, and then as long as it has objects out.
 template <class T, class Clock, class Executor, class Mutex>
 class object_pool_state final : public waiting_room<Clock, Executor, Mutex> {
     using room = waiting_room<Clock, Executor, Mutex>;
@@ -57,6 +62,7 @@ public:
     object_pool_state(Executor const& executor, object_pool_options<T>&& options, Factory& factory)
         : room(executor),
           options_(std::move(options)),
+          spare_(!trims()),
           crew_(boost::asio::any_io_executor(executor)) {
         idle_.reserve(options_.max_size());
         auto make = std::make_shared<Factory>(std::move(factory));
@@ -91,16 +97,10 @@ public:
 
     /// For those who wait if there is none: it is no refusal.
     lease try_before_waiting() {
-        lease taken;
-        bool may_make = false;
-        {
-            std::lock_guard lock(this->mutex_);
-            taken = take_under_lock();
-            may_make = !taken && !makes_later() && reserve_place();
-        }
-        if (may_make) {
+        lease taken(*this, spare_.take());
+        if (!taken && take_or_reserve(taken)) {
             place_guard place(*this);
-            taken = lease(self(), make_());
+            taken = lease(*this, make_());
             place.filled = true;
             this->trace_.emit(trace_event::created);
         }
@@ -110,7 +110,10 @@ public:
 
     void give_back(object_ptr object) noexcept {
         if (options_.recycle_later()) return (this->*recycle_by_coroutine_)(std::move(object));
-        if (!is_fit(*object)) {
+        bool const fit = is_fit(*object);
+        if (fit && spare_.put(object)) return; // and whoever has it may end this
+        auto const kept = self();
+        if (!fit) {
             destroy(std::move(object));
             free_place();
             return;
@@ -126,19 +129,19 @@ public:
         lease taken;
         bool may_make = false;
         std::size_t to_make = 0;
-        std::shared_ptr<object_pool_state> kept;
+        // Who has been parked, or made one for, may end the pool.
+        auto const kept = self();
         {
             std::lock_guard lock(this->mutex_);
-            taken = take_under_lock();
-            may_make = !taken && !makes_later() && reserve_place();
+            shut_spare();
+            may_make = take_or_reserve_under_lock(taken);
             if (!taken && !may_make && !this->closed_) {
                 this->park(waiting_, op, deadline, cancel);
                 to_make = reserve_places();
-                if (to_make == 0) return;
-                kept = self(); // who has been parked may be served by now, and end the pool
             }
+            open_spare();
         }
-        if (kept) return kept->begin_making(to_make);
+        if (!op) return begin_making(to_make);
         if (may_make) return make_for(*op.release());
         if (taken) {
             this->trace_.emit(trace_event::acquired);
@@ -154,10 +157,17 @@ public:
         idle_objects idle; // destroyed after the lock
         std::unique_lock lock(this->mutex_);
         idle.swap(idle_);
-        made_ -= idle.size();
+        forget_objects(idle.size());
         lock.unlock();
         tell_destroyed(idle.size());
         crew_.cancel_all();
+    }
+
+    /// The pool object goes.
+    void abandon() noexcept {
+        close();
+        std::lock_guard lock(this->mutex_);
+        if (any_lent()) kept_by_leases_ = self();
     }
 
     void shutdown() noexcept override {
@@ -171,7 +181,7 @@ public:
     }
     std::size_t idle() const noexcept {
         std::lock_guard lock(this->mutex_);
-        return idle_.size();
+        return idle_.size() + (spare_.holds() ? 1 : 0);
     }
     std::size_t waiting() const noexcept {
         std::lock_guard lock(this->mutex_);
@@ -209,10 +219,23 @@ private:
     };
     using idle_objects = std::vector<idle_object>;
 
+    // An object for `taken`, or else the place for one, in which case this is true.
+    bool take_or_reserve(lease& taken) noexcept {
+        std::lock_guard lock(this->mutex_);
+        shut_spare();
+        bool const reserved = take_or_reserve_under_lock(taken);
+        open_spare();
+        return reserved;
+    }
+    bool take_or_reserve_under_lock(lease& taken) noexcept {
+        taken = take_under_lock();
+        return !taken && !makes_later() && reserve_place();
+    }
+
     // Objects are idle only while nobody waits.
     lease take_under_lock() noexcept {
         if (idle_.empty() || this->closed_) return {};
-        lease taken(self(), std::move(idle_.back().object));
+        lease taken(*this, std::move(idle_.back().object));
         idle_.pop_back();
         settle_alarm();
         return taken;
@@ -222,22 +245,43 @@ private:
         std::unique_lock lock(this->mutex_);
         if (fresh) --making_;
         if (this->closed_) {
-            --made_;
+            forget_objects(1);
             lock.unlock();
             destroy(std::move(object));
             return;
         }
         auto* const first = static_cast<waiter_type*>(waiting_.front());
-        if (!first) {
-            // Within the reserved size.
-            idle_.push_back({std::move(object), trims() ? Clock::now() : time_point()});
-            settle_alarm();
-            return;
-        }
+        if (!first) return keep(std::move(object));
         this->unpark(*first);
         lock.unlock();
         this->tell_of(*first, trace_event::acquired);
-        first->complete({}, lease(self(), std::move(object)));
+        first->complete({}, lease(*this, std::move(object)));
+    }
+
+    // Within the reserved size.
+    void keep(object_ptr object) noexcept {
+        shut_spare();
+        if (!trims()) return spare_.open(std::move(object));
+        idle_.push_back({std::move(object), Clock::now()});
+        settle_alarm();
+    }
+
+    // Those two under the lock.
+    void shut_spare() noexcept {
+        if (object_ptr spare = spare_.shut()) idle_.push_back({std::move(spare), time_point()});
+    }
+    void open_spare() noexcept {
+        if (waiting_.empty() && !this->closed_ && !trims()) spare_.open();
+    }
+
+    // Those three under the lock, and the last two by somebody who keeps this alive.
+    bool any_lent() const noexcept { return made_ > making_ + recycling_; }
+    void forget_objects(std::size_t n) noexcept {
+        made_ -= n;
+        let_go_if_none_is_lent();
+    }
+    void let_go_if_none_is_lent() noexcept {
+        if (!any_lent()) kept_by_leases_.reset();
     }
 
     // Making --------------------------------------------------------------------------------------
@@ -253,7 +297,7 @@ private:
         waiter_type* next = &w;
         while (next) {
             try {
-                lease made(self(), make_());
+                lease made(*this, make_());
                 this->trace_.emit(trace_event::created);
                 this->tell_of(*next, trace_event::acquired);
                 next->complete({}, std::move(made));
@@ -277,7 +321,7 @@ private:
         std::lock_guard lock(this->mutex_);
         auto* const first = static_cast<waiter_type*>(waiting_.front());
         if (first) this->unpark(*first);
-        else --made_;
+        else forget_objects(1);
         return first;
     }
 
@@ -315,7 +359,7 @@ private:
 
     std::size_t free_place_later() noexcept {
         std::lock_guard lock(this->mutex_);
-        --made_;
+        forget_objects(1);
         return reserve_places();
     }
 
@@ -358,7 +402,7 @@ private:
         {
             std::lock_guard lock(this->mutex_);
             --making_;
-            --made_;
+            forget_objects(1);
             first = waiting_.front();
             if (first) this->unpark(*first);
             to_make = reserve_places();
@@ -373,15 +417,23 @@ private:
     // Recycling by coroutines ---------------------------------------------------------------------
 
     void recycle_by_coroutine(object_ptr object) noexcept {
+        auto const kept = self();
         if (this->is_closed()) return lend_or_keep(std::move(object)); // which destroys it
+        note_recycling();
         try {
-            crew_.start(recycle_in_time(self(), std::move(object)),
-                        [pool = self()](std::exception_ptr, object_ptr fit) noexcept {
+            crew_.start(recycle_in_time(kept, std::move(object)),
+                        [pool = kept](std::exception_ptr, object_ptr fit) noexcept {
                             pool->recycled(std::move(fit));
                         });
         } catch (...) { // and the object is destroyed
             recycled(nullptr);
         }
+    }
+
+    void note_recycling() noexcept {
+        std::lock_guard lock(this->mutex_);
+        ++recycling_;
+        let_go_if_none_is_lent();
     }
 
     struct one_recycling {
@@ -410,6 +462,10 @@ private:
     }
 
     void recycled(object_ptr fit) noexcept {
+        {
+            std::lock_guard lock(this->mutex_);
+            --recycling_;
+        }
         if (fit) return lend_or_keep(std::move(fit));
         tell_destroyed(1);
         free_place();
@@ -456,7 +512,7 @@ private:
         auto const end = idle_.begin() + static_cast<std::ptrdiff_t>(old);
         std::move(idle_.begin(), end, std::back_inserter(trimmed_));
         idle_.erase(idle_.begin(), end);
-        made_ -= old;
+        forget_objects(old);
         settle_alarm();
     }
 
@@ -469,11 +525,15 @@ private:
         tell_destroyed(trimmed.size());
     }
 
-    void on_close() noexcept override { this->set_alarm(room::no_deadline); }
+    void on_close() noexcept override {
+        shut_spare();
+        this->set_alarm(room::no_deadline);
+    }
 
     void take_all(waiter_list& all) noexcept override { all.append(waiting_); }
 
     object_pool_options<T> const options_;
+    spare_slot<T, Mutex> spare_;
     std::function<object_ptr()> make_;
     std::function<boost::asio::awaitable<object_ptr>()> make_later_; // one of the two
     // By way of pointers, so that what needs no coroutines compiles none, and the others where the
@@ -483,6 +543,8 @@ private:
         &object_pool_state::recycle_by_coroutine;
     std::size_t made_ = 0;   // or being made
     std::size_t making_ = 0; // of those, by coroutines
+    std::size_t recycling_ = 0;
+    std::shared_ptr<object_pool_state> kept_by_leases_;
     idle_objects idle_;
     idle_objects trimmed_;
     waiter_list waiting_;

@@ -55,7 +55,7 @@ public:
                                               options.time_to_idle()
                                                   ? std::optional(in_clock(*options.time_to_idle()))
                                                   : std::nullopt,
-                                              options.unload_on())) {}
+                                              options.unload_first(), options.unload_on())) {}
 
     void add(Key key, size const& estimate, lazy_loader<T> load, measure how_large) {
         std::lock_guard lock(this->mutex_);
@@ -199,13 +199,16 @@ private:
                     deadline_in<Clock>(in_clock(self->options_.max_wait())));
             co_await std::move(reserving);
             reservation room(self->space_, takes);
+            auto const began = Clock::now();
             auto loading = how->load();
             value thing = co_await std::move(loading);
+            auto const took = Clock::now() - began;
             self->loads_.fetch_add(1, std::memory_order_relaxed);
             size const actual = how->how_large ? how->how_large(std::as_const(*thing)) : takes;
             self->learn(*how, actual);
             if (room.correct(actual)) {
-                auto leased = self->space_->settle(key, actual, std::move(thing), how->pinned);
+                auto leased =
+                    self->space_->settle(key, actual, std::move(thing), how->pinned, took);
                 room.keep();
                 co_return leased;
             }
