@@ -165,7 +165,8 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 ///
 /// One allocation an item, from its handler's associated allocator, and the batch function's own
 /// vector for a batch; at most one timer for all batches. Submitting is O(1), with sources O(1) for
-/// each that has items of the same key in the queue.
+/// each that has items of the same key in the queue; to find whom to drop, a full queue looks at
+/// each key and source.
 template <class In, class Out, class Clock = std::chrono::steady_clock,
           class Executor = boost::asio::any_io_executor>
 class basic_batcher {
