@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
+#include <stdexcept>
 
 namespace {
 
@@ -109,16 +110,53 @@ template <class Pool, std::size_t workers>
 void detach(run& r) {
     asio::io_context context{1};
     std::atomic<bool> last_ran = false;
+    std::atomic<bool> open = false;
     Pool pool(context, workers);
-    while (r.more(jobs_a_lap)) {
+    auto const post_a_lap = [&] {
         last_ran = false;
         for (int i = 1; i < jobs_a_lap; ++i) pool.post(empty_job());
         pool.post([&] {
             last_ran = true;
             last_ran.notify_one();
         });
+    };
+    // Once behind jobs that hold up the workers: a pool in use has had a queue as long as this.
+    for (std::size_t i = 0; i < workers; ++i) pool.post([&] { open.wait(false); });
+    post_a_lap();
+    open = true;
+    open.notify_all();
+    last_ran.wait(false);
+    while (r.more(jobs_a_lap)) {
+        post_a_lap();
         last_ran.wait(false);
     }
+}
+
+// A queue that is filled to its last place behind a job that runs, and emptied, again and again.
+void fill_and_empty(run& r) {
+    constexpr int places = 1024;
+    asio::io_context context{1};
+    std::atomic<bool> inside = false, open = false, last_ran = false;
+    tidegate::worker_pool pool(context, tidegate::worker_pool_options().threads(1).queue(places));
+    bool all_taken = true;
+    while (r.more(places + 1)) {
+        inside = open = last_ran = false;
+        all_taken &= pool.post([&] {
+            inside = true;
+            inside.notify_one();
+            open.wait(false);
+        });
+        inside.wait(false);
+        for (int i = 1; i < places; ++i) all_taken &= pool.post(empty_job());
+        all_taken &= pool.post([&] {
+            last_ran = true;
+            last_ran.notify_one();
+        });
+        open = true;
+        open.notify_one();
+        last_ran.wait(false);
+    }
+    if (!all_taken) throw std::runtime_error("the queue was meant to have room");
 }
 
 group const detached{[] {
@@ -130,7 +168,10 @@ group const detached{[] {
 
     claim("detached_against_mutex", ratio_of("detached/tidegate", "detached/mutex_pool"),
           at_most(1.15));
+    row("detached_full_1024/tidegate", wall_time, fill_and_empty);
     claim("detached_allocations", allocations_of("detached/tidegate"), at_most(0));
+    claim("detached_full_1024_allocations", allocations_of("detached_full_1024/tidegate"),
+          at_most(0));
     claim("detached", ratio_of("detached/tidegate", "detached/asio_thread_pool"), at_most(0.75));
 
     row("detached_on_2_workers/tidegate", wall_time, detach<tidegate_pool, 2>);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // What the pools allocate once they have made their objects: nothing.
-#include "object_pool/counting_new.hpp"
+#include "support/counting_new.hpp"
 
 #include <tidegate/buffer_pool.hpp>
 #include <tidegate/object_pool.hpp>

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -19,6 +20,9 @@ public:
     /// Completes with the results it carries.
     void deliver() noexcept { this->finish(results_); }
     void deliver_here() { this->finish_here(results_); }
+
+    /// What was to be done after its handler is the caller's now. True if there was anything.
+    bool take_afterwards() noexcept { return std::exchange(this->afterwards_, nullptr) != nullptr; }
 
     /// The handler runs on the primitive's own executor.
     bool at_home = false;
@@ -121,13 +125,21 @@ private:
     void deliver_finished() {
         waiter_list batch;
         finished_.take(batch);
-        // A handler that throws leaves the rest for another delivery.
-        struct leave_the_rest {
+        // A handler that throws leaves the rest for another delivery. The timer is looked at once,
+        // after all: in between it would be cancelled and set again, if a handler starts a wait.
+        struct at_end {
             delivering_room& self;
             waiter_list& rest;
-            ~leave_the_rest() { self.deliver(rest); }
-        } const guard{*this, batch};
-        while (auto* const w = static_cast<result_waiter*>(batch.pop_front())) w->deliver_here();
+            bool timer_too = false;
+            ~at_end() {
+                self.deliver(rest);
+                if (timer_too) static_cast<after_handler&>(self).handler_finished();
+            }
+        } end{*this, batch};
+        while (auto* const w = static_cast<result_waiter*>(batch.pop_front())) {
+            end.timer_too |= w->take_afterwards();
+            w->deliver_here();
+        }
     }
 
     finished_stack finished_;

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a worker pool queues: awaited jobs and detached ones.
+// What a worker pool queues.
 #pragma once
 
 #include <tidegate/detail/delivering_room.hpp>
 #include <tidegate/worker_pool_options.hpp>
 
 #include <chrono>
-#include <cstddef>
 #include <exception>
 #include <memory>
-#include <new>
 #include <optional>
 #include <stop_token>
 #include <type_traits>
@@ -151,60 +149,6 @@ private:
 
     Function function_;
     std::optional<typename base::results> outcome_;
-};
-
-/// A job nobody waits for, with room for its callable. Finished ones are kept for the next.
-class detached_job final : public pool_job {
-public:
-    static constexpr std::size_t room = 64;
-
-    template <class Function>
-    static constexpr bool fits =
-        sizeof(Function) <= room && alignof(Function) <= alignof(std::max_align_t) &&
-        std::is_nothrow_move_constructible_v<Function>;
-
-    detached_job() noexcept : pool_job(&detached_job::drop, &detached_job::call) {
-        is_detached = true;
-    }
-
-    template <class Function>
-    void hold(Function function) noexcept {
-        static_assert(fits<Function>);
-        this->stop = source_of(function);
-        ::new (static_cast<void*>(storage_)) Function(std::move(function));
-        invoke_ = [](void* f) { (*static_cast<Function*>(f))(); };
-        destroy_ = [](void* f) noexcept { static_cast<Function*>(f)->~Function(); };
-    }
-
-    detached_job* next_free = nullptr;
-
-private:
-    static std::exception_ptr call(pool_job* job) noexcept {
-        auto* const self = static_cast<detached_job*>(job);
-        std::exception_ptr thrown;
-        try {
-            self->invoke_(self->storage_);
-        } catch (...) {
-            thrown = std::current_exception();
-        }
-        self->empty();
-        return thrown;
-    }
-
-    // Aborted or destroyed before it ran: nobody asked to be told.
-    static void drop(waiter* w, waiter::outcome, void*) {
-        auto* const self = static_cast<detached_job*>(w);
-        self->empty();
-        delete self;
-    }
-
-    void empty() noexcept {
-        if (destroy_) std::exchange(destroy_, nullptr)(storage_);
-    }
-
-    alignas(std::max_align_t) std::byte storage_[room];
-    void (*invoke_)(void*) = nullptr;
-    void (*destroy_)(void*) noexcept = nullptr;
 };
 
 } // namespace detail

@@ -321,8 +321,9 @@ private:
         armed_ = false;
         std::uint64_t const arming = ++arming_;
         timer_->async_wait(asio::bind_allocator(
-            one_block_allocator<void>(timer_memory_[arming % 2]),
+            one_block_allocator<void>(timer_memory_[next_block_]),
             [room = this->shared_from_this(), arming](error_code) { room->timer_fired(arming); }));
+        next_block_ = 1 - next_block_;
         armed_ = true;
         armed_for_ = deadline;
     }
@@ -379,6 +380,7 @@ private:
     // For its waits, of which one may be on its way out. Set on one thread and fired on another,
     // Asio would recycle nothing.
     std::array<one_block, 2> timer_memory_;
+    std::size_t next_block_ = 0;
     time_point alarm_ = no_deadline;
     bool armed_ = false;
     time_point armed_for_{};

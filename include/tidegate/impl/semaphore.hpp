@@ -163,7 +163,7 @@ public:
                 }
                 ec = take_or_wait(op, deadline, cancel, now);
                 // The order may just have turned round: another may be next now, and fit.
-                if (adaptive_) grant(ready, waiting_.size(), now);
+                if (adaptive_) grant(ready, now);
             }
         }
         too_old.finish();
@@ -331,14 +331,14 @@ private:
         if (adaptive_) judge(now);
         for (;;) {
             waiter_list ready;
-            bool const more = grant(ready, wake_group, now);
+            bool const more = grant(ready, now);
             // Only now: without newer ones, an old one is better than a permit that lies idle.
             if (!more && adaptive_) give_up(too_old, now);
             if ((more || !too_old.empty()) && !kept) kept = this->shared_from_this();
             lock.unlock();
             // Until the last of them is completed their permits are out, which keeps the state.
             // With nobody to complete it may be gone already.
-            if (!ready.empty()) complete(ready);
+            if (!ready.empty()) wake(ready);
             if (!more) return;
             lock.lock();
         }
@@ -372,15 +372,15 @@ private:
                                                                    : waiting_.front());
     }
 
-    // Moves up to `limit` waiters while they are next and their permits are there. True if there
+    // Moves up to a group of waiters while they are next and their permits are there. True if there
     // may be more.
-    bool grant(waiter_list& ready, std::size_t limit, time_of_step<Clock>& now) noexcept {
+    bool grant(waiter_list& ready, time_of_step<Clock>& now) noexcept {
         if (waiting_.empty()) return false;
         std::uint64_t word = word_.load(); // somebody waits: the bit is set, nobody else changes it
         bool more = false;
         while (auto* const w = next()) {
             if ((word >> 1) < w->count) break;
-            more = ready.size() == limit;
+            more = ready.size() == wake_group;
             if (more) break;
             word -= units(w->count);
             if (measures_waits_) record(now() - w->since);
@@ -436,6 +436,14 @@ private:
         if ((word & locked_path) && !needs_lock()) word_.store_alone(word & ~locked_path);
     }
 
+    void wake(waiter_list& ready) noexcept {
+        this->tell_all(ready, trace_event::acquired);
+        while (auto* const w = static_cast<waiter_type*>(ready.pop_front())) {
+            std::size_t const n = w->count;
+            w->complete({}, permit(this, n));
+        }
+    }
+
     bool needs_lock() const noexcept { return !waiting_.empty() || owed_ != 0 || this->closed_; }
 
     void note_size() noexcept {
@@ -445,12 +453,13 @@ private:
 
     // The waiting room asks ---------------------------------------------------------------------
 
+    // Behind a full group there may be more.
     void complete(waiter_list& ready) noexcept override {
-        this->tell_all(ready, trace_event::acquired);
-        while (auto* const w = static_cast<waiter_type*>(ready.pop_front())) {
-            std::size_t const n = w->count;
-            w->complete({}, permit(this, n));
-        }
+        if (ready.size() < wake_group) return wake(ready);
+        auto const kept = this->shared_from_this();
+        wake(ready);
+        std::unique_lock lock(this->mutex_);
+        hand_out(lock);
     }
 
     typename room::trace_of_wait traced(waiter const& w) const noexcept override {
@@ -473,7 +482,7 @@ private:
     void after_departure(waiter_list& ready) noexcept override {
         time_of_step<Clock> now;
         if (waiting_.empty()) settle();
-        else grant(ready, waiting_.size(), now);
+        else grant(ready, now);
     }
 
     fast_word<Mutex> word_;             // first: beside the room's trace_

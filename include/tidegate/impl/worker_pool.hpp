@@ -5,8 +5,9 @@
 #include <tidegate/call.hpp>
 #include <tidegate/core/histogram.hpp>
 #include <tidegate/detail/cpu_pause.hpp>
-#include <tidegate/detail/job_lines.hpp>
+#include <tidegate/detail/detached_job.hpp>
 #include <tidegate/detail/lock_patiently.hpp>
+#include <tidegate/detail/priority_lines.hpp>
 #include <tidegate/detail/thread_name.hpp>
 #include <tidegate/worker_pool.hpp>
 
@@ -26,6 +27,7 @@ struct submit_job {};
 template <class Executor>
 class worker_pool_state final : public delivering_room<std::chrono::steady_clock, Executor> {
     using room = delivering_room<std::chrono::steady_clock, Executor>;
+    using job_lines = priority_lines<pool_job>;
     using clock = std::chrono::steady_clock;
 
 public:
@@ -54,10 +56,6 @@ public:
         // this state by now.
         for (seat& s : seats_) {
             if (s.thread.joinable()) s.thread.detach();
-        }
-        while (detached_job* const job = free_) {
-            free_ = job->next_free;
-            delete job;
         }
     }
 
@@ -246,11 +244,11 @@ private:
             bool const in_line = insist && open() && queue_.size() >= settings_.queue();
             verdict = in_line ? admission::to_line : admit(false);
             if (verdict == admission::to_queue || verdict == admission::to_line) {
-                detached_job* const job = take_free();
-                job->hold(std::move(function));
-                job->priority = priority;
-                measure(*job);
-                (in_line ? waiting_ : queue_).push(*job);
+                detached_job& job = detached_.take();
+                job.hold(std::move(function));
+                job.priority = priority;
+                measure(job);
+                (in_line ? waiting_ : queue_).push(job);
                 called = call(verdict);
             }
         }
@@ -285,11 +283,6 @@ private:
         auto const started = clock::now();
         error_code const failure = code_of(run());
         this->trace_.emit(trace_event::job_finished, 1, failure, clock::now() - started);
-    }
-
-    detached_job* take_free() {
-        if (!free_) return new detached_job;
-        return std::exchange(free_, free_->next_free);
     }
 
     // The first seat from `i` on that is free, if another thread is wanted; `i` becomes its number.
@@ -380,7 +373,7 @@ private:
         if (sample) record(run_times_, took);
         if (!detached) return;
         if (stoppable) this->unpark(job);
-        keep_for_reuse(static_cast<detached_job&>(job));
+        detached_.keep(static_cast<detached_job&>(job));
     }
 
     // The next job, or null if this thread is to leave.
@@ -456,14 +449,6 @@ private:
         if (asleep_ == called_ || queue_.size() <= called_ + spinning_) return false;
         ++called_;
         return true;
-    }
-
-    void keep_for_reuse(detached_job& job) noexcept {
-        job.is_running = false;
-        job.stop = std::stop_source(std::nostopstate);
-        job.since.reset();
-        job.waited = {};
-        job.next_free = std::exchange(free_, &job);
     }
 
     // Statistics --------------------------------------------------------------------------------
@@ -547,16 +532,16 @@ private:
 
     worker_pool_options const settings_;
     std::condition_variable work_there_;
-    job_lines waiting_;   // for room in the queue
-    job_lines queue_;     // for a thread
-    waiter_list running_; // of the jobs that run, those that can be stopped
+    detached_jobs detached_{this->mutex_}; // before the lines that hold them
+    job_lines waiting_;                    // for room in the queue
+    job_lines queue_;                      // for a thread
+    waiter_list running_;                  // of the jobs that run, those that can be stopped
     bool draining_ = false;
     std::size_t asleep_ = 0;
     std::size_t called_ = 0; // of those, notified and not yet awake
     bool spinning_ = false;
     std::atomic<bool> work_seen_{false}; // a hint for the one that spins
     std::size_t active_ = 0;
-    detached_job* free_ = nullptr;
 
     std::uint32_t unmeasured_ = 0; // jobs until the next that is measured
     core::histogram wait_times_;

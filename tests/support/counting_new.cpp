@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Replaces the global operator new; in a file of its own, so that nothing is inlined with it.
-#include "object_pool/counting_new.hpp"
+#include "support/counting_new.hpp"
 
 #include <atomic>
 #include <cstddef>

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSL-1.0
+// What detached jobs allocate: nothing, once the pool has held as many.
+#include <tidegate/worker_pool.hpp>
+
+#include "support/counting_new.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <boost/asio/io_context.hpp>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+
+using tidegate::when_full;
+using tidegate::worker_pool;
+using tidegate::worker_pool_options;
+
+namespace {
+
+std::atomic<std::size_t> ran; // not in a test: the last job may look at it after that
+
+/// As large as a job may be that costs no allocation.
+struct large_job {
+    std::array<char, 64> content{1};
+
+    void operator()() const {
+        ran += static_cast<std::size_t>(content[0]);
+        ran.notify_all();
+    }
+};
+static_assert(sizeof(large_job) == 64);
+
+/// Posts `jobs` behind one that keeps the only thread busy, and waits until all that stay have run.
+/// Returns what the posting allocated.
+std::size_t fill_and_empty(worker_pool& pool, std::size_t jobs, std::size_t stay) {
+    std::atomic<bool> inside = false, open = false;
+    ran = 0;
+    auto const before = test::allocated();
+    std::size_t refused = 0;
+    refused += !pool.post([&] {
+        inside = true;
+        inside.notify_one();
+        open.wait(false);
+    });
+    inside.wait(false);
+    for (std::size_t i = 0; i < jobs; ++i) refused += !pool.post(large_job());
+    auto const allocated = test::allocated() - before;
+    open = true;
+    open.notify_one();
+    for (auto seen = ran.load(); seen < stay; seen = ran.load()) ran.wait(seen);
+    CHECK(refused == 0);
+    return allocated;
+}
+
+} // namespace
+
+TEST_CASE("a queue that is no longer than before allocates nothing for detached jobs") {
+    boost::asio::io_context io;
+    worker_pool pool(io, worker_pool_options().threads(1).queue(1024));
+    // By the block: the first time, too, it is a few allocations for many jobs.
+    CHECK(fill_and_empty(pool, 1024, 1024) <= 1024 / 32);
+    // The last job of a round may not be back yet when the next begins.
+    static_cast<void>(fill_and_empty(pool, 1024, 1024));
+    for (int i = 0; i < 20; ++i) CHECK(fill_and_empty(pool, 1024, 1024) == 0);
+}
+
+TEST_CASE("detached jobs that are dropped are used again") {
+    boost::asio::io_context io;
+    worker_pool pool(io, worker_pool_options().threads(1).queue(100).full(when_full::drop_oldest));
+    static_cast<void>(fill_and_empty(pool, 1000, 100));
+    static_cast<void>(fill_and_empty(pool, 1000, 100));
+    CHECK(fill_and_empty(pool, 1000, 100) == 0);
+    CHECK(pool.statistics().dropped == 3 * 900);
+}
