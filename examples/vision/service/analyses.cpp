@@ -127,7 +127,7 @@ auto analyses::get(job one, std::shared_ptr<kept_upload> upload, std::stop_token
             co_return co_await std::move(result);
         } catch (const run_stopped&) {
             // The run had been left by all others just before this one came.
-            if (stop.stop_requested() || engine_.stopped()) throw;
+            if (stop.stop_requested() || engine_ends()) throw;
         }
     }
 }
@@ -215,7 +215,7 @@ asio::awaitable<analysis> analyses::make(analyses& self, std::string key, job fi
 // are left alone: they may live.
 asio::awaitable<void> analyses::clean_up_after(std::string key, fs::path run,
                                                std::exception_ptr why) {
-    bool const goes_on = why && (engine_.stopped() || (options_.shared && may_pass(why)));
+    bool const goes_on = why && (engine_ends() || (options_.shared && may_pass(why)));
     if (goes_on) co_return;
     auto discard = [folder = options_.folder, key, run, failed = why != nullptr,
                     shared = options_.shared] {

@@ -103,6 +103,9 @@ private:
     };
     struct attachment; // to a run, by one job
 
+    [[nodiscard]] bool engine_ends() const noexcept {
+        return engine_.stopped() || engine_.draining();
+    }
     static boost::asio::awaitable<analysis> run(analyses& self, std::string key, job first);
     static boost::asio::awaitable<analysis> make(analyses& self, std::string key, job first);
     static boost::asio::awaitable<analysis> look(analyses& self, std::shared_ptr<run_state> state,

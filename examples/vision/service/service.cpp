@@ -366,6 +366,7 @@ void service::stop() {
         return json::object{{"running", jobs.running()}, {"queued", jobs.queued()}};
     });
     draining.request_stop();
+    engine.drain(); // what runs ends at its next checkpoint
     jobs.close();
     stopped_.close();
 }
