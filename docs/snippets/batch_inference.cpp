@@ -78,14 +78,21 @@ asio::awaitable<void> serve(tidegate::worker_pool& pool) {
     detector detect(pool, options, run, std::monostate(), camera); // no key: all are of one shape
     //! [batcher]
 
+    //! [priority]
+    auto priority = [](picture const& one) {
+        return one.camera == 0 ? tidegate::job_priority::urgent : tidegate::job_priority::normal;
+    };
+    detector urgent_first(pool, options, run, std::monostate(), camera, priority);
+    //! [priority]
+
     int total = 0;
     auto one = [&](int number) -> asio::awaitable<void> {
-        total += co_await count_bright(detect, number);
+        total += co_await count_bright(number % 2 ? detect : urgent_first, number);
     };
     co_await tidegate::parallel_for_each(std::views::iota(0, 200), 50, one);
-    auto const counted = detect.statistics();
-    std::cout << total << " bright pixels, " << counted.items << " pictures in " << counted.batches
-              << " runs\n";
+    auto const half = detect.statistics(), rest = urgent_first.statistics();
+    std::cout << total << " bright pixels, " << half.items + rest.items << " pictures in "
+              << half.batches + rest.batches << " runs\n";
     if (total != 100'000) throw std::runtime_error("miscounted");
 }
 

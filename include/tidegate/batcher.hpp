@@ -49,14 +49,22 @@ public:
         return *this;
     }
     /// What happens to an item when the queue is full: it waits in line (default), is rejected, or
-    /// the oldest item is dropped. Throws std::invalid_argument for `caller_runs`: there is no
-    /// batch for a caller to run.
+    /// the oldest of the least urgent items, the new one included, is dropped. Throws
+    /// std::invalid_argument for `caller_runs`: there is no batch for a caller to run.
     batcher_options& full(when_full policy) {
         if (policy == when_full::caller_runs) {
             throw std::invalid_argument("tidegate: batcher full is caller_runs, allowed is wait, "
                                         "reject or drop_oldest");
         }
         full_ = policy;
+        return *this;
+    }
+    /// Ageing, where items have priorities: after this many in a row of more urgent ones, an item
+    /// of the less urgent ones is taken, 1 to 2^20; default 16. So of the items that are taken of
+    /// one key, one in `patience + 2` at least is from any priority that has some queued.
+    batcher_options& patience(std::uint32_t items) {
+        detail::check_option<std::uint32_t>("batcher patience", items, 1, 1u << 20);
+        patience_ = items;
         return *this;
     }
     /// Batches that may run at once, 1 to 4096; default: the threads of the pool.
@@ -70,6 +78,7 @@ public:
     std::chrono::nanoseconds max_delay() const noexcept { return max_delay_; }
     std::size_t queue() const noexcept { return queue_; }
     when_full full() const noexcept { return full_; }
+    std::uint32_t patience() const noexcept { return patience_; }
     std::size_t max_in_flight() const noexcept { return max_in_flight_; } ///< 0: as the pool
 
 private:
@@ -77,6 +86,7 @@ private:
     std::chrono::nanoseconds max_delay_{0};
     std::size_t queue_ = 65536;
     when_full full_ = when_full::wait;
+    std::uint32_t patience_ = 16;
     std::size_t max_in_flight_ = 0;
 };
 
@@ -108,6 +118,10 @@ struct submit_item;
 template <class Function, class In>
 concept function_of_item =
     std::is_same_v<Function, std::monostate> || std::is_invocable_v<Function&, In const&>;
+
+template <class Function, class In>
+concept priority_of_item = std::is_same_v<Function, std::monostate> ||
+                           std::is_invocable_r_v<job_priority, Function&, In const&>;
 } // namespace detail
 
 /// Runs a batch function over items that many callers submit one by one.
@@ -115,7 +129,8 @@ concept function_of_item =
 ///     tidegate::batcher<image, boxes> detect(pool, options, run_model);
 ///     auto found = co_await detect.submit(std::move(img));
 ///
-/// Guarantees: items are taken in the order in which they came. Every caller gets the result at its
+/// Guarantees: items of one key, priority and source are taken in the order in which they came;
+/// without such functions that is all of them. Every caller gets the result at its
 /// own position. When the batch function throws, the callers in that batch get the exception, and
 /// nobody else. A caller that is cancelled leaves at once: its item leaves the queue, or, if the
 /// batch runs already, its result is thrown away. A batch grows until a worker really starts it.
@@ -134,7 +149,14 @@ concept function_of_item =
 /// items of several sources (tenants, connections) in turns, each in its order, so that no source
 /// starves the others by flooding. Sources of equal hash count as one.
 ///
-/// What `key` and `source` throw fails the submission; they are called on the submitting thread.
+/// Priorities: with a function `priority(In const&)` that returns a job_priority, a batch takes the
+/// more urgent items first, and sources take turns among those that are equally urgent. Ageing lets
+/// no item starve; see `batcher_options::patience`. Of the keys with a batch ready, those with more
+/// urgent items go first, with the same ageing, batch by batch. Who waits for room in the queue is
+/// let in by the same rule. What closes a batch does not depend on priorities.
+///
+/// What these functions throw fails the submission; they are called on the submitting thread, by
+/// several at once if several submit.
 ///
 /// Executors: handlers run on their associated executor, by default the pool's. Cancellation,
 /// thread safety and destruction are those of `basic_semaphore`. When the pool is closed first,
@@ -155,12 +177,15 @@ public:
     using options = batcher_options;
     using signature = void(std::exception_ptr, Out);
 
-    /// `key` and `source` are functions of an item; std::monostate() stands for none.
-    template <class Run, class Key = std::monostate, class Source = std::monostate>
-        requires detail::function_of_item<Key, In> && detail::function_of_item<Source, In>
+    /// `key`, `source` and `priority` are functions of an item; std::monostate() stands for none.
+    template <class Run, class Key = std::monostate, class Source = std::monostate,
+              class Priority = std::monostate>
+        requires detail::function_of_item<Key, In> && detail::function_of_item<Source, In> &&
+                 detail::priority_of_item<Priority, In>
     basic_batcher(basic_worker_pool<Executor>& pool, options settings, Run run, Key key = {},
-                  Source source = {})
-        : state_(state::make(pool, settings, std::move(run), std::move(key), std::move(source))) {}
+                  Source source = {}, Priority priority = {})
+        : state_(state::make(pool, settings, std::move(run), std::move(key), std::move(source),
+                             std::move(priority))) {}
 
     /// The moved-from batcher may only be destroyed.
     basic_batcher(basic_batcher&&) noexcept = default;
@@ -186,7 +211,7 @@ public:
         co_return co_await async_submit(std::move(item), boost::asio::deferred);
     }
 
-    /// Starts incomplete batches now, for what is queued at this moment.
+    /// Starts incomplete batches now: nothing that was submitted before waits for more to come.
     void flush() { state_->flush(); }
 
     /// Items that wait for a batch to start.

@@ -33,7 +33,8 @@ enum class when_full {
     caller_runs,
 };
 
-/// How urgent a job is. More urgent ones start first, but see `worker_pool_options::patience`.
+/// How urgent a job of a pool, or an item of a batcher, is. More urgent ones go first, within the
+/// bounds of the options' `patience`.
 enum class job_priority { urgent, normal, background };
 inline constexpr std::size_t job_priorities = 3;
 

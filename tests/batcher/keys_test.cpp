@@ -33,52 +33,15 @@ using tidegate::when_full;
 using tidegate::worker_pool;
 using options = tidegate::batcher_options;
 using pool_options = tidegate::worker_pool_options;
+using test::batches;
 using test::call;
 using test::code_of;
-using test::stepped;
+using test::held_batcher;
 
 namespace {
 
-using batches = std::vector<std::vector<int>>;
-
 int tens(int item) { return item / 10; }
 int of_nobody(int) { return 0; }
-
-/// A batcher whose only worker is busy until `open`, so that all that is submitted is queued.
-template <class Key = std::monostate, class Source = std::monostate>
-class held_batcher {
-public:
-    explicit held_batcher(options settings, Key key = {}, Source source = {})
-        : b(
-              pool, settings, [this](std::span<int> items) { return (*step_)(items); },
-              std::move(key), std::move(source)) {
-        first_.start(b, -1);
-        step_->entered.wait();
-    }
-
-    call& submit(int item) {
-        calls.emplace_back();
-        calls.back().start(b, item);
-        return calls.back();
-    }
-    /// The batches after the first one.
-    batches open() {
-        step_->go.set_value();
-        io.run();
-        return {step_->batches.begin() + 1, step_->batches.end()};
-    }
-
-    asio::io_context io;
-    worker_pool pool{io, pool_options().threads(1)};
-
-private:
-    std::shared_ptr<stepped> step_ = std::make_shared<stepped>();
-    call first_;
-
-public:
-    batcher<int, int> b;
-    std::deque<call> calls;
-};
 
 } // namespace
 

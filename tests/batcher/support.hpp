@@ -7,13 +7,17 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/asio/io_context.hpp>
 
+#include <deque>
 #include <exception>
 #include <future>
 #include <latch>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace test {
@@ -73,6 +77,47 @@ struct stepped {
         }
         return doubled(items);
     }
+};
+
+using batches = std::vector<std::vector<int>>;
+
+/// A batcher whose only worker is busy until `open`, so that all that is submitted is queued.
+template <class Key = std::monostate, class Source = std::monostate,
+          class Priority = std::monostate>
+class held_batcher {
+public:
+    explicit held_batcher(tidegate::batcher_options settings, Key key = {}, Source source = {},
+                          Priority priority = {})
+        : b(
+              pool, settings, [this](std::span<int> items) { return (*step_)(items); },
+              std::move(key), std::move(source), std::move(priority)) {
+        first_.start(b, -1);
+        b.flush(); // whatever the delay
+        step_->entered.wait();
+    }
+
+    call& submit(int item) {
+        calls.emplace_back();
+        calls.back().start(b, item);
+        return calls.back();
+    }
+    /// The batches after the first one.
+    batches open() {
+        step_->go.set_value();
+        io.run();
+        return {step_->batches.begin() + 1, step_->batches.end()};
+    }
+
+    boost::asio::io_context io;
+    tidegate::worker_pool pool{io, tidegate::worker_pool_options().threads(1)};
+
+private:
+    std::shared_ptr<stepped> step_ = std::make_shared<stepped>();
+    call first_;
+
+public:
+    tidegate::batcher<int, int> b;
+    std::deque<call> calls;
 };
 
 } // namespace test

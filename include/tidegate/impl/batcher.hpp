@@ -76,11 +76,11 @@ class batcher_state final : public delivering_room<Clock, Executor> {
 public:
     using time_point = typename room::time_point;
 
-    /// `key` and `source` may be std::monostate.
-    template <class Run, class Key, class Source>
+    /// `key`, `source` and `priority` may be std::monostate.
+    template <class Run, class Key, class Source, class Priority>
     static std::shared_ptr<batcher_state> make(basic_worker_pool<Executor>& pool,
                                                batcher_options const& settings, Run run, Key key,
-                                               Source source) {
+                                               Source source, Priority priority) {
         constexpr bool by_source = !std::is_same_v<Source, std::monostate>;
         auto state = std::make_shared<batcher_state>(pool, settings, std::move(run), by_source);
         if constexpr (by_source) {
@@ -92,7 +92,10 @@ public:
         if constexpr (!std::is_same_v<Key, std::monostate>) {
             using key_type = std::decay_t<std::invoke_result_t<Key&, In const&>>;
             state->buckets_ = std::make_unique<keyed_buckets<In, time_point, key_type, Key>>(
-                std::move(key), by_source);
+                std::move(key), settings.patience(), by_source);
+        }
+        if constexpr (!std::is_same_v<Priority, std::monostate>) {
+            state->priority_of_ = std::move(priority);
         }
         state->enroll();
         return state;
@@ -111,8 +114,9 @@ public:
                 std::chrono::duration_cast<typename Clock::duration>(settings.max_delay())),
           settings_(settings),
           max_in_flight_(settings.max_in_flight() ? settings.max_in_flight() : pool.size()),
-          only_bucket_(by_source),
-          queue_(rule_) {
+          only_bucket_(settings.patience(), by_source),
+          queue_(rule_, settings.patience()),
+          waiting_(settings.patience()) {
         statistics_.by_size.resize(settings.max_size() + 1);
     }
 
@@ -126,6 +130,7 @@ public:
         std::exception_ptr thrown;
         try {
             if (source_of_) op->source = source_of_(op->item);
+            if (priority_of_) op->priority = priority_of_(op->item);
             op->arrived = now();
             if (!buckets_) {
                 auto const lock = lock_patiently(this->mutex_);
@@ -157,7 +162,7 @@ public:
         {
             std::lock_guard lock(this->mutex_);
             if (this->closed_) return;
-            queue_.flush(now());
+            queue_.flush(arrivals_, now());
             begin = ask_for_executions(now());
         }
         begin_executions(begin);
@@ -217,23 +222,24 @@ private:
         w.bucket = &bucket;
         w.number = arrivals_++;
         if (full && settings_.full() == when_full::wait) {
-            this->park(waiting_, op, room::no_deadline, cancel);
+            this->park(waiting_.line_of(w.priority), op, room::no_deadline, cancel);
             ++bucket.waiting;
             return came;
         }
-        this->park(bucket.line_of(w.source), op, room::no_deadline, cancel);
+        queue_.make_room(bucket);
+        this->park(bucket.line_of(w), op, room::no_deadline, cancel);
         queue_.added(w, w.arrived);
-        if (full) came.dropped = drop_oldest();
+        if (full) came.dropped = drop_one();
         came.begin = ask_for_executions(w.arrived);
         return came;
     }
 
-    waiter* drop_oldest() noexcept {
-        auto& oldest = static_cast<waiter_type&>(queue_.oldest());
-        this->unpark(oldest);
-        leave_queue(oldest);
+    waiter* drop_one() noexcept {
+        auto& dropped = static_cast<waiter_type&>(queue_.most_expendable());
+        this->unpark(dropped);
+        leave_queue(dropped);
         ++statistics_.dropped;
-        return &oldest;
+        return &dropped;
     }
 
     // `w` was unlinked.
@@ -252,12 +258,13 @@ private:
     // Lets those who wait for room into the queue. No memory for that leaves no way to keep the
     // promise to run them: terminate.
     void admit_waiting(time_point at) noexcept {
-        while (queue_.size() < settings_.queue()) {
-            auto* const w = static_cast<waiter_type*>(waiting_.pop_front());
-            if (!w) return;
-            --w->bucket->waiting;
-            w->bucket->line_of(w->source).push_back(*w);
-            queue_.added(*w, at);
+        while (!waiting_.empty() && queue_.size() < settings_.queue()) {
+            waiter_type& w = waiting_.next();
+            waiting_.line_of(w.priority).erase(w);
+            --w.bucket->waiting;
+            queue_.make_room(*w.bucket);
+            w.bucket->line_of(w).push_back(w);
+            queue_.added(w, at);
         }
     }
 
@@ -341,18 +348,17 @@ private:
     // Moves the items of the batch whose turn it is out of the queue, in the order of their turns.
     std::optional<batch_reason> take_batch(waiter_list& members, time_point at) noexcept {
         queue_.update(at);
-        auto const reason = queue_.close(at);
-        if (!reason) return reason; // callers have left
-        bucket_type& bucket = queue_.first();
-        for (std::size_t n = std::min(bucket.size(), rule_.max_size()); n > 0; --n) {
-            auto& w = static_cast<waiter_type&>(bucket.next());
-            bucket.line_of(w.source).erase(w);
-            queue_.taken(bucket, w);
+        bucket_type* const bucket = queue_.choose();
+        if (!bucket) return std::nullopt; // callers have left
+        auto const reason = queue_.close(*bucket, at);
+        if (!reason) return reason;
+        for (std::size_t n = std::min(bucket->size(), rule_.max_size()); n > 0; --n) {
+            auto& w = queue_.take_next(*bucket);
             w.bucket = nullptr;
             members.push_back(w);
         }
-        queue_.batch_taken(bucket, at);
-        drop_if_unused(bucket);
+        queue_.batch_taken(*bucket, at);
+        drop_if_unused(*bucket);
         admit_waiting(at);
         return reason;
     }
@@ -444,7 +450,7 @@ private:
     void on_close() noexcept override { this->set_alarm(room::no_deadline); }
 
     void take_all(waiter_list& all) noexcept override {
-        all.append(waiting_);
+        waiting_.move_all_to(all);
         queue_.move_all_to(all);
         for (running_batch& batch : running_) all.append(batch.members);
     }
@@ -456,14 +462,15 @@ private:
 
     std::shared_ptr<worker_pool_state<Executor>> pool_;
     std::function<void(std::span<In>, batch_results<Out>&)> run_;
-    std::function<std::uint64_t(In const&)> source_of_; // may be empty
+    std::function<std::uint64_t(In const&)> source_of_;  // may be empty
+    std::function<job_priority(In const&)> priority_of_; // may be empty
     core::batch_rule<time_point> const rule_;
     batcher_options const settings_;
     std::size_t const max_in_flight_;
     bucket_type only_bucket_;                                // if there are no keys
     std::unique_ptr<batch_buckets<In, time_point>> buckets_; // if there are
     batch_queue<time_point> queue_;
-    waiter_list waiting_; // for room in the queue
+    priority_lines<waiter_type> waiting_; // for room in the queue
     batches running_;
     batches spare_batches_; // for their memory
     std::size_t asked_ = 0; // executions that the pool has not started

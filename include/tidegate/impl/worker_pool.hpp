@@ -5,8 +5,8 @@
 #include <tidegate/call.hpp>
 #include <tidegate/core/histogram.hpp>
 #include <tidegate/detail/cpu_pause.hpp>
-#include <tidegate/detail/job_lines.hpp>
 #include <tidegate/detail/lock_patiently.hpp>
+#include <tidegate/detail/priority_lines.hpp>
 #include <tidegate/detail/thread_name.hpp>
 #include <tidegate/worker_pool.hpp>
 
@@ -26,6 +26,7 @@ struct submit_job {};
 template <class Executor>
 class worker_pool_state final : public delivering_room<std::chrono::steady_clock, Executor> {
     using room = delivering_room<std::chrono::steady_clock, Executor>;
+    using job_lines = priority_lines<pool_job>;
     using clock = std::chrono::steady_clock;
 
 public:
