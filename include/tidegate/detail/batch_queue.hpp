@@ -324,7 +324,7 @@ public:
     }
 
 private:
-    using buckets = std::list<bucket_type*>;
+    using bucket_list = std::list<bucket_type*>;
     using place = typename bucket_type::place;
 
     std::optional<core::batch_reason> close(bucket_type const& b, std::size_t items,
@@ -362,22 +362,23 @@ private:
         b.waits_since_ = b.oldest();
     }
 
-    void enter(buckets& list, typename buckets::iterator before, bucket_type& b,
+    void enter(bucket_list& list, typename bucket_list::iterator before, bucket_type& b,
                place& mine) noexcept {
         mine = spare_.begin();
         **mine = &b;
         list.splice(before, spare_, *mine);
     }
-    void leave(buckets& list, place& mine) noexcept {
+    void leave(bucket_list& list, place& mine) noexcept {
         spare_.splice(spare_.end(), list, *mine);
         mine.reset();
     }
 
     core::batch_rule<TimePoint> rule_;
-    std::array<buckets, job_priorities> ready_;
+    std::array<bucket_list, job_priorities> ready_;
     core::ageing<job_priorities> order_;
-    buckets waiting_;
-    buckets spare_; // nodes, enough for all that have items to be in as many lists as they can be
+    bucket_list waiting_;
+    bucket_list
+        spare_; // nodes, enough for all that have items to be in as many lists as they can be
     std::size_t nodes_ = 0;
     std::size_t used_ = 0; // buckets with items
     std::size_t ready_batches_ = 0;
