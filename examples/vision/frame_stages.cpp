@@ -121,8 +121,11 @@ finished_frame finished_without_inference(read_job& job) {
 }
 
 asio::awaitable<void> read_frames(stages_ptr stages) {
+    frame_supply::share frames(stages->model->frames);
     for (std::int64_t number = 0; !stages->reads_no_more(); ++number) {
-        frame_pool::lease slot = co_await stages->model->frames.acquire();
+        bool const urgent = stages->is_urgent && stages->is_urgent();
+        auto acquiring = frames.acquire(urgent);
+        frame_pool::lease slot = co_await std::move(acquiring);
         slot->number = number;
         slot->video = stages->number;
         slot->limits = stages->limits;
@@ -231,6 +234,7 @@ frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
       limits(limits_of(*model, options)),
       max_frames(options.max_frames),
       can_go_on_later(!options.checkpoint.empty()),
+      is_urgent(options.is_urgent),
       stop(options.stop),
       number(next_number()),
       decoded(executor, model->frames.size()),

@@ -15,6 +15,7 @@
 #include <deque>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -65,6 +66,7 @@ struct frame_stages {
     detection_limits limits;
     std::int64_t max_frames;
     bool can_go_on_later; // from a checkpoint
+    std::function<bool()> is_urgent;
     std::stop_token stop;
     std::uint64_t number; // of the video, among those of this process
     tidegate::channel<frame_pool::lease> decoded;

@@ -173,6 +173,7 @@ TEST_CASE("what cannot be done any more fails after a restart, and says why") {
     std::string reason;
     SECTION("the video is gone") {
         change(record_of(folder, id), "state", "queued");
+        fs::remove_all(folder / "data/results");
         reason = "disk";
     }
     SECTION("the processes died of it") {
@@ -188,6 +189,33 @@ TEST_CASE("what cannot be done any more fails after a restart, and says why") {
         CHECK(ended.at("error").at("title").as_string() == reason);
     }
     CHECK(fs::is_empty(folder / "data/uploads"));
+}
+
+TEST_CASE("a job that was told to have succeeded has done so after a crash, written down or not") {
+    temp_folder const folder;
+    test::served_process first(folder / "data", folder / "log");
+    std::string const id = first.submit(shapes_video(), "?chunk=1");
+    fs::rename(folder / "data/jobs", folder / "away"); // from here on nothing can be written
+    auto const events = test::parse_events(first.ask("GET", "/v1/jobs/" + id + "/events").body);
+    CHECK(events.back().data.at("state").as_string() == "succeeded");
+    while (!fs::is_empty(folder / "data/uploads")) std::this_thread::yield();
+    first.kill();
+    fs::rename(folder / "away", folder / "data/jobs");
+    auto const written = [&] {
+        return json::parse(file_text(record_of(folder, id))).at("state").as_string();
+    };
+    CHECK(written() != "succeeded");
+    {
+        running_site site(options_in(folder));
+        auto const ended = job_of(site, id);
+        CHECK(ended.at("state").as_string() == "succeeded");
+        CHECK(ended.at("frames_done") == events.back().data.at("frames_done"));
+        CHECK(ended.at("detections") == events.back().data.at("detections"));
+        CHECK(site.ask("GET", "/v1/jobs/" + id + "/result").status == 200);
+        CHECK(site.on_site([](auto& s) { return s.engine.frames_decoded.load(); }) == 0);
+        site.stop();
+    }
+    CHECK(written() == "succeeded");
 }
 
 TEST_CASE("what is remembered is bounded by number and by age") {
