@@ -29,9 +29,15 @@ public:
     void stop() noexcept;
     [[nodiscard]] bool stopped() const noexcept { return stop_.stop_requested(); }
 
+    // From now on videos that can be gone on with later, from a checkpoint, read no more frames,
+    // and end when those under way are written. The others go on. Any thread.
+    void drain() noexcept { draining_ = true; }
+    [[nodiscard]] bool draining() const noexcept { return draining_; }
+
     tidegate::monitor monitor;
 
 private:
+    std::atomic<bool> draining_ = false;
     run_control stop_;
 
 public:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "frame_stages.hpp"
 
+#include "decode_in_time.hpp"
 #include "error.hpp"
 #include "letterbox.hpp"
 
@@ -47,34 +48,48 @@ read_status find_known(read_job& job, std::int64_t index, bool passed, read_stat
     return read_status::skipped;
 }
 
-// On the decode pool. False at the end.
-bool read_next(read_job& job) {
+enum class read_outcome { frame, nothing_yet, end };
+
+// Reads one frame, or passes over one. On the decode pool.
+read_outcome read_one(read_job& job) {
     frame_stages& stages = *job.stages;
     frame_slot& slot = *job.slot;
-    std::scoped_lock const alone(stages.reading);
-    if (!stages.source) return false;
     video_source& source = *stages.source;
-    while (!stages.ending()) {
-        auto const timer = stages.shared.monitor.measure("decode");
-        if (stages.shared.before_read) stages.shared.before_read();
-        std::int64_t const next = source.index() + 1;
-        bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
-        bool const passed = wanted && passes_over(stages, next);
-        read_status status = wanted && !passed ? source.read(slot.picture) : source.skip();
-        if (status == read_status::end) return false;
-        ++stages.shared.frames_decoded;
-        if (next >= stages.max_frames) {
-            throw source_error(fmt::format("source '{}': longer than {} frames",
-                                           source.info().path.string(), stages.max_frames));
-        }
-        if (wanted) status = find_known(job, next, passed, status);
-        stages.undecodable = source.undecodable() + stages.passed_undecodable;
-        if (!wanted || status == read_status::skipped) continue;
-        slot.index = source.index();
-        slot.image_name = source.image_name();
-        return true;
+    auto const timer = stages.shared.monitor.measure("decode");
+    if (stages.shared.before_read) stages.shared.before_read();
+    std::int64_t const next = source.index() + 1;
+    bool const wanted = next % static_cast<std::int64_t>(stages.every_n) == 0;
+    bool const passed = wanted && passes_over(stages, next);
+    read_status status = wanted && !passed ? source.read(slot.picture) : source.skip();
+    if (status == read_status::end) return read_outcome::end;
+    ++stages.shared.frames_decoded;
+    if (next >= stages.max_frames) {
+        throw source_error(fmt::format("source '{}': longer than {} frames",
+                                       source.info().path.string(), stages.max_frames));
     }
-    return false;
+    if (wanted) status = find_known(job, next, passed, status);
+    stages.undecodable = source.undecodable() + stages.passed_undecodable;
+    if (!wanted || status == read_status::skipped) return read_outcome::nothing_yet;
+    slot.index = source.index();
+    slot.image_name = source.image_name();
+    return read_outcome::frame;
+}
+
+// Comes back after a while without a frame, too, so that only a decoder that hangs seems to hang,
+// however many frames lie between two that are wanted. On the decode pool.
+read_outcome read_some(read_job& job) {
+    constexpr auto a_while = std::chrono::milliseconds(50);
+    frame_stages& stages = *job.stages;
+    std::scoped_lock const alone(stages.reading);
+    if (!stages.source) return read_outcome::end;
+    auto const begun = std::chrono::steady_clock::now();
+    while (!stages.reads_no_more()) {
+        auto const outcome = read_one(job);
+        if (outcome == read_outcome::end) stages.read_all = true;
+        if (outcome != read_outcome::nothing_yet) return outcome;
+        if (std::chrono::steady_clock::now() - begun > a_while) return outcome;
+    }
+    return read_outcome::end;
 }
 
 // On the compute pool.
@@ -85,18 +100,16 @@ void prepare(frame_stages& stages, frame_slot& slot) {
 }
 
 // False at the end. Throws when the decoder hangs.
-asio::awaitable<bool> read_in_time(std::shared_ptr<read_job> job) {
-    frame_stages& stages = *job->stages;
-    auto read = [job] { return read_next(*job); };
-    auto attempt = [&stages, read] { return stages.shared.decode.submit(read); };
-    auto reading = stages.shared.in_time(attempt);
-    try {
-        co_return co_await std::move(reading);
-    } catch (const boost::system::system_error& e) {
-        if (e.code() != tidegate::error::deadline_exceeded) throw;
+asio::awaitable<bool> read_frame(std::shared_ptr<read_job> job) {
+    auto outcome = read_outcome::nothing_yet;
+    while (outcome == read_outcome::nothing_yet) {
+        auto read = [job] { return read_some(*job); };
+        auto reading = decode_in_time(job->stages->shared, read);
+        auto const done = co_await std::move(reading);
+        if (!done) throw decoder_hangs(job->stages->path);
+        outcome = *done;
     }
-    stages.shared.give_up_decoder();
-    throw source_error(fmt::format("source '{}': the decoder hangs", stages.path.string()));
+    co_return outcome == read_outcome::frame;
 }
 
 finished_frame finished_without_inference(read_job& job) {
@@ -108,13 +121,16 @@ finished_frame finished_without_inference(read_job& job) {
 }
 
 asio::awaitable<void> read_frames(stages_ptr stages) {
-    for (std::int64_t number = 0; !stages->ending(); ++number) {
-        frame_pool::lease slot = co_await stages->model->frames.acquire();
+    frame_supply::share frames(stages->model->frames);
+    for (std::int64_t number = 0; !stages->reads_no_more(); ++number) {
+        bool const urgent = stages->is_urgent && stages->is_urgent();
+        auto acquiring = frames.acquire(urgent);
+        frame_pool::lease slot = co_await std::move(acquiring);
         slot->number = number;
         slot->video = stages->number;
         slot->limits = stages->limits;
         auto const job = std::make_shared<read_job>(stages, std::move(slot), std::nullopt);
-        auto reading = read_in_time(job);
+        auto reading = read_frame(job);
         if (!co_await std::move(reading)) break;
         if (job->known) {
             auto passing = stages->done.send(finished_without_inference(*job));
@@ -217,6 +233,8 @@ frame_stages::frame_stages(asio::any_io_executor executor, engine& e,
       every_n(options.every_n),
       limits(limits_of(*model, options)),
       max_frames(options.max_frames),
+      can_go_on_later(!options.checkpoint.empty()),
+      is_urgent(options.is_urgent),
       stop(options.stop),
       number(next_number()),
       decoded(executor, model->frames.size()),

@@ -15,6 +15,7 @@
 #include <deque>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -44,6 +45,10 @@ struct frame_stages {
         return shared.stopped() || stop.stop_requested();
     }
     [[nodiscard]] bool ending() const noexcept { return ended || stopped(); }
+    // No frame is read any more; those under way go on.
+    [[nodiscard]] bool reads_no_more() const noexcept {
+        return ending() || (can_go_on_later && shared.draining());
+    }
     // Ends what the stages wait for.
     void cancel();
 
@@ -53,12 +58,15 @@ struct frame_stages {
     std::unique_ptr<video_source> source; // used by the decode pool; null once closed
     std::optional<known_frames> known;    // and so is this
     bool needs_pictures;                  // also of what is known
+    std::atomic<bool> read_all = false;   // the source came to its end
     std::int64_t passed_undecodable = 0;
     std::atomic<std::int64_t> undecodable = 0;
     const std::filesystem::path path;
     std::size_t every_n;
     detection_limits limits;
     std::int64_t max_frames;
+    bool can_go_on_later; // from a checkpoint
+    std::function<bool()> is_urgent;
     std::stop_token stop;
     std::uint64_t number; // of the video, among those of this process
     tidegate::channel<frame_pool::lease> decoded;

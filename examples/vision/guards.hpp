@@ -15,7 +15,8 @@ namespace vision {
 
 struct guard_limits {
     std::chrono::milliseconds inference{30'000}; // of one frame, with its retries
-    std::chrono::milliseconds decoding{30'000};  // of one frame, or of opening a source
+    // 100 ms..1 h, of one call into a decoder: to read or pass over a frame, or to open a source.
+    std::chrono::milliseconds decoding{30'000};
 };
 
 inline tidegate::circuit_breaker_options backend_breaker_options() {

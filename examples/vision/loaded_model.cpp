@@ -41,12 +41,6 @@ std::size_t frames_under_way(const calibration& tuned, const engine_options& opt
     return options.frames_in_flight.value_or(std::max(4 * wide + 4, 2 * options.decoders));
 }
 
-std::unique_ptr<frame_slot> make_frame(std::size_t bytes) {
-    auto frame = std::make_unique<frame_slot>();
-    frame->prepared.resize(bytes);
-    return frame;
-}
-
 } // namespace
 
 std::string digest_of_model(const std::filesystem::path& file) {
@@ -72,12 +66,15 @@ loaded_model::loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monit
     : model(which),
       digest(digest_of_model(which.model)),
       tuned(tune(model, options, stop)),
-      frames(pool.get_executor(), frames_under_way(tuned, options),
-             [bytes = model.picture_bytes()] { return make_frame(bytes); }),
+      frames(pool.get_executor(), frames_under_way(tuned, options), model.picture_bytes()),
       batches(
           pool, batching(tuned, options),
           [this](std::span<frame_pool::lease> batch) { return run(batch); }, std::monostate(),
-          [](const frame_pool::lease& frame) { return frame->video; }),
+          [](const frame_pool::lease& frame) { return frame->video; },
+          [](const frame_pool::lease& frame) {
+              return frame->urgent ? tidegate::job_priority::urgent
+                                   : tidegate::job_priority::normal;
+          }),
       monitor_(monitor),
       before_inference_(options.before_inference),
       stop_(stop),

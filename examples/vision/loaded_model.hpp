@@ -4,6 +4,7 @@
 
 #include "calibration.hpp"
 #include "detector.hpp"
+#include "frame_supply.hpp"
 #include "pipeline_options.hpp"
 
 #include <tidegate/batcher.hpp>
@@ -16,25 +17,11 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <opencv2/core/mat.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace vision {
-
-// The memory of one frame on its way; lent from a pool, so nothing is allocated a frame.
-struct frame_slot {
-    std::int64_t index = 0;             // in the source
-    std::int64_t number = 0;            // among those inferred, without gaps
-    std::string image_name;             // where the source is images
-    cv::Mat picture;                    // as decoded
-    std::vector<std::uint8_t> prepared; // letterboxed, as the model wants it
-    letterbox_plan plan;
-    std::uint64_t video = 0; // whose it is: the videos take turns in a batch
-    detection_limits limits{};
-};
-using frame_pool = tidegate::object_pool<frame_slot>;
 
 // A frame with what was found in it. The slot travels along, so that whoever holds the frame keeps
 // its memory, also when the one who asked for the inference has gone.
@@ -65,8 +52,7 @@ public:
     detector model;
     std::string const digest;
     calibration tuned;
-    // What all videos that use the model have under way: the bound on their memory.
-    frame_pool frames;
+    frame_supply frames;
     tidegate::batcher<frame_pool::lease, detected_frame> batches;
 
 private:

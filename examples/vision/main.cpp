@@ -178,6 +178,12 @@ void add_detect(CLI::App& app, command_line& wanted) {
     add_count(*detect, "--queue", wanted.engine.frames_in_flight,
               "Frames under way at most, 2 to 1024: the bound on memory (default: by workers and "
               "batch)");
+    detect
+        ->add_option_function<std::int64_t>(
+            "--decoder-timeout",
+            [&wanted](std::int64_t s) { wanted.engine.limits.decoding = std::chrono::seconds(s); },
+            "Seconds of one frame after which the decoder is taken to hang, 1 to 3600 (default 30)")
+        ->type_name("SECONDS");
     add_count(*detect, "--every-n", video.every_n, "Look at every n-th frame only (default 1)");
     add_count(*detect, "--chunk", video.chunk,
               "Frames between two reports of progress (default 30)");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "pipeline.hpp"
 
-#include "annotated_video.hpp"
 #include "checkpoint.hpp"
-#include "detections_writer.hpp"
+#include "decode_in_time.hpp"
 #include "error.hpp"
 #include "frame_stages.hpp"
 #include "reorder_buffer.hpp"
+#include "video_output.hpp"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
@@ -25,73 +25,6 @@ namespace asio = boost::asio;
 namespace {
 
 using steady = std::chrono::steady_clock;
-
-// The files of one video. Used by the write pool only, one job at a time.
-class video_output {
-public:
-    video_output(const video_options& options, const model_layout& layout, double frame_rate,
-                 std::unique_ptr<checkpoint_writer> checkpoint)
-        : layout_(layout),
-          detections_(options.out / "detections.jsonl", layout.class_names),
-          checkpoint_(std::move(checkpoint)),
-          checkpoint_path_(options.checkpoint) {
-        if (options.annotate) {
-            video_path_ = options.out / "annotated.mp4";
-            video_.emplace(video_path_, frame_rate);
-        }
-    }
-
-    void write(detected_frame& frame, const video_source& source, tidegate::monitor& monitor) {
-        {
-            auto const timer = monitor.measure("write detections");
-            detections_.write(frame.slot->index, source.seconds(frame.slot->index), frame.found,
-                              frame.slot->image_name);
-        }
-        if (video_) {
-            auto const timer = monitor.measure("write video");
-            video_->write(frame.slot->picture, frame.found, layout_); // draws into it, too
-        }
-        if (checkpoint_ && !frame.known) {
-            checkpoint_->add({frame.slot->index, frame.found, frame.dropped});
-        }
-    }
-
-    // What was written need not be found again.
-    void save() {
-        if (checkpoint_) checkpoint_->save();
-    }
-    // What is written is not whole: it goes, and the checkpoint stays.
-    [[nodiscard]] bool can_go_on_later() const noexcept { return checkpoint_ != nullptr; }
-    void leave_for_later() { checkpoint_->make_durable(); }
-
-    // What `frame`, which was written, looks like. Null where nobody has looked at it.
-    [[nodiscard]] std::shared_ptr<const std::string> preview(detected_frame& frame) const {
-        if (frame.slot->picture.empty()) return nullptr;
-        if (!video_) draw_detections(frame.slot->picture, frame.found, layout_);
-        return std::make_shared<const std::string>(small_jpeg(frame.slot->picture));
-    }
-
-    // Nothing gets its name before all is written.
-    void commit() {
-        detections_.close();
-        if (video_) video_->commit();
-        detections_.commit();
-        if (!checkpoint_) return;
-        checkpoint_.reset();
-        std::error_code ignored; // it takes room, and nothing else
-        std::filesystem::remove(checkpoint_path_, ignored);
-    }
-
-    [[nodiscard]] const std::filesystem::path& video_path() const { return video_path_; }
-
-private:
-    const model_layout& layout_;
-    detections_writer detections_;
-    std::optional<annotated_video> video_;
-    std::filesystem::path video_path_;
-    std::unique_ptr<checkpoint_writer> checkpoint_; // null: none is wanted
-    std::filesystem::path checkpoint_path_;
-};
 
 // What is written and was not yet handed on as a partial result.
 class pending_parts {
@@ -152,15 +85,10 @@ asio::awaitable<std::unique_ptr<video_source>> open_in_time(engine& shared, vide
         make_output_folder(options.out);
         return source;
     };
-    auto attempt = [&shared, open] { return shared.decode.submit(open); };
-    auto opening = shared.in_time(attempt);
-    try {
-        co_return co_await std::move(opening);
-    } catch (const boost::system::system_error& e) {
-        if (e.code() != tidegate::error::deadline_exceeded) throw;
-    }
-    shared.give_up_decoder();
-    throw source_error(fmt::format("source '{}': the decoder hangs", options.source.string()));
+    auto opening = decode_in_time(shared, open);
+    auto opened = co_await std::move(opening);
+    if (!opened) throw decoder_hangs(options.source);
+    co_return std::move(*opened);
 }
 
 // All that decides what is found in a frame, besides the video.
@@ -187,11 +115,174 @@ begun_checkpoint begin_checkpoint(const loaded_model& model, const video_options
     return begun;
 }
 
-// Ends the stages of a run that is left in the middle.
-struct abandon_at_exit {
-    std::shared_ptr<frame_stages> stages;
-    ~abandon_at_exit() { stages->abandon(); }
+// What becomes of frames once the stages are done with them. Used on the executor, but for what is
+// said to be for a pool, one call at a time.
+class results {
+public:
+    results(steady::time_point start, std::shared_ptr<frame_stages> from,
+            const video_options& options, begun_checkpoint checkpoint)
+        : start_(start),
+          stages_(std::move(from)),
+          chunk_(options.chunk),
+          wants_previews_(options.previews),
+          parts_(stages_->source->info().announced_frames, options.every_n, start_) {
+        summary_.source = stages_->source->info();
+        summary_.frames_in_flight = stages_->model->frames.size();
+        summary_.detections_file = options.out / "detections.jsonl";
+        output_ = std::make_unique<video_output>(options, stages_->model->model.layout(),
+                                                 summary_.source.frames_per_second /
+                                                     static_cast<double>(options.every_n),
+                                                 std::move(checkpoint.writer));
+    }
+    ~results() { stages_->abandon(); } // of a run that is left in the middle
+
+    [[nodiscard]] const std::shared_ptr<frame_stages>& stages() const noexcept { return stages_; }
+
+    // Whether some can be written now.
+    bool put_in_order(std::vector<finished_frame> arrived) {
+        for (finished_frame& frame : arrived) {
+            std::int64_t const number = frame.number;
+            in_order_.put(number, std::move(frame));
+        }
+        while (auto next = in_order_.take_next()) {
+            gap_ = gap_ || !next->result; // what comes after one that fell out is not written
+            if (!gap_) ready_.push_back(std::move(*next->result));
+        }
+        return !ready_.empty();
+    }
+
+    void write_ready(); // on the write pool
+    void note_written();
+
+    // A chunk that is whole.
+    std::optional<partial_result> next_part() {
+        if (parts_.size() < chunk_) return std::nullopt;
+        auto part = parts_.take(chunk_);
+        part.preview = preview_;
+        return part;
+    }
+    // What is left, where all is written.
+    std::optional<partial_result> last_part() {
+        if (how_it_ends_ != ending::whole || parts_.size() == 0) return std::nullopt;
+        return parts_.take(parts_.size());
+    }
+
+    void close_source(); // on the decode pool, after the stages
+    void note_end();
+    void close_files(); // on the write pool
+    video_summary summary();
+
+private:
+    enum class ending { whole, to_be_gone_on_with, failed };
+
+    steady::time_point start_;
+    std::shared_ptr<frame_stages> stages_;
+    std::size_t chunk_;
+    bool wants_previews_;
+    reorder_buffer<finished_frame> in_order_;
+    bool gap_ = false;
+    std::vector<detected_frame> ready_;
+    std::size_t written_ = 0; // of those
+    std::exception_ptr unwritten_;
+    pending_parts parts_;
+    std::shared_ptr<const std::string> preview_;
+    std::string truncated_;
+    ending how_it_ends_ = ending::failed;
+    video_summary summary_;
+    std::unique_ptr<video_output> output_;
 };
+
+void results::write_ready() {
+    written_ = 0;
+    try {
+        std::size_t done = 0;
+        for (; done < ready_.size() && !stages_->stopped(); ++done) {
+            output_->write(ready_[done], *stages_->source, stages_->shared.monitor);
+        }
+        output_->save();
+        if (wants_previews_ && done > 0 && parts_.size() + done >= chunk_) {
+            preview_ = output_->preview(ready_[done - 1]);
+        }
+        written_ = done;
+    } catch (...) {
+        unwritten_ = std::current_exception();
+    }
+}
+
+void results::note_written() {
+    if (unwritten_) {
+        stages_->fail(unwritten_);
+        stages_->failure = unwritten_; // also after engine::stop: the files are not whole
+    }
+    gap_ = gap_ || written_ < ready_.size();
+    for (detected_frame& frame : std::span(ready_).first(written_)) {
+        summary_.detections += static_cast<std::int64_t>(frame.found.size());
+        summary_.dropped_boxes += static_cast<std::int64_t>(frame.dropped);
+        stages_->shared.dropped_boxes += frame.dropped;
+        parts_.add(frame);
+    }
+    summary_.frames += static_cast<std::int64_t>(written_);
+    ready_.clear(); // gives the slots back
+}
+
+// The stages have ended, but for a last read that nobody waited for: with it ends the source.
+void results::close_source() {
+    std::unique_lock const alone(stages_->reading, std::try_to_lock);
+    if (!alone) return;
+    auto const from = std::move(stages_->source);
+    if (stages_->read_all && !stages_->stopped()) truncated_ = from->truncation_warning();
+}
+
+void results::note_end() {
+    summary_.undecodable = stages_->undecodable;
+    summary_.interrupted = stages_->stopped() || !stages_->read_all;
+    summary_.resumed = parts_.resumed();
+    bool const later = summary_.interrupted && output_->can_go_on_later();
+    how_it_ends_ = stages_->failure ? ending::failed
+                   : later          ? ending::to_be_gone_on_with
+                                    : ending::whole;
+}
+
+void results::close_files() {
+    auto const files = std::move(output_);
+    if (how_it_ends_ == ending::to_be_gone_on_with) files->leave_for_later();
+    if (how_it_ends_ != ending::whole) return;
+    if (summary_.frames > 0) summary_.video_file = files->video_path();
+    files->commit();
+}
+
+video_summary results::summary() {
+    if (stages_->failure) std::rethrow_exception(stages_->failure);
+    auto& warnings = summary_.warnings;
+    if (!truncated_.empty()) warnings.push_back(std::move(truncated_));
+    if (summary_.undecodable > 0) {
+        warnings.push_back(
+            fmt::format("{} frames could not be decoded and were skipped", summary_.undecodable));
+    }
+    if (summary_.dropped_boxes > 0) {
+        warnings.push_back(fmt::format("{} boxes were no finite numbers and were left out",
+                                       summary_.dropped_boxes));
+    }
+    summary_.took = steady::now() - start_;
+    return std::move(summary_);
+}
+
+asio::awaitable<std::unique_ptr<results>> begin(asio::any_io_executor executor, engine& shared,
+                                                video_options options) {
+    auto const start = steady::now();
+    auto opening = open_in_time(shared, options);
+    auto source = co_await std::move(opening);
+    auto loading = shared.models.get(options.model);
+    auto const model = co_await std::move(loading);
+    auto begin_known = [&] { return begin_checkpoint(*model, options); };
+    auto checkpoint = co_await shared.decode.submit(begin_known);
+    auto const stages = std::make_shared<frame_stages>(executor, shared, model, std::move(source),
+                                                       options, std::move(checkpoint.known));
+    auto open_files = [&] {
+        return std::make_unique<results>(start, stages, options, std::move(checkpoint));
+    };
+    co_return co_await shared.write.submit(open_files);
+}
 
 } // namespace
 
@@ -204,137 +295,32 @@ std::optional<double> partial_result::progress() const {
 video_run detect_objects(asio::any_io_executor executor, engine& shared, video_options options) {
     check(options);
     // What blocks is named before it is awaited, because of g++ 12.2: see docs/compilers.md.
-    auto open = [&shared, options] { return open_in_time(shared, options); };
-    auto const start = steady::now();
-    std::unique_ptr<video_source> source = co_await asio::co_spawn(executor, open, asio::deferred);
-    std::shared_ptr<loaded_model> model =
-        co_await shared.models.async_get(options.model, asio::deferred);
-    video_summary summary;
-    summary.source = source->info();
-    summary.frames_in_flight = model->frames.size();
-    summary.detections_file = options.out / "detections.jsonl";
-
-    auto begin = [&] { return begin_checkpoint(*model, options); };
-    begun_checkpoint checkpoint = co_await shared.decode.async_submit(begin, asio::deferred);
-    auto const stages = std::make_shared<frame_stages>(executor, shared, model, std::move(source),
-                                                       options, std::move(checkpoint.known));
-    abandon_at_exit const on_exit(stages);
-    auto open_output = [&] {
-        return std::make_unique<video_output>(options, model->model.layout(),
-                                              summary.source.frames_per_second /
-                                                  static_cast<double>(options.every_n),
-                                              std::move(checkpoint.writer));
-    };
-    std::unique_ptr<video_output> output =
-        co_await shared.write.async_submit(open_output, asio::deferred);
+    auto open = [executor, &shared, options] { return begin(executor, shared, options); };
+    std::unique_ptr<results> const video = co_await asio::co_spawn(executor, open, asio::deferred);
+    std::shared_ptr<frame_stages> const stages = video->stages();
     start_stages(executor, stages);
     auto cancel = [executor, stages] { asio::post(executor, [stages] { stages->cancel(); }); };
     std::stop_callback const on_stop(options.stop, cancel);
 
-    reorder_buffer<finished_frame> in_order;
-    std::vector<detected_frame> ready;
-    pending_parts parts(summary.source.announced_frames, options.every_n, start);
-    std::shared_ptr<const std::string> preview;
-    bool gap = false; // a frame fell out: what comes after it is not written
     for (;;) {
         tidegate::error_code ended;
         auto arrived = co_await stages->done.async_receive_some(
             64, asio::redirect_error(asio::deferred, ended));
         if (ended) break;
-        for (finished_frame& frame : arrived) {
-            std::int64_t const number = frame.number;
-            in_order.put(number, std::move(frame));
-        }
-        while (auto next = in_order.take_next()) {
-            gap = gap || !next->result;
-            if (!gap) ready.push_back(std::move(*next->result));
-        }
-        if (ready.empty()) continue;
-
-        auto write = [&] {
-            std::size_t written = 0;
-            for (; written < ready.size() && !stages->stopped(); ++written) {
-                output->write(ready[written], *stages->source, shared.monitor);
-            }
-            output->save();
-            if (options.previews && written > 0 && parts.size() + written >= options.chunk) {
-                preview = output->preview(ready[written - 1]);
-            }
-            return written;
-        };
-        std::exception_ptr unwritten;
-        std::size_t written = 0;
-        try {
-            written = co_await shared.write.async_submit(write, asio::deferred);
-        } catch (...) {
-            unwritten = std::current_exception();
-        }
-        if (unwritten) {
-            stages->fail(unwritten);
-            stages->failure = unwritten; // also after engine::stop: the files are not whole
-        }
-        gap = gap || written < ready.size();
-        for (detected_frame& frame : std::span(ready).first(written)) {
-            summary.detections += static_cast<std::int64_t>(frame.found.size());
-            summary.dropped_boxes += static_cast<std::int64_t>(frame.dropped);
-            shared.dropped_boxes += frame.dropped;
-            parts.add(frame);
-        }
-        summary.frames += static_cast<std::int64_t>(written);
-        ready.clear(); // gives the slots back
-        while (parts.size() >= options.chunk) {
-            partial_result part = parts.take(options.chunk);
-            part.preview = preview;
-            co_yield std::move(part);
-        }
+        if (!video->put_in_order(std::move(arrived))) continue;
+        auto write = [&] { video->write_ready(); };
+        co_await shared.write.async_submit(write, asio::deferred);
+        video->note_written();
+        while (auto part = video->next_part()) co_yield std::move(*part);
     }
 
-    // The stages have ended, but for a last read that nobody waited for: with it ends the source.
-    auto close_source = [&] {
-        std::unique_lock const alone(stages->reading, std::try_to_lock);
-        if (!alone) return std::string();
-        auto const from = std::move(stages->source);
-        if (!stages->stopped()) return from->truncation_warning();
-        return std::string();
-    };
-    std::string truncated = co_await shared.decode.async_submit(close_source, asio::deferred);
-    summary.undecodable = stages->undecodable;
-    summary.interrupted = stages->stopped();
-    summary.resumed = parts.resumed();
-    if (summary.interrupted && !stages->failure && output->can_go_on_later()) {
-        auto leave = [&output] {
-            auto const files = std::move(output);
-            files->leave_for_later();
-        };
-        co_await shared.write.async_submit(leave, asio::deferred);
-        co_return summary;
-    }
-    if (stages->failure) {
-        auto discard = [&output] { output.reset(); };
-        co_await shared.write.async_submit(discard, asio::deferred);
-        std::rethrow_exception(stages->failure);
-    }
-    if (parts.size() > 0) {
-        partial_result part = parts.take(parts.size());
-        co_yield std::move(part);
-    }
-    auto finish = [&output] {
-        auto const files = std::move(output);
-        files->commit();
-    };
-    if (summary.frames > 0) summary.video_file = output->video_path();
-    co_await shared.write.async_submit(finish, asio::deferred);
-    if (!truncated.empty()) summary.warnings.push_back(std::move(truncated));
-    if (summary.undecodable > 0) {
-        summary.warnings.push_back(
-            fmt::format("{} frames could not be decoded and were skipped", summary.undecodable));
-    }
-    if (summary.dropped_boxes > 0) {
-        summary.warnings.push_back(fmt::format("{} boxes were no finite numbers and were left out",
-                                               summary.dropped_boxes));
-    }
-    summary.took = steady::now() - start;
-    co_return summary;
+    auto close_source = [&] { video->close_source(); };
+    co_await shared.decode.async_submit(close_source, asio::deferred);
+    video->note_end();
+    if (auto part = video->last_part()) co_yield std::move(*part);
+    auto close_files = [&] { video->close_files(); };
+    co_await shared.write.async_submit(close_files, asio::deferred);
+    co_return video->summary();
 }
 
 } // namespace vision

@@ -52,6 +52,8 @@ void check(const engine_options& options) {
     if (options.workers) check_range<std::size_t>("--workers", *options.workers, 1, 64);
     check_range<std::int64_t>("--max-delay", options.max_delay.count(), 0, 10000);
     check_range<std::size_t>("--decoders", options.decoders, 1, 64);
+    check_range<std::int64_t>("--decoder-timeout in ms", options.limits.decoding.count(), 100,
+                              3'600'000);
     check_range("--confidence", options.model.confidence, 0.0F, 1.0F);
     check_range("--iou", options.model.iou, 0.0F, 1.0F);
 }

@@ -57,6 +57,9 @@ struct video_options {
     // A video with more is refused.
     std::int64_t max_pixels = std::int64_t{1} << 28; // of a frame
     std::int64_t max_frames = std::int64_t{1} << 40;
+    // Whether its frames go before those of other videos that are not urgent. Asked for each frame,
+    // on the executor; unset: they do not.
+    std::function<bool()> is_urgent;
     std::stop_token stop; // ends this video soon, as engine::stop ends all of them
     // A file that keeps what was found so far, until all of it is written: a run that ends early
     // leaves it and nothing else, and another one goes on from it. Empty: none.

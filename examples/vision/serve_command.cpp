@@ -80,8 +80,14 @@ void add_working(CLI::App& app, service::service_options& wanted) {
                "Inferences at once, 1 to 64; 0: calibrated");
     add_number(app, "--batch", wanted.engine.batch, "Frames in a batch, 1 to 16; 0: calibrated");
     add_number(app, "--max-running", wanted.max_running, "Videos open at a time, 1 to 64");
+    app.add_option_function<std::int64_t>(
+           "--decoder-timeout",
+           [&wanted](std::int64_t s) { wanted.engine.limits.decoding = std::chrono::seconds(s); },
+           "Seconds of one frame after which a decoder is taken to hang, 1 to 3600 (default 30)")
+        ->type_name("SECONDS");
     add_seconds(app, "--keep-results", wanted.results.time_to_live, "How long results are kept");
-    add_seconds(app, "--drain", wanted.drain, "How long running jobs may take when this is to end");
+    add_seconds(app, "--drain", wanted.drain,
+                "How long running jobs may take to their next checkpoint when this is to end");
     app.add_option_function<std::int64_t>(
            "--stall-threshold",
            [&wanted](std::int64_t ms) { wanted.stall_threshold = std::chrono::milliseconds(ms); },

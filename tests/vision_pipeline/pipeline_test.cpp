@@ -249,6 +249,44 @@ TEST_CASE("a run that is stopped in the middle leaves whole files of what was do
     CHECK(out.entries() == 2);
 }
 
+TEST_CASE("frames of an urgent video go first, and those of others still get on") {
+    temp_folder const alone, here, there;
+    auto every_second = video(assets / "shapes.mp4", alone.path());
+    every_second.every_n = 2;
+    every_second.chunk = 1;
+    auto const expected = run_video(with_model(assets / "shapes.onnx"), every_second);
+    auto const batch = GENERATE(std::size_t{1}, std::size_t{4});
+    auto settings = with_model(assets / "shapes.onnx", 1, batch);
+    settings.decoders = 2;
+    settings.before_inference = [batch] { // slower than all else
+        auto const end = std::chrono::steady_clock::now() + batch * 8ms;
+        while (std::chrono::steady_clock::now() < end) {
+        }
+    };
+    asio::io_context io(1);
+    vision::engine engine(io.get_executor(), settings);
+    finished_video ordinary, urgent;
+    std::int64_t ordinary_meanwhile = 0;
+    int failures = 0;
+    auto const count = [&](std::exception_ptr e) { failures += e ? 1 : 0; };
+    auto first = every_second, second = every_second;
+    first.out = here.path();
+    second.out = there.path();
+    second.is_urgent = [] { return true; };
+    auto const note = [&](const vision::partial_result& part) {
+        if (part.frames_done != 150 || ordinary.parts.empty()) return;
+        ordinary_meanwhile = ordinary.parts.back().frames_done;
+    };
+    asio::co_spawn(io, run_video(engine, first, ordinary), count);
+    asio::co_spawn(io, run_video(engine, second, urgent, note), count);
+    io.run();
+    CHECK(failures == 0);
+    CHECK(ordinary_meanwhile > 0);
+    CHECK(ordinary_meanwhile < 75); // an 18th of 150, and what was under way: about 20
+    CHECK((all_boxes(ordinary) == all_boxes(expected)));
+    CHECK((all_boxes(urgent) == all_boxes(expected)));
+}
+
 TEST_CASE("every n-th frame only") {
     temp_folder const out;
     auto options = video(assets / "shapes.mp4", out.path());

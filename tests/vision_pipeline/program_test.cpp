@@ -157,6 +157,7 @@ TEST_CASE("absurd options are refused in one line that names them") {
                                                                    {"--confidence", "1.5"},
                                                                    {"--iou", "-0.1"},
                                                                    {"--max-delay", "-5"},
+                                                                   {"--decoder-timeout", "0"},
                                                                    {"--layout", "yolov99"}}));
     CAPTURE(option[0], option[1]);
     auto const r = run(detect(assets / "shapes.onnx", assets / "shapes.mp4", out / "o", option));

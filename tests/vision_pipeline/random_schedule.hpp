@@ -32,13 +32,16 @@ struct scheduled_video {
     int number = 0;
     finished_video done;
     std::stop_source stop;
-    std::int64_t stop_after = -1; // frames; never: -1
+    std::int64_t stop_after = -1;  // frames; never: -1
+    std::int64_t drain_after = -1; // the same, for the engine
+    bool has_checkpoint = false;   // and ends early when the engine drains
     std::string failure;
 };
 
 inline std::string fault_of(const scheduled_video& one, const known_videos& known) {
     if (!one.failure.empty()) return one.failure;
-    if (one.stop_after < 0 && one.done.summary.interrupted) return "nobody stopped it";
+    bool const interrupted = one.done.summary.interrupted;
+    if (one.stop_after < 0 && !one.has_checkpoint && interrupted) return "nobody stopped it";
     std::int64_t next = 0;
     for (const auto& part : one.done.parts) {
         for (const auto& frame : part.frames) {
@@ -49,8 +52,11 @@ inline std::string fault_of(const scheduled_video& one, const known_videos& know
             }
         }
     }
-    if (next != one.done.summary.frames) return "frames are missing";
-    if (!one.done.summary.interrupted && next != known.frames) {
+    bool const goes_on = interrupted && one.has_checkpoint; // which has the last ones
+    if (goes_on ? next > one.done.summary.frames : next != one.done.summary.frames) {
+        return "frames are missing";
+    }
+    if (!interrupted && next != known.frames) {
         return "ended after " + std::to_string(next);
     }
     return {};
@@ -86,6 +92,10 @@ public:
             if (test::below(random_, 4) == 0) {
                 one.stop_after = static_cast<std::int64_t>(test::below(random_, 60));
             }
+            if (test::below(random_, 40) == 0) {
+                one.drain_after = static_cast<std::int64_t>(test::below(random_, 60));
+            }
+            one.has_checkpoint = test::below(random_, 3) == 0;
             boost::asio::co_spawn(io_, run(one, test::below(random_, 400)), boost::asio::detached);
         }
         io_.run();
@@ -104,8 +114,13 @@ private:
         options.previews = one.number % 2 == 0; // which are drawn upon
         options.chunk = 1 + test::below(random_, 20);
         options.stop = one.stop.get_token();
-        auto const watch = [&one](const vision::partial_result& part) {
+        if (one.has_checkpoint) options.checkpoint = options.out / "checkpoint.jsonl";
+        if (one.number % 3 == 0) { // it changes its mind in the middle
+            options.is_urgent = [this] { return test::below(random_, 4) != 0; };
+        }
+        auto const watch = [this, &one](const vision::partial_result& part) {
             if (one.stop_after >= 0 && part.frames_done >= one.stop_after) one.stop.request_stop();
+            if (one.drain_after >= 0 && part.frames_done >= one.drain_after) engine_->drain();
         };
         try {
             auto running = run_video(*engine_, options, one.done, watch);

@@ -4,7 +4,7 @@
 //
 // TIDEGATE_CRASH_TEST=full makes it as long as it is meant to be; else it takes half a minute.
 #include "shared_queue.hpp"
-#include "worker_process.hpp"
+#include "support/child_process.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <fmt/format.h>
@@ -54,7 +54,7 @@ auto front_options(const plan& how, const fs::path& data) {
     return o;
 }
 
-using process = std::unique_ptr<test::worker_process>;
+using process = std::unique_ptr<test::child_process>;
 
 class site {
 public:
@@ -68,19 +68,32 @@ public:
     fs::path data() const { return folder_ / "data"; }
 
     process spawn() {
-        std::vector<std::string> const arguments{
-            "--model",       (assets / "shapes.onnx").string(),                    //
-            "--data",        data().string(),                                      //
-            "--redis",       "redis://127.0.0.1:" + std::to_string(server.port()), //
-            "--lease",       std::to_string(how_.lease.count()),                   //
-            "--workers",     "1",
-            "--batch",       "1",
-            "--max-running", "2",
-            "--drain",       "0", //
-            "--max-crashes", "1000",
-            "--max-errors",  "1000"};
+        std::vector<std::string> const words{TIDEGATE_VISION_PROGRAM,
+                                             "work",
+                                             "--log-json", //
+                                             "--model",
+                                             (assets / "shapes.onnx").string(), //
+                                             "--data",
+                                             data().string(), //
+                                             "--redis",
+                                             "redis://127.0.0.1:" +
+                                                 std::to_string(server.port()), //
+                                             "--lease",
+                                             std::to_string(how_.lease.count()), //
+                                             "--workers",
+                                             "1",
+                                             "--batch",
+                                             "1",
+                                             "--max-running",
+                                             "2",
+                                             "--drain",
+                                             "0", //
+                                             "--max-crashes",
+                                             "1000",
+                                             "--max-errors",
+                                             "1000"};
         auto const log = fmt::format("worker-{}", ++spawned_);
-        return std::make_unique<test::worker_process>(arguments, folder_ / log.c_str());
+        return std::make_unique<test::child_process>(words, folder_ / log.c_str());
     }
 
     // As the HTTP side does it. `content` makes a run of its own of the same video.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 // How the service ends.
 #include "running_site.hpp"
+#include "served_process.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
-#include <csignal>
-#include <fcntl.h>
+#include <atomic>
+#include <cstdlib>
 #include <sys/wait.h>
-#include <unistd.h>
 
 using test::running_site;
 using test::shapes_video;
@@ -38,24 +38,68 @@ private:
     std::string seen_;
 };
 
+void until_decoding(running_site& site) {
+    while (site.on_site([](auto& s) { return s.engine.frames_decoded.load(); }) == 0) {
+        std::this_thread::yield();
+    }
+}
+
 } // namespace
 
-TEST_CASE("a service that is to end finishes what runs, takes no more, and says so") {
+TEST_CASE("a service that is to end stops what runs at a checkpoint, takes no more, and says so") {
+    temp_folder const folder;
     auto options = test::usual_options();
+    options.data = folder / "data";
     options.max_running = 1;
+    std::string running, waiting;
+    std::uint64_t inferred = 0;
+    {
+        auto held = options;
+        held.engine.frames_in_flight = 8;
+        test::held_up inference(held);
+        running_site site(held);
+        running = site.submit(shapes_video(), "?chunk=1");
+        waiting = site.submit(shapes_video(), "?every_n=2");
+        watching client(site, running);
+        client.read_until("\"running\"");
+        watching other(site, waiting);
+        until_decoding(site);
+        site.begin_to_stop();
+        inference.let_go();
+        site.stop();
+        other.read_until("event: draining");
+        CHECK(site.job_at_the_end(running).state == job_state::queued);
+        CHECK(site.job_at_the_end(running).attempt == 0);
+        CHECK(site.job_at_the_end(waiting).state == job_state::queued);
+        // What was under way was finished, and no more was begun.
+        inferred = site.engine().frames_inferred;
+        CHECK(inferred > 0);
+        CHECK(inferred <= 8);
+        CHECK(site.engine().frames_decoded == inferred);
+    }
+    running_site site(options);
+    auto const ended = site.end_of(running);
+    CHECK(ended.at("state").as_string() == "succeeded");
+    CHECK(ended.at("attempt").to_number<int>() == 1);
+    CHECK(site.end_of(waiting).at("state").as_string() == "succeeded");
+    CHECK(site.on_site([](auto& s) { return s.engine.frames_resumed; }) == inferred);
+    std::string const result = site.ask("GET", "/v1/jobs/" + running + "/result").body;
+    CHECK(result == test::undisturbed("?chunk=1"));
+}
+
+TEST_CASE("a job all of whose frames are read when the service is to end ends before it") {
+    auto options = test::usual_options();
+    options.engine.frames_in_flight = 301; // all, and what finds the end
+    std::atomic<int> reads{0};
+    options.engine.before_read = [&reads] { ++reads; };
     test::held_up inference(options);
     running_site site(options);
-    std::string const running = site.submit(shapes_video(), "?chunk=1");
-    std::string const waiting = site.submit(shapes_video(), "?every_n=2");
-    watching client(site, running);
-    client.read_until("\"running\"");
-    watching other(site, waiting);
+    std::string const id = site.submit(shapes_video(), "?annotate=false");
+    while (reads < 1 + 300 + 1) std::this_thread::yield(); // to open it, its frames, and the end
     site.begin_to_stop();
     inference.let_go();
     site.stop();
-    other.read_until("event: draining");
-    CHECK(site.job_at_the_end(running).state == job_state::succeeded);
-    CHECK(site.job_at_the_end(waiting).state == job_state::queued);
+    CHECK(site.job_at_the_end(id).state == job_state::succeeded);
 }
 
 TEST_CASE("without patience for what runs it ends at once, and the job waits for the next one") {
@@ -87,51 +131,23 @@ TEST_CASE("the data folder is one service's, and files of others in it stay") {
 }
 
 TEST_CASE("the program ends well at a signal, and at once at a second one") {
-    temp_folder folder;
-    int out[2];
-    REQUIRE(pipe(out) == 0);
-    auto const text = [&] {
-        std::string line;
-        for (char c = 0; read(out[0], &c, 1) == 1 && c != '\n';) line += c;
-        return line;
-    };
-    std::string const model = (test::assets / "shapes.onnx").string();
-    std::string const data = (folder / "data").string();
-    pid_t const pid = fork();
-    REQUIRE(pid >= 0);
-    if (pid == 0) {
-        dup2(out[1], STDOUT_FILENO);
-        execl(TIDEGATE_VISION_PROGRAM, TIDEGATE_VISION_PROGRAM, "serve", "--model", model.c_str(),
-              "--data", data.c_str(), "--port", "0", "--log-level", "off", nullptr);
-        _exit(127);
-    }
-    std::string const hello = text();
-    REQUIRE(hello.starts_with("tidegate-vision on http://127.0.0.1:"));
-    auto const port = static_cast<std::uint16_t>(std::stoul(hello.substr(hello.rfind(':') + 1)));
-    int status = 0;
+    temp_folder const folder;
+    auto const data = folder / "data";
+    test::served_process site(data, folder / "log");
     SECTION("idle") {
-        CHECK(test::ask(port, "GET", "/livez").status == 200);
+        CHECK(site.ask("GET", "/livez").status == 200);
         std::string const second = std::string(TIDEGATE_VISION_PROGRAM) +
-                                   " serve --port 0 --model " + model + " --data " + data + " 2>" +
-                                   (folder / "err").string();
+                                   " serve --port 0 --model " +
+                                   (test::assets / "shapes.onnx").string() + " --data " +
+                                   data.string() + " 2>" + (folder / "err").string();
         CHECK(WEXITSTATUS(std::system(second.c_str())) == 1);
         CHECK(file_text(folder / "err") ==
-              "tidegate-vision: the folder '" + data + "' is used by another process\n");
-        kill(pid, SIGTERM);
-        waitpid(pid, &status, 0);
-        CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+              "tidegate-vision: the folder '" + data.string() + "' is used by another process\n");
+        CHECK(site.end() == 0);
     }
     SECTION("busy, and then again") {
-        std::string const id(test::ask(port, "POST", "/v1/jobs?chunk=1", shapes_video())
-                                 .json()
-                                 .at("id")
-                                 .as_string());
-        kill(pid, SIGTERM);
-        while (kill(pid, SIGTERM) == 0 && waitpid(pid, &status, WNOHANG) == 0) {
-            sched_yield();
-        }
-        CHECK((WIFEXITED(status) && (WEXITSTATUS(status) == 130 || WEXITSTATUS(status) == 0)));
+        site.submit(shapes_video(), "?chunk=1");
+        auto const status = site.end(true);
+        CHECK((status == 130 || status == 0));
     }
-    close(out[0]);
-    close(out[1]);
 }

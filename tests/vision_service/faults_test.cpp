@@ -106,6 +106,40 @@ TEST_CASE("a decoder that hangs costs one job and one thread") {
     }
 }
 
+TEST_CASE("a decoder that hangs in a job that was cancelled costs no other job") {
+    std::latch hangs(1), let_go(1);
+    std::atomic<int> reads{0};
+    auto options = test::usual_options();
+    options.max_running = 1;
+    options.engine.limits.decoding = std::chrono::seconds(1);
+    options.engine.before_read = [&] {
+        if (++reads != 20) return;
+        hangs.count_down();
+        let_go.wait();
+    };
+    running_site site(options);
+    std::string const cancelled = site.submit(shapes_video());
+    hangs.wait();
+    CHECK(site.ask("DELETE", "/v1/jobs/" + cancelled).status == 204);
+    auto const ended = site.end_of(site.submit(shapes_video(), "?every_n=2"));
+    CHECK(ended.at("state").as_string() == "succeeded");
+    site.stop();
+    let_go.count_down();
+}
+
+TEST_CASE("a slow decoder does not hang, however many frames lie between two that are wanted") {
+    auto options = test::usual_options();
+    options.engine.limits.decoding = std::chrono::seconds(1);
+    options.engine.before_read = [] {
+        auto const end = std::chrono::steady_clock::now() + std::chrono::milliseconds(6);
+        while (std::chrono::steady_clock::now() < end) {
+        }
+    };
+    running_site site(options);
+    auto const ended = site.end_of(site.submit(shapes_video(), "?every_n=299&annotate=false"));
+    CHECK(ended.at("state").as_string() == "succeeded"); // with 1.8 s between the two frames
+}
+
 TEST_CASE("a model whose outputs are no numbers is told of in the job and in the metrics") {
     temp_folder const folder;
     tiny_onnx model;

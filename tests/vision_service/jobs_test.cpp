@@ -135,6 +135,25 @@ TEST_CASE("equal videos are looked at once, and each job has the result") {
     }
 }
 
+TEST_CASE("an urgent job overtakes one that runs, and both are right") {
+    auto options = test::usual_options();
+    options.engine.before_inference = [] { // slower than all else
+        auto const end = std::chrono::steady_clock::now() + std::chrono::milliseconds(4);
+        while (std::chrono::steady_clock::now() < end) {
+        }
+    };
+    running_site site(options);
+    std::string const ordinary = site.submit(shapes_video(), "?chunk=1&annotate=false");
+    while (state_of(site, ordinary) != "running") std::this_thread::yield();
+    std::string const urgent = site.submit(shapes_video(), "?chunk=1&urgent=true&every_n=2");
+    CHECK(site.end_of(urgent).at("state").as_string() == "succeeded");
+    CHECK(state_of(site, ordinary) == "running"); // it began first, but has hardly got on
+    CHECK(site.end_of(ordinary).at("state").as_string() == "succeeded");
+    for (auto const& [id, query] : {std::pair(ordinary, "?every_n=1"), {urgent, "?every_n=2"}}) {
+        CHECK(site.ask("GET", "/v1/jobs/" + id + "/result").body == test::undisturbed(query));
+    }
+}
+
 TEST_CASE("thresholds are the job's own") {
     running_site site;
     std::string const all = site.submit(shapes_video(), "?annotate=false");

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: BSL-1.0
 // A service that is started again on its folder knows what it knew, and does what it owes.
 #include "running_site.hpp"
+#include "served_process.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 
 #include <boost/json/serialize.hpp>
 
-#include <csignal>
-#include <sys/wait.h>
-#include <unistd.h>
-
 namespace fs = std::filesystem;
 namespace json = boost::json;
 using test::running_site;
 using test::shapes_video;
+using test::undisturbed;
 
 namespace {
 
@@ -30,14 +28,6 @@ json::object job_of(running_site& site, const std::string& id) {
 
 std::string state_of(running_site& site, const std::string& id) {
     return std::string(job_of(site, id).at("state").as_string());
-}
-
-// What is found in the bundled clip where nobody disturbs.
-std::string undisturbed(const std::string& query) {
-    running_site site;
-    std::string const id = site.submit(shapes_video(), query);
-    CHECK(site.end_of(id).at("state").as_string() == "succeeded");
-    return site.ask("GET", "/v1/jobs/" + id + "/result").body;
 }
 
 void change(const fs::path& record, const std::string& field, const std::string& value) {
@@ -138,33 +128,12 @@ TEST_CASE("jobs that had not ended go on after a restart, from where they were")
 
 TEST_CASE("a killed service is started again and loses nothing that it had accepted") {
     temp_folder const folder;
-    int out[2];
-    REQUIRE(pipe(out) == 0);
-    std::string const model = (test::assets / "shapes.onnx").string();
-    std::string const data = (folder / "data").string();
-    pid_t const pid = fork();
-    REQUIRE(pid >= 0);
-    if (pid == 0) {
-        dup2(out[1], STDOUT_FILENO);
-        execl(TIDEGATE_VISION_PROGRAM, TIDEGATE_VISION_PROGRAM, "serve", "--model", model.c_str(),
-              "--data", data.c_str(), "--port", "0", "--log-level", "off", "--workers", "1",
-              "--batch", "1", "--max-running", "2", nullptr);
-        _exit(127);
-    }
-    std::string hello;
-    for (char c = 0; read(out[0], &c, 1) == 1 && c != '\n';) hello += c;
-    auto const port = static_cast<std::uint16_t>(std::stoul(hello.substr(hello.rfind(':') + 1)));
+    test::served_process first(folder / "data", folder / "log", {"--max-running", "2"});
     std::vector<std::string> ids;
     for (int n = 1; n <= 4; ++n) {
-        auto const accepted = test::ask(
-            port, "POST", "/v1/jobs?chunk=5&every_n=" + std::to_string(n), shapes_video());
-        REQUIRE(accepted.status == 202);
-        ids.emplace_back(accepted.json().at("id").as_string());
+        ids.push_back(first.submit(shapes_video(), "?chunk=5&every_n=" + std::to_string(n)));
     }
-    kill(pid, SIGKILL);
-    waitpid(pid, nullptr, 0);
-    close(out[0]);
-    close(out[1]);
+    first.kill();
     running_site site(options_in(folder));
     for (std::string const& id : ids) {
         auto const ended = site.end_of(id);
@@ -204,6 +173,7 @@ TEST_CASE("what cannot be done any more fails after a restart, and says why") {
     std::string reason;
     SECTION("the video is gone") {
         change(record_of(folder, id), "state", "queued");
+        fs::remove_all(folder / "data/results");
         reason = "disk";
     }
     SECTION("the processes died of it") {
@@ -219,6 +189,33 @@ TEST_CASE("what cannot be done any more fails after a restart, and says why") {
         CHECK(ended.at("error").at("title").as_string() == reason);
     }
     CHECK(fs::is_empty(folder / "data/uploads"));
+}
+
+TEST_CASE("a job that was told to have succeeded has done so after a crash, written down or not") {
+    temp_folder const folder;
+    test::served_process first(folder / "data", folder / "log");
+    std::string const id = first.submit(shapes_video(), "?chunk=1");
+    fs::rename(folder / "data/jobs", folder / "away"); // from here on nothing can be written
+    auto const events = test::parse_events(first.ask("GET", "/v1/jobs/" + id + "/events").body);
+    CHECK(events.back().data.at("state").as_string() == "succeeded");
+    while (!fs::is_empty(folder / "data/uploads")) std::this_thread::yield();
+    first.kill();
+    fs::rename(folder / "away", folder / "data/jobs");
+    auto const written = [&] {
+        return json::parse(file_text(record_of(folder, id))).at("state").as_string();
+    };
+    CHECK(written() != "succeeded");
+    {
+        running_site site(options_in(folder));
+        auto const ended = job_of(site, id);
+        CHECK(ended.at("state").as_string() == "succeeded");
+        CHECK(ended.at("frames_done") == events.back().data.at("frames_done"));
+        CHECK(ended.at("detections") == events.back().data.at("detections"));
+        CHECK(site.ask("GET", "/v1/jobs/" + id + "/result").status == 200);
+        CHECK(site.on_site([](auto& s) { return s.engine.frames_decoded.load(); }) == 0);
+        site.stop();
+    }
+    CHECK(written() == "succeeded");
 }
 
 TEST_CASE("what is remembered is bounded by number and by age") {

@@ -103,6 +103,9 @@ public:
         return found.get().value();
     }
 
+    // After `stop`.
+    const vision::engine& engine() const { return site_->engine; }
+
     // Submits a video and returns the job's id.
     std::string submit(const std::string& video, const std::string& options = {}) {
         reply const r = ask("POST", "/v1/jobs" + options, video);
@@ -124,5 +127,14 @@ private:
 };
 
 inline std::string shapes_video() { return file_text(assets / "shapes.mp4"); }
+
+// What is found in the bundled clip where nobody disturbs.
+inline std::string undisturbed(const std::string& query) {
+    running_site site;
+    std::string const id = site.submit(shapes_video(), query);
+    if (site.end_of(id).at("state").as_string() != "succeeded")
+        throw std::runtime_error("the job failed");
+    return site.ask("GET", "/v1/jobs/" + id + "/result").body;
+}
 
 } // namespace test

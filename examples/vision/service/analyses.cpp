@@ -80,17 +80,20 @@ kept_upload::~kept_upload() {
 
 // While it lives, the run has one more reason to go on.
 struct analyses::attachment {
-    attachment(analyses& all, const std::string& key, std::shared_ptr<progress_channel> progress)
-        : all_(all), key_(key), progress_(std::move(progress)) {
+    attachment(analyses& all, const std::string& key, bool urgent,
+               std::shared_ptr<progress_channel> progress)
+        : all_(all), key_(key), urgent_(urgent ? 1 : 0), progress_(std::move(progress)) {
         auto& run = all.runs_[key];
         if (!run || run->stop.stop_requested()) run = std::make_shared<run_state>();
         run_ = run;
         run_->wanted_by.push_back(progress_);
+        run_->urgent += urgent_;
     }
     attachment(const attachment&) = delete;
     attachment& operator=(const attachment&) = delete;
     ~attachment() {
         std::erase(run_->wanted_by, progress_);
+        run_->urgent -= urgent_;
         if (!run_->wanted_by.empty()) return;
         run_->stop.request_stop();
         auto const it = all_.runs_.find(key_);
@@ -99,6 +102,7 @@ struct analyses::attachment {
 
     analyses& all_;
     std::string key_;
+    std::size_t urgent_;
     std::shared_ptr<progress_channel> progress_;
     std::shared_ptr<run_state> run_;
 };
@@ -109,15 +113,13 @@ analyses::analyses(engine& shared, tidegate::worker_pool& disk, analyses_options
       options_(std::move(options)),
       cache_(disk.get_executor(), cache_settings(options_, disk)) {}
 
-std::string analyses::key(const job& one) const {
-    return sha256(one.content + ' ' + one.options.text());
-}
+std::string analyses::key(const job& one) { return sha256(one.content + ' ' + one.options.text()); }
 
 auto analyses::get(job one, std::shared_ptr<kept_upload> upload, std::stop_token stop,
                    std::shared_ptr<progress_channel> progress) -> asio::awaitable<handle> {
     std::string const name = key(one);
     for (;;) {
-        attachment const attached(*this, name, progress);
+        attachment const attached(*this, name, one.options.urgent, progress);
         auto& uploads = attached.run_->uploads;
         if (std::ranges::find(uploads, upload) == uploads.end()) uploads.push_back(upload);
         auto load = [this, one](const std::string& k) { return run(*this, k, one); };
@@ -127,7 +129,7 @@ auto analyses::get(job one, std::shared_ptr<kept_upload> upload, std::stop_token
             co_return co_await std::move(result);
         } catch (const run_stopped&) {
             // The run had been left by all others just before this one came.
-            if (stop.stop_requested() || engine_.stopped()) throw;
+            if (stop.stop_requested() || engine_ends()) throw;
         }
     }
 }
@@ -146,7 +148,7 @@ std::shared_ptr<const std::string> analyses::preview(const std::string& key) con
 }
 
 video_options analyses::options_for(const std::string& key, const job& one,
-                                    std::stop_token stop) const {
+                                    std::shared_ptr<run_state> state) const {
     video_options wanted;
     wanted.source = one.source;
     wanted.out = options_.folder / (key + '.' + make_job_id());
@@ -160,7 +162,11 @@ video_options analyses::options_for(const std::string& key, const job& one,
     wanted.previews = true;
     wanted.max_pixels = options_.max_pixels;
     wanted.max_frames = options_.max_frames;
-    wanted.stop = std::move(stop);
+    wanted.stop = state->stop.get_token();
+    wanted.is_urgent = [run = std::weak_ptr(state)] {
+        auto const still = run.lock();
+        return still && still->urgent > 0;
+    };
     return wanted;
 }
 
@@ -193,7 +199,7 @@ asio::awaitable<analysis> analyses::run(analyses& self, std::string key, job fir
 
 asio::awaitable<analysis> analyses::make(analyses& self, std::string key, job first) {
     auto const state = self.runs_.at(key);
-    video_options wanted = self.options_for(key, first, state->stop.get_token());
+    video_options wanted = self.options_for(key, first, state);
     auto list = [folder = self.options_.folder, key] { return runs_of(folder, key); };
     auto const runs = co_await self.disk_.submit(list);
     for (const fs::path& run : runs) wanted.earlier.push_back(checkpoint_in(run));
@@ -215,7 +221,7 @@ asio::awaitable<analysis> analyses::make(analyses& self, std::string key, job fi
 // are left alone: they may live.
 asio::awaitable<void> analyses::clean_up_after(std::string key, fs::path run,
                                                std::exception_ptr why) {
-    bool const goes_on = why && (engine_.stopped() || (options_.shared && may_pass(why)));
+    bool const goes_on = why && (engine_ends() || (options_.shared && may_pass(why)));
     if (goes_on) co_return;
     auto discard = [folder = options_.folder, key, run, failed = why != nullptr,
                     shared = options_.shared] {

@@ -71,7 +71,7 @@ public:
     analyses(engine& shared, tidegate::worker_pool& disk, analyses_options options);
 
     // Names what is found in a video of that content with those options.
-    [[nodiscard]] std::string key(const job& one) const;
+    [[nodiscard]] static std::string key(const job& one);
 
     // The result, from the cache or by a run, which is shared with other jobs of the same key. The
     // run ends early when all that want it have left. Throws what the run met, or operation_aborted
@@ -99,10 +99,14 @@ private:
         std::vector<std::shared_ptr<kept_upload>> uploads; // of all jobs that took part
         std::stop_source stop;
         std::vector<std::shared_ptr<progress_channel>> wanted_by;
+        std::size_t urgent = 0; // of those
         std::shared_ptr<const std::string> preview;
     };
     struct attachment; // to a run, by one job
 
+    [[nodiscard]] bool engine_ends() const noexcept {
+        return engine_.stopped() || engine_.draining();
+    }
     static boost::asio::awaitable<analysis> run(analyses& self, std::string key, job first);
     static boost::asio::awaitable<analysis> make(analyses& self, std::string key, job first);
     static boost::asio::awaitable<analysis> look(analyses& self, std::shared_ptr<run_state> state,
@@ -110,7 +114,7 @@ private:
     boost::asio::awaitable<void> clean_up_after(std::string key, std::filesystem::path run,
                                                 std::exception_ptr why);
     [[nodiscard]] video_options options_for(const std::string& key, const job& one,
-                                            std::stop_token stop) const;
+                                            std::shared_ptr<run_state> state) const;
     void tell(run_state& run, const partial_result& part, job_progress& sum);
 
     engine& engine_;

@@ -21,6 +21,7 @@ namespace vision::service {
 struct remembered_job {
     job what; // in a file: without its source
     std::string idempotency_key;
+    bool is_written = true; // as it is
 };
 
 // To be used on `executor` alone, which runs one handler at a time.

@@ -284,6 +284,7 @@ void memory_job_queue::restore(std::vector<remembered_job> all) {
     for (remembered_job& each : all) {
         std::string const id = each.what.id;
         by_age_.push_back(id);
+        if (!each.is_written) to_save_.push_back(id);
         record& one = jobs_[id];
         one.state = std::move(each.what);
         one.idempotency_key = std::move(each.idempotency_key);

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -71,6 +72,30 @@ void remove_unfinished_records(const data_folder& data) {
 }
 
 } // namespace
+
+void recognise_success(remembered_job& one, const data_folder& data) {
+    job& what = one.what;
+    std::error_code ec;
+    if (is_final(what.state) || fs::exists(what.source, ec)) return;
+    std::string const key = analyses::key(what);
+    std::optional<analysis> found;
+    try {
+        found = load_analysis(data.results() / key);
+    } catch (const output_error&) {
+        return; // damaged: as good as none
+    }
+    if (!found) return;
+    what.state = job_state::succeeded;
+    what.result = key;
+    what.warnings = found->warnings;
+    what.frames_done = found->last.frames_done;
+    what.frames_total = found->last.frames_total;
+    what.detections = found->last.detections;
+    what.frames_per_second = found->last.frames_per_second;
+    what.ended = job::clock::now();
+    ++what.version;
+    one.is_written = false;
+}
 
 void restore_own_folder(const data_folder& data, const memory_job_queue& jobs, analyses& results,
                         std::chrono::seconds keep) {

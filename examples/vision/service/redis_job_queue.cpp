@@ -189,10 +189,11 @@ auto redis_job_queue::cancel(std::string id) -> awaitable<std::optional<job>> {
     auto calling = call(scripts::cancel, {id, text(options_.keep)});
     strings const said = co_await std::move(calling);
     if (said.at(0) == "none") co_return std::nullopt;
+    job now = read(said, 1, said.size());
     for (const auto& one : held_) { // ours need not wait for a beat
-        if (one->lease.id == id) one->stop.request_stop();
+        if (one->lease.id == id && now.state == job_state::cancelled) one->stop.request_stop();
     }
-    co_return read(said, 1, said.size());
+    co_return now;
 }
 
 auto redis_job_queue::watch(std::string id) -> awaitable<std::shared_ptr<job_watch>> {

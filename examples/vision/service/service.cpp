@@ -64,7 +64,10 @@ std::unique_ptr<memory_job_queue> make_own_jobs(const asio::any_io_executor& exe
         log.warn("job record damaged",
                  [&] { return json::object{{"file", file.filename().string()}, {"why", why}}; });
     });
-    for (remembered_job& each : all) each.what.source = data.upload(each.what.id);
+    for (remembered_job& each : all) {
+        each.what.source = data.upload(each.what.id);
+        recognise_success(each, data);
+    }
     auto complain = [&log](const std::string& why) {
         log.warn("job not written", [&] { return json::object{{"why", why}}; });
     };
@@ -366,6 +369,7 @@ void service::stop() {
         return json::object{{"running", jobs.running()}, {"queued", jobs.queued()}};
     });
     draining.request_stop();
+    engine.drain(); // what runs ends at its next checkpoint
     jobs.close();
     stopped_.close();
 }

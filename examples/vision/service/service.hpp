@@ -43,10 +43,12 @@ public:
         return acceptor_.local_endpoint();
     }
 
-    // Serves until `stop`, and until what runs then has ended, or the time to drain is over.
+    // Serves until `stop`, and until what runs then has come to its next checkpoint or to its end,
+    // or the time to drain is over.
     boost::asio::awaitable<void> run();
 
-    // Takes no more jobs from now on. Any number of times.
+    // Takes no more jobs from now on, and gives back those that run, for who goes on from their
+    // checkpoints. Any number of times.
     void stop();
     [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
 

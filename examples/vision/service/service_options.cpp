@@ -68,6 +68,7 @@ boost::json::object to_json(const service_options& o) {
         {"max_frames", o.results.max_frames},
         {"keep_results_seconds", o.results.time_to_live.count()},
         {"drain_seconds", o.drain.count()},
+        {"decoder_timeout_ms", o.engine.limits.decoding.count()},
         {"stall_threshold_ms", o.stall_threshold.count()},
         {"queue", o.redis ? describe(*o.redis) : "memory"},
         {"lease_ms", o.shared.lease.count()},

@@ -27,7 +27,8 @@ struct service_options {
     std::size_t max_connections = 256; // 1..100000
     std::uint64_t rate = 10;           // 1..1000000, jobs that one client may submit in a second
     std::uint64_t burst = 20;          // 1..1000000, and at once
-    std::chrono::seconds drain{30};    // 0..3600, for running jobs when the service is to end
+    // 0..3600, for running jobs to come to their next checkpoint when the service is to end.
+    std::chrono::seconds drain{30};
     http_limits http;
     memory_job_queue_options queue;
     std::optional<boost::redis::config> redis; // whose queue processes share; unset: in memory

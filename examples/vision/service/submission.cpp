@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "submission.hpp"
 
+#include "job_wishes.hpp"
 #include "query.hpp"
 #include "service.hpp"
-#include "upload.hpp"
+#include "upload_body.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 namespace vision::service {
 
@@ -18,30 +18,6 @@ namespace json = boost::json;
 using http::status;
 
 namespace {
-
-void set_option(job& one, const std::string& name, const std::string& text) {
-    job_options& o = one.options;
-    if (name == "name") one.name = label(text);
-    else if (name == "every_n") o.every_n = number_in<std::size_t>(name, text, 1, 100'000);
-    else if (name == "chunk") o.chunk = number_in<std::size_t>(name, text, 1, 100'000);
-    else if (name == "confidence") o.confidence = number_in<float>(name, text, 0, 1);
-    else if (name == "iou") o.iou = number_in<float>(name, text, 0, 1);
-    else if (name == "annotate") o.annotate = flag(name, text);
-    else if (name == "urgent") o.urgent = flag(name, text);
-    else if (name == "model") o.model = text;
-    else
-        throw bad_request(fmt::format("there is no option '{}', but name, every_n, chunk, "
-                                      "confidence, iou, annotate, urgent and model",
-                                      label(name)));
-}
-
-// Named now, so that a change of the current model changes no job that was submitted before.
-void choose_model(service& site, job& one) {
-    std::string& name = one.options.model;
-    if (name.empty()) name = site.engine.models.current();
-    if (!site.engine.models.knows(name))
-        throw bad_request("there is no model '" + label(name) + "'");
-}
 
 std::string seconds_of(std::chrono::nanoseconds time) {
     auto const seconds = std::chrono::ceil<std::chrono::seconds>(time).count();
@@ -87,23 +63,6 @@ asio::awaitable<void> refuse(service& site, http_exchange& x, refusal why) {
     return x.refuse(why.how, std::move(why.detail), std::move(fields));
 }
 
-// Writes the body to the disk, piece by piece. Returns its content's name; empty: there was none.
-asio::awaitable<std::string> receive_video(service& site, http_exchange& x, fs::path path) {
-    auto open = [&path] { return std::make_unique<upload>(path); };
-    auto const file = co_await site.disk.submit(open);
-    std::array<char, std::size_t{64} * 1024> piece{};
-    for (;;) {
-        auto reading = x.read_body(piece);
-        std::size_t const n = co_await std::move(reading);
-        if (n == 0) break;
-        auto append = [&] { file->append({piece.data(), n}); };
-        co_await site.disk.submit(append);
-    }
-    if (file->size() == 0) co_return std::string();
-    auto finish = [&file] { return file->finish(); };
-    co_return co_await site.disk.submit(finish);
-}
-
 } // namespace
 
 asio::awaitable<void> submit_job(service& site, http_exchange& x, std::string client) {
@@ -113,14 +72,16 @@ asio::awaitable<void> submit_job(service& site, http_exchange& x, std::string cl
     }
     job one;
     one.id = make_job_id();
-    for (const auto& [name, value] : x.target().query) set_option(one, name, value);
-    choose_model(site, one);
+    const model_store& models = site.engine.models;
+    job_wishes wishes(one, [&models](const std::string& name) { return models.knows(name); });
+    wishes.read_query(x.target().query);
     std::string const key(x.request()["Idempotency-Key"]);
     if (key.size() > 255) throw bad_request("the Idempotency-Key is longer than 255 bytes");
     one.source = site.data.upload(one.id);
-    auto receiving = receive_video(site, x, one.source);
+    auto receiving = receive_body(x, site.disk, one.source, wishes);
     one.content = co_await std::move(receiving);
-    if (one.content.empty()) throw bad_request("the request has no body: send the video in it");
+    // Named now, so that a change of the current model changes no job that was submitted before.
+    if (one.options.model.empty()) one.options.model = models.current();
 
     std::string const id = one.id;
     fs::path const source = one.source;

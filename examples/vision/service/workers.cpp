@@ -116,7 +116,9 @@ asio::awaitable<void> work(job_queue& jobs, analyses& results, job_listener ende
         auto const outcome = co_await std::move(leaving);
         if (outcome == job_outcome::ended) upload->discard();
         job_end const stopped{job_state::cancelled, {}, {}, {}};
-        ended(taken->what, end.value_or(stopped), outcome);
+        // A client was quicker: what the run came to is not what the job came to.
+        bool const cancelled = outcome == job_outcome::ended && taken->stop.stop_requested();
+        ended(taken->what, cancelled ? stopped : end.value_or(stopped), outcome);
     }
 }
 
