@@ -47,7 +47,8 @@ boost::asio::awaitable<frame_pool::lease> frame_supply::share::acquire(bool urge
 
 void frame_supply::share::be_urgent(bool yes) {
     if (std::exchange(urgent_, yes) == yes) return;
-    of_.urgent_ += yes ? 1 : -1;
+    if (yes) ++of_.urgent_;
+    else --of_.urgent_;
     of_.places_.resize(of_.urgent_ > 0 ? of_.size_ / 2 : of_.size_);
 }
 

@@ -87,9 +87,9 @@ void job_wishes::set(std::string_view name, std::string_view text) {
         throw bad_request(fmt::format("{} is given twice", name));
     named_.emplace_back(name);
     which.set(one_, name, text);
-    const std::string& model = one_.options.model;
-    if (!model.empty() && !is_model_(model))
-        throw bad_request("there is no model '" + label(model) + "'");
+    const std::string& wanted = one_.options.model;
+    if (!wanted.empty() && !is_model_(wanted))
+        throw bad_request("there is no model '" + label(wanted) + "'");
 }
 
 void job_wishes::read_query(const std::vector<std::pair<std::string, std::string>>& query) {
