@@ -143,7 +143,8 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 ///
 /// Keys: with a function `key(In const&)`, whose result can be hashed and compared, a batch has
 /// items of one key only, such as tensors of one shape. Size, delay and flush count for each key on
-/// its own; keys that have a batch ready take turns. Only keys with items in the queue take memory.
+/// its own; keys that have a batch ready take turns. Keys without items take no memory but
+/// three list nodes for each of the most keys that ever had some at once.
 ///
 /// Sources: with a function `source(In const&)`, whose result can be hashed, a batch takes the
 /// items of several sources (tenants, connections) in turns, each in its order, so that no source
@@ -165,8 +166,8 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 ///
 /// One allocation an item, from its handler's associated allocator, and the batch function's own
 /// vector for a batch; at most one timer for all batches. Submitting is O(1), with sources O(1) for
-/// each that has items of the same key in the queue; to find whom to drop, a full queue looks at
-/// each key and source.
+/// each that has items of the same key in the queue. To find whom to drop, a full queue looks at
+/// each key and source; and a batch that leaves an old item of its key behind at each key.
 template <class In, class Out, class Clock = std::chrono::steady_clock,
           class Executor = boost::asio::any_io_executor>
 class basic_batcher {

@@ -118,7 +118,8 @@ public:
     executor_type get_executor() const noexcept { return state_->executor(); }
 
     // Submitting --------------------------------------------------------------------------------
-    // Each takes the job's priority as an optional first argument.
+    // Each takes the job's priority as an optional first argument, and throws std::invalid_argument
+    // where that is a number which is none of them.
 
     /// Runs `job()` on the pool. Completion signature: `void(std::exception_ptr, R)` for a job that
     /// returns `R`, `void(std::exception_ptr)` for void. `R` must be default constructible
@@ -131,7 +132,8 @@ public:
     template <class Function,
               boost::asio::completion_token_for<signature_of<Function>> Token = default_token>
     auto async_submit(job_priority priority, Function&& job, Token&& token = Token()) {
-        return initiate<Function, Token>(std::forward<Function>(job), {priority, true}, token);
+        return initiate<Function, Token>(std::forward<Function>(job),
+                                         {detail::known(priority), true}, token);
     }
 
     /// As `async_submit`, but never waits for room: where the others would wait in line, this one
@@ -145,7 +147,8 @@ public:
     template <class Function,
               boost::asio::completion_token_for<signature_of<Function>> Token = default_token>
     auto async_try_submit(job_priority priority, Function&& job, Token&& token = Token()) {
-        return initiate<Function, Token>(std::forward<Function>(job), {priority, false}, token);
+        return initiate<Function, Token>(std::forward<Function>(job),
+                                         {detail::known(priority), false}, token);
     }
 
     /// For coroutines: runs `job()` on the pool and returns what it returns, or throws what it
@@ -158,7 +161,8 @@ public:
     template <class CoroutineExecutor = executor_type, class Function>
     boost::asio::awaitable<result_of<Function>, CoroutineExecutor> submit(job_priority priority,
                                                                           Function&& job) {
-        return submit_named<CoroutineExecutor>(std::forward<Function>(job), {priority, true});
+        return submit_named<CoroutineExecutor>(std::forward<Function>(job),
+                                               {detail::known(priority), true});
     }
 
     /// For coroutines: `async_try_submit`, throwing what it reports.
@@ -170,7 +174,8 @@ public:
     template <class CoroutineExecutor = executor_type, class Function>
     boost::asio::awaitable<result_of<Function>, CoroutineExecutor> try_submit(job_priority priority,
                                                                               Function&& job) {
-        return submit_named<CoroutineExecutor>(std::forward<Function>(job), {priority, false});
+        return submit_named<CoroutineExecutor>(std::forward<Function>(job),
+                                               {detail::known(priority), false});
     }
 
     /// Runs `job()` on the pool and nobody waits for it; what it throws goes to `on_exception`.
@@ -182,7 +187,8 @@ public:
     }
     template <class Function>
     [[nodiscard]] bool post(job_priority priority, Function&& job) {
-        return state_->post(detail::plain_job(std::forward<Function>(job)), false, priority);
+        return state_->post(detail::plain_job(std::forward<Function>(job)), false,
+                            detail::known(priority));
     }
 
     // Observers ---------------------------------------------------------------------------------

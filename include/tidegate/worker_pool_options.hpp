@@ -38,6 +38,14 @@ enum class when_full {
 enum class job_priority { urgent, normal, background };
 inline constexpr std::size_t job_priorities = 3;
 
+namespace detail {
+/// Throws std::invalid_argument unless it is one of them: a number from elsewhere may be none.
+inline job_priority known(job_priority p) {
+    check_option<std::size_t>("job_priority", static_cast<std::size_t>(p), 0, job_priorities - 1);
+    return p;
+}
+} // namespace detail
+
 /// Settings of a worker pool, with their defaults.
 class worker_pool_options {
 public:

@@ -102,6 +102,37 @@ TEST_CASE("an incomplete batch waits for its oldest item, whatever comes after i
     CHECK(clock_type::pending() == 0);
 }
 
+TEST_CASE("what is left behind a batch is due in its own time, not when that batch ends") {
+    asio::io_context io;
+    worker_pool pool(io, threads(2));
+    std::promise<void> go;
+    std::shared_future<void> const opened = go.get_future().share();
+    std::latch held(2);
+    for (int i = 0; i < 2; ++i) {
+        REQUIRE(pool.post([&held, opened] {
+            held.count_down();
+            opened.wait();
+        }));
+    }
+    held.wait();
+    auto const step = std::make_shared<test::stepped>();
+    auto run = [step](std::span<int> items) { return (*step)(items); };
+    tidegate::basic_batcher<int, int, clock_type> b(pool, options{}.max_size(2).max_delay(10ms),
+                                                    run);
+    call c[3];
+    for (int i = 0; i < 3; ++i) c[i].start(b, i);
+    go.set_value();
+    step->entered.wait(); // the first two, for long
+    REQUIRE(clock_type::pending() == 1);
+    clock_type::advance(10ms);
+    run_until(io, [&] { return c[2].completions == 1; });
+    CHECK(c[0].completions == 0);
+    step->go.set_value();
+    io.run();
+    CHECK(c[0].completions == 1);
+    CHECK(step->batches == test::batches{{0, 1}, {2}});
+}
+
 TEST_CASE("a full batch does not wait, and flush closes one early") {
     asio::io_context io;
     worker_pool pool(io, threads(1));

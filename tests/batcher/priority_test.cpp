@@ -161,6 +161,48 @@ TEST_CASE("an incomplete batch is due by its oldest item, however urgent the oth
     CHECK(clock_type::pending() == 0);
 }
 
+TEST_CASE("a key that waits with items of every priority becomes ready") {
+    SECTION("as it is full") {
+        held_batcher held(options().max_size(3).max_delay(1h), none, none, &hundreds);
+        for (int item : {200, 100, 0}) held.submit(item);
+        CHECK(held.open() == batches{{0, 100, 200}});
+    }
+    SECTION("as it is flushed") {
+        held_batcher held(options().max_size(8).max_delay(1h), none, none, &hundreds);
+        for (int item : {200, 100, 0}) held.submit(item);
+        held.b.flush();
+        CHECK(held.open() == batches{{0, 100, 200}});
+    }
+    SECTION("as it is due") {
+        struct due_clock {};
+        using clock_type = tidegate::testing::basic_manual_clock<due_clock>;
+        asio::io_context io;
+        tidegate::worker_pool pool(io, tidegate::worker_pool_options().threads(1));
+        tidegate::basic_batcher<int, int, clock_type> b(pool, options().max_size(8).max_delay(10ms),
+                                                        &test::doubled, none, none, &hundreds);
+        call c[3];
+        for (int i = 0; i < 3; ++i) c[i].start(b, 200 - 100 * i);
+        clock_type::advance(10ms);
+        io.run();
+        for (call const& each : c) CHECK(each.completions == 1);
+        CHECK(b.statistics().batches == 1);
+    }
+}
+
+TEST_CASE("a priority that is none fails the submission") {
+    asio::io_context io;
+    tidegate::worker_pool pool(io, tidegate::worker_pool_options().threads(1));
+    tidegate::batcher<int, int> b(pool, options(), &test::doubled, none, none, &hundreds);
+    call wrong, right;
+    wrong.start(b, 500);
+    right.start(b, 200);
+    io.run();
+    REQUIRE(wrong.failure);
+    CHECK_THROWS_WITH(std::rethrow_exception(wrong.failure),
+                      ContainsSubstring("job_priority is 5, allowed is 0 to 2"));
+    CHECK(right.result == 400);
+}
+
 TEST_CASE("what the priority function throws fails the submission, and nothing else") {
     asio::io_context io;
     tidegate::worker_pool pool(io, tidegate::worker_pool_options().threads(1));

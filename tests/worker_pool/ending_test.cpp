@@ -10,10 +10,13 @@
 #include <boost/asio/io_context.hpp>
 
 #include <atomic>
+#include <latch>
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <stop_token>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -49,6 +52,27 @@ TEST_CASE("a job may own the last reference to its pool") {
     go.set_value(); // the job ends on its thread, and the pool with it
     await_end(watch);
     io.run();
+}
+
+TEST_CASE("a job that never runs may own the last reference to its pool") {
+    asio::io_context io;
+    auto pool = std::make_shared<worker_pool>(
+        io, options{}.threads(1).queue(1).full(when_full::drop_oldest));
+    std::latch busy(1);
+    REQUIRE(pool->post([&busy](std::stop_token stop) {
+        busy.count_down();
+        while (!stop.stop_requested()) std::this_thread::yield();
+    }));
+    busy.wait();
+    REQUIRE(pool->post([pool] {}));
+    worker_pool* const there = pool.get();
+    std::weak_ptr<worker_pool> const watch = std::exchange(pool, nullptr);
+    SECTION("when it is dropped") {
+        static_cast<void>(there->post([] {}));
+    }
+    SECTION("when the pool is closed") { there->close(); }
+    SECTION("when the pool is stopped") { there->stop(); }
+    CHECK(watch.expired());
 }
 
 TEST_CASE("an awaited job may own the last reference to its pool") {

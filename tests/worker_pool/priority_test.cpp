@@ -44,6 +44,16 @@ private:
 
 } // namespace
 
+TEST_CASE("a priority that is none is refused") {
+    asio::io_context io;
+    worker_pool pool(io, options{}.threads(1));
+    auto const none = static_cast<job_priority>(3);
+    auto job = [] {};
+    CHECK_THROWS_AS(pool.post(none, job), std::invalid_argument);
+    CHECK_THROWS_AS(pool.async_submit(none, job, asio::detached), std::invalid_argument);
+    CHECK_THROWS_AS(pool.async_try_submit(none, job, asio::detached), std::invalid_argument);
+}
+
 TEST_CASE("more urgent jobs start first, and each priority in its order") {
     asio::io_context io;
     worker_pool pool(io, options{}.threads(1));

@@ -340,21 +340,24 @@ private:
         ready_batches_ += b.ready_;
     }
 
-    // Puts `b` into the lists where it belongs now.
+    // Puts `b` into the lists where it belongs now; out of the others first, whose nodes it takes.
     void update(bucket_type& b, TimePoint now) noexcept {
         count(b, now);
-        for (std::size_t level = 0; level < job_priorities; ++level) {
-            place& turn = b.turns_[level];
-            bool const belongs = b.ready_ > 0 && b.has(level);
-            if (belongs && !turn) enter(ready_[level], ready_[level].end(), b, turn);
-            else if (!belongs && turn) leave(ready_[level], turn);
-        }
+        auto const belongs = [&b](std::size_t level) { return b.ready_ > 0 && b.has(level); };
         bool const waits = b.size() > 0 && b.ready_ == 0;
         if (b.waits_ && (!waits || b.waits_since_ != b.oldest())) leave(waiting_, b.waits_);
+        for (std::size_t level = 0; level < job_priorities; ++level) {
+            if (b.turns_[level] && !belongs(level)) leave(ready_[level], b.turns_[level]);
+        }
+        for (std::size_t level = 0; level < job_priorities; ++level) {
+            if (b.turns_[level] || !belongs(level)) continue;
+            enter(ready_[level], ready_[level].end(), b, b.turns_[level]);
+        }
         if (waits && !b.waits_) wait(b);
         if (b.size() == 0) --used_;
     }
 
+    // O(keys) where an old item has stayed behind younger ones; else O(1).
     void wait(bucket_type& b) noexcept {
         auto at = waiting_.end();
         while (at != waiting_.begin() && (*std::prev(at))->oldest() > b.oldest()) --at;
@@ -377,8 +380,8 @@ private:
     std::array<bucket_list, job_priorities> ready_;
     core::ageing<job_priorities> order_;
     bucket_list waiting_;
-    bucket_list
-        spare_; // nodes, enough for all that have items to be in as many lists as they can be
+    // Nodes, enough for the most buckets that ever had items to be in the lists of all levels.
+    bucket_list spare_;
     std::size_t nodes_ = 0;
     std::size_t used_ = 0; // buckets with items
     std::size_t ready_batches_ = 0;

@@ -274,6 +274,7 @@ private:
     }
 
     void finish_all(error_code ec, bool close) noexcept {
+        auto const kept = keep_alive(); // by what is destroyed here the owner may be, too
         waiter_list all;
         {
             std::lock_guard lock(mutex_);

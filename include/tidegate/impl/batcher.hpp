@@ -130,7 +130,7 @@ public:
         std::exception_ptr thrown;
         try {
             if (source_of_) op->source = source_of_(op->item);
-            if (priority_of_) op->priority = priority_of_(op->item);
+            if (priority_of_) op->priority = known(priority_of_(op->item));
             op->arrived = now();
             if (!buckets_) {
                 auto const lock = lock_patiently(this->mutex_);
@@ -314,6 +314,7 @@ private:
     // On a thread of the pool.
     void execute() noexcept {
         typename batches::iterator batch;
+        std::size_t others = 0;
         {
             auto const lock = lock_patiently(this->mutex_);
             --asked_;
@@ -321,8 +322,11 @@ private:
             if (spare_batches_.empty()) spare_batches_.emplace_back();
             batch = spare_batches_.begin();
             running_.splice(running_.end(), spare_batches_, batch);
-            take_items(*batch);
+            time_point const at = now();
+            take_items(*batch, at);
+            others = ask_for_executions(at); // what is left behind has its own time
         }
+        begin_executions(others);
         std::exception_ptr failure;
         batch_results<Out> results;
         if (!batch->items.empty()) run_traced(batch->items, results, failure);
@@ -363,8 +367,8 @@ private:
         return reason;
     }
 
-    void take_items(running_batch& batch) noexcept {
-        auto const reason = take_batch(batch.members, now());
+    void take_items(running_batch& batch, time_point at) noexcept {
+        auto const reason = take_batch(batch.members, at);
         if (!reason) return;
         batch.items.reserve(rule_.max_size());
         waiter_list in_order;

@@ -142,6 +142,7 @@ public:
     }
 
     void stop() noexcept {
+        auto const kept = this->weak_from_this().lock(); // a job may own the pool
         this->close();
         for (auto job = one_to_stop(); job.stop_possible(); job = one_to_stop()) {
             job.request_stop();
@@ -226,6 +227,7 @@ private:
     void finish_call(called_for called) noexcept {
         if (called.sleeper) work_there_.notify_one();
         if (!called.dropped) return;
+        auto const kept = this->weak_from_this().lock(); // the job may own the pool
         this->tell_of(*called.dropped, trace_event::dropped, error::dropped);
         called.dropped->abort(error::dropped);
     }
