@@ -16,6 +16,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
 
 #include <atomic>
 #include <future>
@@ -201,6 +202,88 @@ TEST_CASE("a value that was forgotten is loaded again") {
         value.reset();
         CHECK_FALSE(value.get_if_ready());
     }
+}
+
+TEST_CASE("a value that its caller forgets goes at once, though the caller has not returned") {
+    asio::io_context io;
+    auto load = []() -> asio::awaitable<int> { co_return 1; };
+    lazy<int> value(io, load);
+    bool gone = false;
+    SECTION("a handler") {
+        value.async_get([&](std::exception_ptr, std::shared_ptr<int> got) {
+            std::weak_ptr<int> const seen = got;
+            got.reset();
+            value.reset();
+            gone = seen.expired();
+        });
+    }
+    SECTION("a coroutine") {
+        auto work = [&]() -> asio::awaitable<void> {
+            auto got = co_await value.get();
+            std::weak_ptr<int> const seen = got;
+            got.reset();
+            value.reset();
+            gone = seen.expired();
+        };
+        asio::co_spawn(io, work(), asio::detached);
+    }
+    poll(io);
+    CHECK(gone);
+}
+
+TEST_CASE("an earlier load that does not listen holds no later value") {
+    asio::io_context io;
+    tidegate::semaphore gate(io, 1);
+    auto closed = gate.try_acquire();
+    int loads = 0;
+    auto load = [&]() -> asio::awaitable<int> {
+        int const mine = ++loads;
+        if (mine > 1) co_return mine;
+        co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+        auto const permit = co_await gate.acquire();
+        co_return mine;
+    };
+    timed_lazy value(io, load, tidegate::lazy_options().load_timeout(1s));
+    auto const late = ask(value);
+    poll(io);
+    clock_type::advance(1s);
+    poll(io);
+    CHECK(late->why == error::deadline_exceeded);
+    auto const again = ask(value);
+    poll(io);
+    CHECK(again->value == 2);
+    std::weak_ptr<int> const seen = value.get_if_ready();
+    CHECK_FALSE(seen.expired());
+    value.reset();
+    CHECK(seen.expired());
+    closed.release();
+    poll(io);
+    CHECK_FALSE(value.get_if_ready());
+}
+
+TEST_CASE("a value that is served while it is loaded again is always there", "[stress]") {
+    asio::io_context io;
+    int loads = 0;
+    auto load = [&]() -> asio::awaitable<int> { co_return ++loads; };
+    lazy<int> value(io, load, tidegate::lazy_options().serve_old_while_reloading(true));
+    ask(value);
+    poll(io);
+    std::atomic<bool> over{false};
+    std::atomic<std::size_t> looks{0}, misses{0};
+    std::thread looking([&] {
+        while (!over) {
+            if (!value.get_if_ready()) ++misses;
+            ++looks;
+        }
+    });
+    std::size_t const count = std::min<std::size_t>(test::schedules(2'000), 50'000);
+    for (std::size_t i = 0; i < count || looks < count; ++i) {
+        value.async_reload([](std::exception_ptr, std::shared_ptr<int>) {});
+        poll(io);
+    }
+    over = true;
+    looking.join();
+    CHECK(misses == 0);
 }
 
 #if defined(__GLIBC__)

@@ -115,17 +115,21 @@ private:
         return std::make_unique<lazy_options const>(options);
     }
 
-    // The value, or what `ask` says of where loads are.
+    // The value, or what `ask` says of where loads are. A room without a value that was sent away
+    // meanwhile says nothing.
     template <class Ask>
     value look(Ask ask) const {
-        std::shared_ptr<room> loads;
-        {
-            std::lock_guard lock(lock_);
-            if (!loads_) [[likely]]
-                return ready_;
-            loads = loads_;
+        while (true) {
+            std::shared_ptr<room> loads;
+            {
+                std::lock_guard lock(lock_);
+                if (!loads_) [[likely]]
+                    return ready_;
+                loads = loads_;
+            }
+            if (auto found = ask(*loads)) return found;
+            if (current_loads() == loads) return nullptr;
         }
-        return ask(*loads);
     }
 
     std::shared_ptr<room> current_loads() const noexcept {
@@ -178,10 +182,13 @@ private:
         }
         value found;
         if (!idle || !idle->is_at_rest({}, found)) return;
-        std::lock_guard lock(lock_);
-        if (visits_ != seen || visitors_ > 0 || loads_ != idle) return;
-        ready_ = std::move(found);
-        loads_.reset(); // `idle` is another
+        {
+            std::lock_guard lock(lock_);
+            if (visits_ != seen || visitors_ > 0 || loads_ != idle) return;
+            ready_ = std::move(found);
+            loads_.reset(); // `idle` is another
+        }
+        idle->forget({}); // a handler or a deaf load may keep the room for long
     }
 
     Executor executor_;

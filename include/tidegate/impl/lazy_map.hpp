@@ -152,6 +152,13 @@ public:
         return true;
     }
 
+    /// Lets go of the value, quietly: somebody else has it now.
+    void forget(Key const& key) noexcept {
+        value gone; // goes after the lock
+        std::lock_guard lock(this->mutex_);
+        gone = std::exchange(slots_.find(key)->second.loaded, nullptr);
+    }
+
     std::vector<Key> keys() const {
         std::vector<Key> all;
         std::lock_guard lock(this->mutex_);
