@@ -99,7 +99,7 @@ protected:
 /// the
 ///   value, stored if the flight is current, that is, not fenced.
 /// - `overdue(flight&)`: under the lock; it takes too long.
-/// - `after_landing(leftovers&)`: after the lock.
+/// - `after_landing(leftovers&)`: after the lock, also if nobody wanted the result any more.
 template <class Derived, class Key, class Value, class Loaded, class Hash, class Equal, class Clock,
           class Executor>
 class flight_room : public waiting_room<Clock, Executor, std::mutex> {
@@ -550,9 +550,11 @@ private:
             loaded = nullptr;
         }
         {
-            std::lock_guard lock(this->mutex_);
+            std::unique_lock lock(this->mutex_);
             if (one.over) {
+                lock.unlock();
                 late_.fetch_add(1, std::memory_order_relaxed);
+                derived().after_landing(rest);
                 return;
             }
             bool const current = one.findable;
