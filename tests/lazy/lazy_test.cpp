@@ -7,6 +7,7 @@
 #include <tidegate/testing/manual_timer.hpp>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
@@ -19,12 +20,14 @@
 #include <boost/asio/this_coro.hpp>
 
 #include <atomic>
+#include <functional>
 #include <future>
 #include <latch>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__GLIBC__)
@@ -286,6 +289,53 @@ TEST_CASE("a value that is served while it is loaded again is always there", "[s
     CHECK(misses == 0);
 }
 
+namespace {
+
+// Says when it is copied, and when a copy goes.
+struct telling_executor : asio::io_context::executor_type {
+    struct events {
+        std::function<void()> copied, gone;
+    };
+    telling_executor(asio::io_context::executor_type const& e, events& t)
+        : asio::io_context::executor_type(e), tell(&t) {}
+    telling_executor(telling_executor const& other) noexcept
+        : asio::io_context::executor_type(other), tell(other.tell) {
+        if (auto const say = std::exchange(tell->copied, nullptr)) say();
+    }
+    telling_executor(telling_executor&& other) noexcept
+        : asio::io_context::executor_type(other), tell(other.tell) {}
+    telling_executor& operator=(telling_executor const&) = default;
+    ~telling_executor() {
+        if (tell->gone) tell->gone();
+    }
+    events* tell;
+};
+
+} // namespace
+
+TEST_CASE("two who ask at once for the first time may look at the value as they clean up") {
+    asio::io_context io;
+    telling_executor::events events;
+    int looks = 0;
+    auto load = []() -> asio::awaitable<int> { co_return 7; };
+    lazy<int> value(io, load,
+                    tidegate::lazy_options().load_on(telling_executor(io.get_executor(), events)));
+    std::shared_ptr<answer> first;
+    events.copied = [&] { // half-way through what the second one makes
+        first = ask(value);
+        events.gone = [&] {
+            ++looks;
+            value.get_if_ready();
+        };
+    };
+    auto const second = ask(value);
+    events.gone = nullptr;
+    poll(io);
+    CHECK(looks > 0);
+    CHECK(first->value == 7);
+    CHECK(second->value == 7);
+}
+
 #if defined(__GLIBC__)
 TEST_CASE("what a load needs is freed after it") {
     if (test::sanitized) SKIP("sanitizers have a heap of their own");
@@ -302,6 +352,37 @@ TEST_CASE("what a load needs is freed after it") {
         poll(io);
     }
     CHECK((::mallinfo2().uordblks - before) / count <= 400); // with the value itself
+}
+
+TEST_CASE("what a load needs is freed after one that nobody wants any more, too") {
+    if (test::sanitized) SKIP("sanitizers have a heap of their own");
+    asio::io_context io;
+    tidegate::semaphore gate(io, 1);
+    auto const closed = gate.try_acquire();
+    auto load = [&]() -> asio::awaitable<int> {
+        auto const permit = co_await gate.acquire();
+        co_return 1;
+    };
+    enum class ends { by_its_caller, by_cancel, in_time };
+    auto const how = GENERATE(ends::by_its_caller, ends::by_cancel, ends::in_time);
+    auto const load_in_vain = [&](timed_lazy& value) {
+        asio::cancellation_signal signal;
+        value.async_get(asio::bind_cancellation_slot(
+            signal.slot(), [](std::exception_ptr, std::shared_ptr<int>) {}));
+        poll(io);
+        if (how == ends::by_its_caller) signal.emit(asio::cancellation_type::all);
+        else if (how == ends::by_cancel) value.cancel();
+        else clock_type::advance(1s);
+        poll(io);
+    };
+    auto const options = tidegate::lazy_options().load_timeout(1s);
+    constexpr std::size_t count = 1000;
+    std::vector<std::unique_ptr<timed_lazy>> values(count);
+    for (auto& one : values) one = std::make_unique<timed_lazy>(io, load, options);
+    load_in_vain(*std::make_unique<timed_lazy>(io, load, options));
+    std::size_t const before = ::mallinfo2().uordblks;
+    for (auto const& one : values) load_in_vain(*one);
+    CHECK(::mallinfo2().uordblks <= before + count * 50);
 }
 #endif
 

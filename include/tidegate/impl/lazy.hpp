@@ -155,6 +155,7 @@ private:
         auto fresh = room::make(executor_, options_ ? *options_ : lazy_options());
         fresh->register_loader({}, load_);
         fresh->set_owner(this->weak_from_this());
+        std::shared_ptr<room> chosen; // if it is another, `fresh` goes after the lock
         bool closed = false;
         {
             std::lock_guard lock(lock_);
@@ -162,11 +163,11 @@ private:
                 fresh->take_over({}, std::move(ready_));
                 loads_ = fresh;
             }
-            fresh = loads_;
+            chosen = loads_;
             closed = closed_;
         }
-        if (closed) fresh->close();
-        return fresh;
+        if (closed) chosen->close();
+        return chosen;
     }
 
     // Sends the room away if it is not needed. Whoever is visiting, or came and left meanwhile,
