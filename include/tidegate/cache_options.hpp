@@ -99,8 +99,8 @@ public:
     /// A loader of several keys is called with that many at most, 1 to 65536, and so often as it
     /// takes: up to `at_once` calls at a time, 1 to 1024, for each `cache::get_or_load_all`, in the
     /// order of its keys; a later one begins when the keys of the earliest are there. Each has
-    /// `load_timeout` to itself. Refreshes are split in the same way, and begin all together.
-    /// Default: one call for all keys.
+    /// `load_timeout` to itself. Refreshes are split in the same way, and begin all together; those
+    /// of `refresh_together` have a bound of their own. Default: one call for all keys.
     cache_options& max_batch(std::size_t keys, std::size_t at_once = 4) {
         detail::check_option<std::size_t>("cache max_batch", keys, 1, 65536);
         detail::check_option<std::size_t>("cache max_batch at_once", at_once, 1, 1024);
