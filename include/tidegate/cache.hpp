@@ -214,7 +214,8 @@ public:
             state::template load_all<CoroutineExecutor>(
                 state_, state_->look_all(keys), std::decay_t<Load>(std::forward<Load>(load))));
     }
-    /// As `get_or_load_all`; each key has its value or its failure.
+    /// As `get_or_load_all`; each key has its value or its failure, that of a load which could not
+    /// begin included: `error::closed`, or what copying a key threw.
     template <class CoroutineExecutor = executor_type, class Keys, class Load>
     boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor>
     try_get_or_load_all(Keys const& keys, Load&& load) {

@@ -9,6 +9,7 @@
 
 #include <boost/asio/this_coro.hpp>
 
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -396,6 +397,78 @@ TEST_CASE("a call that is cancelled, or whose cache is closed, begins no further
         CHECK(b.failure == error::closed);
         CHECK(load.made.size() == 1);
     }
+}
+
+namespace {
+
+struct key_that_may_not_copy {
+    static inline bool refuses = false;
+    explicit key_that_may_not_copy(int v) : value(v) {}
+    key_that_may_not_copy(key_that_may_not_copy const& other) : value(other.value) {
+        if (refuses) throw std::range_error("no copy");
+    }
+    key_that_may_not_copy(key_that_may_not_copy&&) noexcept = default;
+    key_that_may_not_copy& operator=(key_that_may_not_copy&&) noexcept = default;
+    bool operator==(key_that_may_not_copy const& other) const { return value == other.value; }
+    int value;
+};
+struct hash_of_key {
+    std::size_t operator()(key_that_may_not_copy const& key) const {
+        return std::hash<int>{}(key.value);
+    }
+};
+
+} // namespace
+
+TEST_CASE("what keeps a later batch from beginning is the failure of its keys alone") {
+    using key = key_that_may_not_copy;
+    using cache_type = tidegate::basic_cache<key, int, tidegate::eviction::adaptive, hash_of_key>;
+    asio::io_context io;
+    cache_type cache(io, cache_options<key, int>{}.max_entries(100).max_batch(2, 1));
+    std::vector<key> keys;
+    for (int k = 1; k <= 5; ++k) keys.emplace_back(k);
+    int made = 0;
+    auto load = [&](std::vector<key> const& missing) -> asio::awaitable<std::vector<int>> {
+        if (++made == 1) key::refuses = true;
+        co_return std::vector<int>(missing.size(), 7);
+    };
+    std::vector<outcome<tidegate::shared_value<int>>> got;
+    auto ask = [&]() -> asio::awaitable<void> {
+        got = co_await cache.try_get_or_load_all(keys, load);
+    };
+    asio::co_spawn(io, ask(), asio::detached);
+    run(io);
+    key::refuses = false;
+    REQUIRE(got.size() == 5);
+    CHECK(got[0].value() == 7);
+    CHECK(got[1].value() == 7);
+    for (std::size_t i = 2; i < 5; ++i) CHECK_THROWS_AS(std::move(got[i]).get(), std::range_error);
+    CHECK(made == 1);
+    CHECK(cache.statistics().loading == 0);
+}
+
+TEST_CASE("each key of a cache that is closed meanwhile, or was, has that as its failure") {
+    asio::io_context io;
+    bool const split = GENERATE(false, true);
+    bool const before = GENERATE(false, true);
+    ints cache(io, split ? up_to(100).max_batch(1, 1) : up_to(100));
+    cache.put(2, 200);
+    auto load = [&](std::vector<int> const& missing) -> asio::awaitable<std::vector<int>> {
+        cache.close();
+        co_return missing;
+    };
+    if (before) cache.close();
+    std::vector<outcome<tidegate::shared_value<int>>> got;
+    auto ask = [&]() -> asio::awaitable<void> {
+        std::vector<int> const keys{1, 2, 3};
+        got = co_await cache.try_get_or_load_all(keys, load);
+    };
+    asio::co_spawn(io, ask(), asio::detached);
+    run(io);
+    REQUIRE(got.size() == 3);
+    CHECK(got[0].why().code() == error::closed);
+    CHECK(got[1].value() == 200);
+    CHECK(got[2].why().code() == error::closed);
 }
 
 TEST_CASE("a key that somebody else loads meanwhile is not loaded by a later batch") {

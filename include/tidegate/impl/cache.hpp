@@ -157,7 +157,8 @@ public:
     }
 
     /// The loads of several keys, so many keys a load, so many loads at a time: a load begins when
-    /// its caller waits for the keys of another that began that much earlier.
+    /// its caller waits for the keys of another that began that much earlier. When one cannot
+    /// begin, no later one does, and `refusal` is what the keys without a ticket get.
     template <class Load>
     class batches {
     public:
@@ -170,27 +171,37 @@ public:
         }
 
         bool is_due(std::size_t key) const noexcept {
-            return tickets_.size() < keys_.size() &&
+            return !refusal_ && tickets_.size() < keys_.size() &&
                    tickets_.size() / most_ < key / most_ + cache_.settings().batches_at_once_;
         }
-        void board_before(std::size_t key) {
-            while (is_due(key)) {
-                std::size_t const begin = tickets_.size();
-                std::size_t const end = begin + std::min(most_, keys_.size() - begin);
-                auto batch = cache_.take_batch(keys_, begin, end);
-                for (auto& one :
-                     cache_.board(std::move(batch), load_, cache_.settings().keep_loading_))
-                    tickets_.push_back(std::move(one));
+        void board_before(std::size_t key) noexcept {
+            try {
+                while (is_due(key)) board_next();
+            } catch (...) {
+                refusal_ = std::current_exception();
             }
         }
-        typename base::ticket const& ticket_of(std::size_t key) const { return tickets_[key]; }
+        /// Null if there is none.
+        typename base::ticket const* ticket_of(std::size_t key) const noexcept {
+            return key < tickets_.size() ? &tickets_[key] : nullptr;
+        }
+        std::exception_ptr const& refusal() const noexcept { return refusal_; }
 
     private:
+        void board_next() {
+            std::size_t const begin = tickets_.size();
+            std::size_t const end = begin + std::min(most_, keys_.size() - begin);
+            auto batch = cache_.take_batch(keys_, begin, end);
+            for (auto& one : cache_.board(std::move(batch), load_, cache_.settings().keep_loading_))
+                tickets_.push_back(std::move(one));
+        }
+
         cache_state& cache_;
         std::vector<Key> keys_;
         Load load_;
         std::size_t most_;
         std::vector<typename base::ticket> tickets_;
+        std::exception_ptr refusal_;
     };
 
     template <class CoroutineExecutor, class Load>
@@ -207,14 +218,18 @@ public:
                     throw boost::system::system_error(asio::error::operation_aborted);
                 boarding.board_before(i);
             }
-            auto const& mine = boarding.ticket_of(i);
-            if (!mine.load()) {
-                loaded[i].succeed(mine.found());
+            auto const* const mine = boarding.ticket_of(i);
+            if (!mine) {
+                loaded[i].fail(failure(boarding.refusal()));
+                continue;
+            }
+            if (!mine->load()) {
+                loaded[i].succeed(mine->found());
                 continue;
             }
             auto waiting =
                 boost::asio::async_initiate<deferred_tuple const, void(std::exception_ptr, handle)>(
-                    initiation<cache_state, await_flight>(*self), deferred_tuple(), mine.load());
+                    initiation<cache_state, await_flight>(*self), deferred_tuple(), mine->load());
             auto done = co_await std::move(waiting);
             if (!std::get<0>(done)) loaded[i].succeed(std::move(std::get<1>(done)));
             else loaded[i].fail(failure(std::move(std::get<0>(done))));
