@@ -25,9 +25,9 @@ protected:
 };
 
 /// Objects that nobody has are in `idle_`, but for the one that came back last, which is in the
-/// slot beside the lock. Whoever takes the lock shuts that first, so that under the lock all are in
-/// `idle_`, and it stays shut while somebody waits. A lease does not own this: it lives as long as
-/// its pool, and then as long as it has objects out.
+/// slot beside the lock. Whoever looks into `idle_` for one shuts that first, so that all are there,
+/// and it stays shut while somebody waits. A lease does not own this: it lives as long as its pool,
+/// and then as long as it has objects out.
 template <class T, class Clock, class Executor, class Mutex>
 class object_pool_state final : public waiting_room<Clock, Executor, Mutex> {
     using room = waiting_room<Clock, Executor, Mutex>;
