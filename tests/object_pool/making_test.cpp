@@ -4,6 +4,7 @@
 #include <tidegate/testing/manual_timer.hpp>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include <boost/asio/co_spawn.hpp>
@@ -12,9 +13,11 @@
 #include <boost/asio/strand.hpp>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -164,6 +167,49 @@ TEST_CASE("objects that nobody uses are destroyed after their time, but for the 
     CHECK(io.stopped());
     auto a = p.try_acquire(), b = p.try_acquire();
     CHECK(make.made == 5);
+}
+
+TEST_CASE("who asks while an old object is destroyed gets the next one, and there never are two") {
+    struct dying {
+        dying(int& a, std::function<void()>& g) : alive(a), going(g) { CHECK(++alive == 1); }
+        ~dying() {
+            if (auto const ask = std::exchange(going, nullptr)) ask();
+            --alive;
+        }
+        int& alive;
+        std::function<void()>& going;
+    };
+    using dying_pool = tidegate::basic_object_pool<dying, clock_type>;
+    asio::io_context io;
+    int alive = 0;
+    std::function<void()> going;
+    auto const at_once = [&] { return std::make_unique<dying>(alive, going); };
+    auto const later = [&]() -> asio::awaitable<std::unique_ptr<dying>> {
+        co_return std::make_unique<dying>(alive, going);
+    };
+    auto const bounds = tidegate::object_pool_options<dying>{}.max_size(1).max_idle_time(10s);
+    bool const by_coroutine = GENERATE(false, true);
+    auto p = by_coroutine ? dying_pool(io, bounds, later) : dying_pool(io, bounds, at_once);
+    dying_pool::lease first, second;
+    p.async_acquire([&](error_code, dying_pool::lease got) { first = std::move(got); });
+    run(io);
+    first.release();
+    bool refused = false;
+    going = [&] {
+        refused = !p.try_acquire();
+        p.async_acquire([&](error_code, dying_pool::lease got) { second = std::move(got); });
+    };
+    clock_type::advance(10s);
+    run(io);
+    CHECK(refused);
+    CHECK(second);
+    CHECK(alive == 1);
+    CHECK(p.size() == 1);
+    second.release();
+    clock_type::advance(10s);
+    run(io);
+    CHECK(alive == 0);
+    CHECK(p.size() == 0);
 }
 
 TEST_CASE("threads never have more objects than the bound, whatever fails") {

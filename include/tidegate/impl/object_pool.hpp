@@ -25,9 +25,9 @@ protected:
 };
 
 /// Objects that nobody has are in `idle_`, but for the one that came back last, which is in the
-/// slot beside the lock. Whoever looks into `idle_` for one shuts that first, so that all are there,
-/// and it stays shut while somebody waits. A lease does not own this: it lives as long as its pool,
-/// and then as long as it has objects out.
+/// slot beside the lock. Whoever looks into `idle_` for one shuts that first, so that all are
+/// there, and it stays shut while somebody waits. A lease does not own this: it lives as long as
+/// its pool, and then as long as it has objects out.
 template <class T, class Clock, class Executor, class Mutex>
 class object_pool_state final : public waiting_room<Clock, Executor, Mutex> {
     using room = waiting_room<Clock, Executor, Mutex>;
@@ -275,7 +275,7 @@ private:
     }
 
     // Those three under the lock, and the last two by somebody who keeps this alive.
-    bool any_lent() const noexcept { return made_ > making_ + recycling_; }
+    bool any_lent() const noexcept { return made_ > making_ + recycling_ + trimming_; }
     void forget_objects(std::size_t n) noexcept {
         made_ -= n;
         let_go_if_none_is_lent();
@@ -496,7 +496,8 @@ private:
     // Those that came back first are in front.
     void settle_alarm() noexcept {
         if (!trims()) return;
-        bool const any = !idle_.empty() && made_ > options_.min_size() && !this->closed_;
+        bool const any =
+            !idle_.empty() && made_ - trimming_ > options_.min_size() && !this->closed_;
         this->set_alarm(any ? idle_.front().since + max_idle() : room::no_deadline);
     }
     typename Clock::duration max_idle() const noexcept {
@@ -504,25 +505,34 @@ private:
     }
 
     void on_alarm(time_point now, waiter_list&) noexcept override {
+        std::size_t const staying = made_ - trimming_;
         std::size_t old = 0;
-        while (old < idle_.size() && made_ - old > options_.min_size() &&
+        while (old < idle_.size() && staying - old > options_.min_size() &&
                idle_[old].since + max_idle() <= now) {
             ++old;
         }
         auto const end = idle_.begin() + static_cast<std::ptrdiff_t>(old);
         std::move(idle_.begin(), end, std::back_inserter(trimmed_));
         idle_.erase(idle_.begin(), end);
-        forget_objects(old);
+        trimming_ += old;
         settle_alarm();
     }
 
+    // The place of an object is free once that is destroyed.
     void complete(waiter_list&) noexcept override {
         idle_objects trimmed; // destroyed after the lock
         {
             std::lock_guard lock(this->mutex_);
             trimmed.swap(trimmed_);
         }
-        tell_destroyed(trimmed.size());
+        for (idle_object& one : trimmed) {
+            destroy(std::move(one.object));
+            {
+                std::lock_guard lock(this->mutex_);
+                --trimming_;
+            }
+            free_place();
+        }
     }
 
     void on_close() noexcept override {
@@ -544,6 +554,7 @@ private:
     std::size_t made_ = 0;   // or being made
     std::size_t making_ = 0; // of those, by coroutines
     std::size_t recycling_ = 0;
+    std::size_t trimming_ = 0; // on their way out
     std::shared_ptr<object_pool_state> kept_by_leases_;
     idle_objects idle_;
     idle_objects trimmed_;
