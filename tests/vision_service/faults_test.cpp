@@ -62,8 +62,14 @@ TEST_CASE("a backend that is down fails the job, and is tried again for the next
     options.engine.before_inference = [&down] {
         if (down) throw std::runtime_error("no device");
     };
+    std::string told; // on the site's thread
+    options.on_failure = [&told](const vision::service::job_failure& one) {
+        told.append(one.job).append(" ").append(one.stage).append(" ").append(one.what);
+        throw std::domain_error("what it throws harms nobody");
+    };
     running_site site(options);
-    auto const ended = site.end_of(site.submit(shapes_video()));
+    auto const id = site.submit(shapes_video());
+    auto const ended = site.end_of(id);
     CHECK(ended.at("state").as_string() == "failed");
     CHECK(ended.at("error").at("title").as_string() == "backend");
     CHECK(site.ask("GET", "/metrics")
@@ -75,6 +81,8 @@ TEST_CASE("a backend that is down fails the job, and is tried again for the next
         state = site.end_of(site.submit(shapes_video())).at("state").as_string();
     }
     CHECK(state == "succeeded");
+    site.stop();
+    CHECK(told.starts_with(id + " backend "));
 }
 
 TEST_CASE("a decoder that hangs costs one job and one thread") {

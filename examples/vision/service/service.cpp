@@ -243,11 +243,26 @@ void service::note_end(const job& one, const job_end& how, job_outcome outcome) 
     ended.with({state, how.problem ? how.problem->reason : "none"}).increment();
     auto const fields = [&] {
         json::object all{{"job", one.id}, {"state", state}, {"attempt", one.attempt}};
-        if (how.problem) all["why"] = how.problem->detail;
+        if (how.problem) {
+            all["stage"] = how.problem->reason;
+            all["why"] = how.problem->detail;
+        }
         return all;
     };
     bool const is_well = !how.problem && outcome != job_outcome::lost;
     log.write(is_well ? event_log::level::info : event_log::level::warn, "job ended", fields);
+    if (how.problem) tell_of(one, *how.problem);
+}
+
+void service::tell_of(const job& one, const job_problem& problem) noexcept {
+    if (!options.on_failure) return;
+    try {
+        options.on_failure({one.id, problem.reason, problem.detail, one.attempt});
+    } catch (const std::exception& e) {
+        log.warn("on_failure failed", [&] { return json::object{{"why", e.what()}}; });
+    } catch (...) {
+        log.warn("on_failure failed", [] { return json::object{{"why", "unknown"}}; });
+    }
 }
 
 // Running -----------------------------------------------------------------------------------------

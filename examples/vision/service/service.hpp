@@ -84,6 +84,7 @@ private:
                                        tidegate::task_scope& background);
     void report_metrics();
     void note_start();
+    void tell_of(const job& one, const job_problem& problem) noexcept;
 
     boost::asio::ip::tcp::acceptor acceptor_;
     tidegate::semaphore places_; // for connections

@@ -13,10 +13,21 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace vision::service {
+
+// An attempt at a job that failed. The stage is one of the reasons in the metrics: decode, backend,
+// disk, crash, other.
+struct job_failure {
+    std::string_view job;
+    std::string_view stage;
+    std::string_view what;
+    std::uint32_t attempt;
+};
 
 struct service_options {
     engine_options engine;
@@ -40,6 +51,9 @@ struct service_options {
     std::chrono::milliseconds stall_threshold{50}; // 1..60000, for what runs on the event loop
     std::string log_level = "info";
     bool log_json = false;
+    // Hears of each failure, on the event loop, which it must not hold up: for a pager or an error
+    // tracker. What it throws is logged.
+    std::function<void(const job_failure&)> on_failure;
 };
 
 // Throws vision::error naming the option, its value and what is allowed.
