@@ -104,7 +104,7 @@ TEST_CASE("ten million keys come and go in the room of a thousand") {
 }
 
 TEST_CASE("as many keys are remembered as there is room for, however few that are") {
-    for (std::size_t const most : {1, 2, 7, 15, 16, 17, 100, 511}) {
+    for (std::size_t const most : {1u, 2u, 7u, 15u, 16u, 17u, 100u, 511u}) {
         INFO(most << " keys");
         limiter<std::size_t> l(options<std::size_t>().rate(1, 1h).burst(1).max_keys(most));
         for (std::size_t key = 0; key < most; ++key) CHECK(l.try_acquire(key));
