@@ -102,26 +102,41 @@ TEST_CASE("an incomplete batch waits for its oldest item, whatever comes after i
     CHECK(clock_type::pending() == 0);
 }
 
+namespace {
+
+/// Keeps the threads of a pool busy until `open`.
+class held_threads {
+public:
+    held_threads(worker_pool& pool, int n) : inside_(n) {
+        for (int i = 0; i < n; ++i) {
+            REQUIRE(pool.post([this, opened = opened_] {
+                inside_.count_down();
+                opened.wait();
+            }));
+        }
+        inside_.wait();
+    }
+    void open() { go_.set_value(); }
+
+private:
+    std::latch inside_;
+    std::promise<void> go_;
+    std::shared_future<void> opened_ = go_.get_future().share();
+};
+
+} // namespace
+
 TEST_CASE("what is left behind a batch is due in its own time, not when that batch ends") {
     asio::io_context io;
     worker_pool pool(io, threads(2));
-    std::promise<void> go;
-    std::shared_future<void> const opened = go.get_future().share();
-    std::latch held(2);
-    for (int i = 0; i < 2; ++i) {
-        REQUIRE(pool.post([&held, opened] {
-            held.count_down();
-            opened.wait();
-        }));
-    }
-    held.wait();
+    held_threads held(pool, 2);
     auto const step = std::make_shared<test::stepped>();
     auto run = [step](std::span<int> items) { return (*step)(items); };
     tidegate::basic_batcher<int, int, clock_type> b(pool, options{}.max_size(2).max_delay(10ms),
                                                     run);
     call c[3];
     for (int i = 0; i < 3; ++i) c[i].start(b, i);
-    go.set_value();
+    held.open();
     step->entered.wait(); // the first two, for long
     REQUIRE(clock_type::pending() == 1);
     clock_type::advance(10ms);
@@ -131,6 +146,23 @@ TEST_CASE("what is left behind a batch is due in its own time, not when that bat
     io.run();
     CHECK(c[0].completions == 1);
     CHECK(step->batches == test::batches{{0, 1}, {2}});
+}
+
+TEST_CASE("a batch that runs while its pool drains gives its results, whatever is left behind") {
+    asio::io_context io;
+    worker_pool pool(io, threads(2));
+    held_threads held(pool, 2);
+    tidegate::basic_batcher<int, int, clock_type> b(pool, options{}.max_size(2).max_delay(10ms),
+                                                    doubled);
+    call c[3];
+    for (int i = 0; i < 3; ++i) c[i].start(b, i);
+    clock_type::advance(10ms); // the third is due, too
+    pool.drain();
+    held.open();
+    io.run();
+    CHECK(c[0].result == 0);
+    CHECK(c[1].result == 2);
+    CHECK(code_of(c[2].failure) == error::closed);
 }
 
 TEST_CASE("a full batch does not wait, and flush closes one early") {

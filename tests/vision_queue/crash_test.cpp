@@ -5,6 +5,7 @@
 // TIDEGATE_CRASH_TEST=full makes it as long as it is meant to be; else it takes half a minute.
 #include "shared_queue.hpp"
 #include "support/child_process.hpp"
+#include "worker_command.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <fmt/format.h>
@@ -38,8 +39,6 @@ struct plan {
     }
 };
 
-const fs::path assets = fs::path(TIDEGATE_SOURCE_ROOT) / "examples" / "vision" / "assets";
-
 std::string file_text(const fs::path& path) {
     std::ifstream in(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
@@ -68,30 +67,10 @@ public:
     fs::path data() const { return folder_ / "data"; }
 
     process spawn() {
-        std::vector<std::string> const words{TIDEGATE_VISION_PROGRAM,
-                                             "work",
-                                             "--log-json", //
-                                             "--model",
-                                             (assets / "shapes.onnx").string(), //
-                                             "--data",
-                                             data().string(), //
-                                             "--redis",
-                                             "redis://127.0.0.1:" +
-                                                 std::to_string(server.port()), //
-                                             "--lease",
-                                             std::to_string(how_.lease.count()), //
-                                             "--workers",
-                                             "1",
-                                             "--batch",
-                                             "1",
-                                             "--max-running",
-                                             "2",
-                                             "--drain",
-                                             "0", //
-                                             "--max-crashes",
-                                             "1000",
-                                             "--max-errors",
-                                             "1000"};
+        auto const words = test::worker_command(server.port(), data(),
+                                                {"--lease", std::to_string(how_.lease.count()),
+                                                 "--max-running", "2", "--drain", "0",
+                                                 "--max-crashes", "1000", "--max-errors", "1000"});
         auto const log = fmt::format("worker-{}", ++spawned_);
         return std::make_unique<test::child_process>(words, folder_ / log.c_str());
     }
@@ -101,7 +80,7 @@ public:
         job one = test::some_job(content);
         one.options.every_n = every_n;
         one.options.chunk = 5;
-        fs::copy_file(assets / "shapes.mp4", data() / "uploads" / one.id);
+        fs::copy_file(test::assets / "shapes.mp4", data() / "uploads" / one.id);
         return front.submit(one);
     }
 

@@ -3,6 +3,7 @@
 // once, and the job is none the worse.
 #include "shared_queue.hpp"
 #include "support/child_process.hpp"
+#include "worker_command.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <fmt/format.h>
@@ -15,8 +16,6 @@ using vision::service::job_state;
 namespace fs = std::filesystem;
 
 namespace {
-
-const fs::path assets = fs::path(TIDEGATE_SOURCE_ROOT) / "examples" / "vision" / "assets";
 
 std::string file_text(const fs::path& path) {
     std::ifstream in(path, std::ios::binary);
@@ -31,24 +30,8 @@ public:
     fs::path data() const { return folder_ / "data"; }
 
     std::unique_ptr<test::child_process> spawn() {
-        std::vector<std::string> const words{TIDEGATE_VISION_PROGRAM,
-                                             "work",
-                                             "--log-json", //
-                                             "--model",
-                                             (assets / "shapes.onnx").string(), //
-                                             "--data",
-                                             data().string(), //
-                                             "--redis",
-                                             "redis://127.0.0.1:" +
-                                                 std::to_string(server.port()), //
-                                             "--lease",
-                                             "3600",
-                                             "--workers",
-                                             "1",
-                                             "--batch",
-                                             "1",
-                                             "--max-running",
-                                             "1"};
+        auto const words =
+            test::worker_command(server.port(), data(), {"--lease", "3600", "--max-running", "1"});
         auto const log = fmt::format("worker-{}", ++spawned_);
         return std::make_unique<test::child_process>(words, folder_ / log.c_str());
     }
@@ -56,7 +39,7 @@ public:
     std::string submit(const std::string& content) {
         job one = test::some_job(content);
         one.options.chunk = 1;
-        fs::copy_file(assets / "shapes.mp4", data() / "uploads" / one.id);
+        fs::copy_file(test::assets / "shapes.mp4", data() / "uploads" / one.id);
         return front.submit(one);
     }
     job until(const std::string& id, bool (*is_so)(const job&)) {

@@ -315,6 +315,9 @@ private:
     void execute() noexcept {
         typename batches::iterator batch;
         std::size_t others = 0;
+        // With no delay all that is there has been asked for. A pool that takes nothing more is not
+        // asked: that would close this, with the batch that runs now.
+        bool const may_ask = rule_.max_delay() > Clock::duration::zero() && pool_->accepts();
         {
             auto const lock = lock_patiently(this->mutex_);
             --asked_;
@@ -324,7 +327,7 @@ private:
             running_.splice(running_.end(), spare_batches_, batch);
             time_point const at = now();
             take_items(*batch, at);
-            others = ask_for_executions(at); // what is left behind has its own time
+            if (may_ask) others = ask_for_executions(at); // what is left behind has its own time
         }
         begin_executions(others);
         std::exception_ptr failure;
