@@ -33,6 +33,10 @@ quantity time_of(std::string row) {
     return {{row}, [row](results const& all) { return all.at(row).time().min; }};
 }
 
+quantity typical_time_of(std::string row) {
+    return {{row}, [row](results const& all) { return all.at(row).time().median; }};
+}
+
 quantity fastest_of(std::vector<std::string> rows) {
     return {rows, [rows](results const& all) {
                 auto least = std::numeric_limits<double>::infinity();

@@ -19,6 +19,10 @@ struct quantity {
 // Nanoseconds an operation: the least of all repetitions, on the clock of that row.
 quantity time_of(std::string row);
 
+// The median of all repetitions, for one thread waiting for another, in turns: the least is a
+// matter of luck, when the scheduler had both on one processor.
+quantity typical_time_of(std::string row);
+
 // The least time of several rows: for peers that offer more than one idiom.
 quantity fastest_of(std::vector<std::string> rows);
 

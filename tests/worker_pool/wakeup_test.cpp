@@ -15,6 +15,14 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include "support/sanitized.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+#endif
+
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
 using tidegate::when_full;
@@ -68,6 +76,64 @@ TEST_CASE("a job that moves up after a cancelled one gets a thread") {
     also_busy.open();
     io.run();
 }
+
+#if defined(__linux__)
+namespace {
+
+/// A thread that does not run, as if there were no processor for it, until it is let go.
+class halted_thread {
+public:
+    explicit halted_thread(pthread_t thread) {
+        REQUIRE(pipe(inside_) == 0);
+        REQUIRE(pipe(go_on_) == 0);
+        struct sigaction halt{};
+        halt.sa_handler = [](int) {
+            char word = 0;
+            bool const told = write(inside_[1], &word, 1) == 1 && read(go_on_[0], &word, 1) == 1;
+            if (!told) abort();
+        };
+        REQUIRE(sigaction(SIGUSR1, &halt, &before_) == 0);
+        REQUIRE(pthread_kill(thread, SIGUSR1) == 0);
+        char word = 0;
+        REQUIRE(read(inside_[0], &word, 1) == 1);
+    }
+    void go_on() {
+        REQUIRE(write(go_on_[1], "", 1) == 1);
+    }
+    ~halted_thread() {
+        sigaction(SIGUSR1, &before_, nullptr);
+        for (int const end : {inside_[0], inside_[1], go_on_[0], go_on_[1]}) close(end);
+    }
+
+private:
+    static inline int inside_[2], go_on_[2]; // for the handler, which takes no argument
+    struct sigaction before_{};
+};
+
+} // namespace
+
+// Threads of a busy machine are called and get no processor for a while. glibc's condition variable
+// (before 2.41) makes a later notification wait for them.
+TEST_CASE("to post a job never waits for a thread that was called and does not run") {
+    if (test::sanitized) SKIP("ThreadSanitizer puts signals off while a thread sleeps");
+    asio::io_context io;
+    std::array<std::promise<pthread_t>, 2> started;
+    auto const tell = [&](std::size_t i) { started[i].set_value(pthread_self()); };
+    worker_pool pool(io, options{}.threads(2).spin(0ns).on_thread_start(tell));
+    std::array const threads{started[0].get_future().get(), started[1].get_future().get()};
+    // So that it sleeps when it is halted: once the other has had its turn, too.
+    for (int round = 0; round < 100; ++round) {
+        std::atomic<int> ran{0};
+        halted_thread halted(threads[round % 2]);
+        for (int i = 1; i <= 20; ++i) {
+            // Two, since the halted one may be the one that is called for the first.
+            for (int job = 0; job < 2; ++job) REQUIRE(pool.post([&] { ran += 1, ran.notify_all(); }));
+            for (int seen = ran; seen < 2 * i; seen = ran) ran.wait(seen);
+        }
+        halted.go_on();
+    }
+}
+#endif
 
 TEST_CASE("bursts of jobs from several threads are all run", "[stress]") {
     for (std::uint64_t const seed : test::seeds()) {

@@ -79,6 +79,7 @@ asio::awaitable<std::size_t> http_exchange::read_body(std::span<char> into) {
         auto writing = http::async_write(stream_, go_on, asio::deferred);
         co_await std::move(writing);
     }
+    buffer_.reserve(into.size()); // what is read at once follows from the room there is
     auto& body = parser_.get().body();
     body.data = into.data();
     body.size = into.size();

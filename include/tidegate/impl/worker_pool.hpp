@@ -9,6 +9,7 @@
 #include <tidegate/detail/lock_patiently.hpp>
 #include <tidegate/detail/priority_lines.hpp>
 #include <tidegate/detail/thread_name.hpp>
+#include <tidegate/detail/thread_parker.hpp>
 #include <tidegate/worker_pool.hpp>
 
 #include <atomic>
@@ -138,7 +139,7 @@ public:
     void drain() noexcept {
         std::lock_guard lock(this->mutex_);
         draining_ = true;
-        work_there_.notify_all();
+        wake_all();
     }
 
     void stop() noexcept {
@@ -170,7 +171,7 @@ public:
             std::lock_guard lock(this->mutex_);
             if (!open()) return;
             wanted_ = threads;
-            work_there_.notify_all(); // those too many leave
+            wake_all(); // those too many leave
         }
         for (std::size_t i = 0; seat* const s = free_seat(i); ++i) {
             if (s->thread.joinable()) s->thread.join(); // it is past everything but its end
@@ -182,15 +183,23 @@ private:
     /// Place `i` of the pool for a thread. Its thread takes `taken` back as the last thing.
     struct seat {
         std::thread thread;
-        bool taken = false; // guarded by mutex_
+        thread_parker parker;
+        seat* next_idle = nullptr; // guarded by mutex_, as what follows
+        bool taken = false;
     };
 
     enum class admission { to_queue, to_line, to_caller, full, closed };
 
     /// What is to be done, without the lock, for a job that was queued.
     struct called_for {
-        bool sleeper = false;
+        seat* sleeper = nullptr;
         pool_job* dropped = nullptr;
+    };
+
+    /// What a thread of the pool does next. Without a job it leaves.
+    struct turn {
+        pool_job* job = nullptr;
+        seat* sleeper = nullptr; // to be woken without the lock: it may take this processor
     };
 
     bool open() const noexcept { return !this->closed_ && !draining_; }
@@ -225,7 +234,7 @@ private:
     }
 
     void finish_call(called_for called) noexcept {
-        if (called.sleeper) work_there_.notify_one();
+        wake(called.sleeper);
         if (!called.dropped) return;
         auto const kept = this->weak_from_this().lock(); // the job may own the pool
         this->tell_of(*called.dropped, trace_event::dropped, error::dropped);
@@ -301,7 +310,7 @@ private:
 
     void start_thread(std::shared_ptr<worker_pool_state> const& self, std::size_t i, seat& s) {
         try {
-            s.thread = std::thread([self, i] { self->work(i); });
+            s.thread = std::thread([self, i, &s] { self->work(i, s); });
         } catch (...) {
             std::lock_guard lock(this->mutex_);
             --staying_;
@@ -324,21 +333,21 @@ private:
 
     // On a thread of the pool -------------------------------------------------------------------
 
-    void work(std::size_t number) noexcept {
+    void work(std::size_t number, seat& here) noexcept {
         pool_of_this_thread() = this;
         name_this_thread(settings_.name() + "-" + std::to_string(number));
         auto const& cpus = settings_.affinity();
         if (!cpus.empty()) bind_this_thread(cpus[number % cpus.size()]);
         run_hook(settings_.on_thread_start(), number);
         auto lock = lock_patiently(this->mutex_);
-        while (pool_job* const job = next(lock)) run(*job, lock);
+        for (turn t = next(here, lock); t.job; t = next(here, lock)) run(t, lock);
         --staying_;
         // Called for a job, it may be leaving instead.
-        if (!queue_.empty() && call_for_job()) work_there_.notify_one();
+        if (!queue_.empty()) wake(call_for_job());
         lock.unlock();
         run_hook(settings_.on_thread_stop(), number);
         lock.lock();
-        vacate(seats_[number]);
+        vacate(here);
     }
 
     void run_hook(std::function<void(std::size_t)> const& hook, std::size_t number) noexcept {
@@ -346,13 +355,15 @@ private:
         if (hook) static_cast<void>(run_here(call));
     }
 
-    void run(pool_job& job, std::unique_lock<std::mutex>& lock) noexcept {
+    void run(turn const& t, std::unique_lock<std::mutex>& lock) noexcept {
+        pool_job& job = *t.job;
         ++active_;
         auto const started = job.since;
         bool const detached = job.is_detached;
         bool const stoppable = job.is_running;
         bool const sample = job.is_sample;
         lock.unlock();
+        wake(t.sleeper);
         this->trace_.emit(trace_event::job_started, 1, {}, job.waited);
         error_code failure;
         // Gone before the lock is taken: what was thrown may use the pool when it ends.
@@ -378,25 +389,24 @@ private:
         detached_.keep(static_cast<detached_job&>(job));
     }
 
-    // The next job, or null if this thread is to leave.
-    pool_job* next(std::unique_lock<std::mutex>& lock) noexcept {
+    turn next(seat& here, std::unique_lock<std::mutex>& lock) noexcept {
         bool may_spin = settings_.spin().count() > 0;
         while (staying_ <= wanted_ && queue_.empty()) {
-            if (!open()) return nullptr;
+            if (!open()) return {};
             if (may_spin && !spinning_) {
                 look_out(lock);
             } else {
-                sleep(lock);
+                sleep(here, lock);
             }
             may_spin = false;
         }
-        if (staying_ > wanted_) return nullptr;
+        if (staying_ > wanted_) return {};
         pool_job& job = queue_.next();
         take_out(job);
         ++counts_.started;
-        if (move_up()) work_there_.notify_one();
+        turn const mine{&job, move_up()};
         if (queue_.empty()) work_seen_.store(false, std::memory_order_relaxed);
-        return &job;
+        return mine;
     }
 
     // One that can be stopped keeps its id, so that cancelling it reaches it while it runs.
@@ -415,10 +425,9 @@ private:
         if (job.is_sample) record(wait_times_, job.waited);
     }
 
-    // Moves whose turn it is from the line to the queue, if there is room. True if a sleeper has to
-    // be notified.
-    bool move_up() noexcept {
-        if (waiting_.empty() || queue_.size() >= settings_.queue()) return false;
+    // Moves whose turn it is from the line to the queue, if there is room. Returns whom to wake.
+    seat* move_up() noexcept {
+        if (waiting_.empty() || queue_.size() >= settings_.queue()) return nullptr;
         pool_job& job = waiting_.next();
         waiting_.line_of(job.priority).erase(job);
         queue_.push(job);
@@ -436,21 +445,37 @@ private:
         spinning_ = false;
     }
 
-    void sleep(std::unique_lock<std::mutex>& lock) noexcept {
-        ++asleep_;
-        work_there_.wait(lock, [this] { return called_ > 0 || !open() || staying_ > wanted_; });
-        --asleep_;
-        if (called_ > 0) --called_;
+    void sleep(seat& here, std::unique_lock<std::mutex>& lock) noexcept {
+        here.next_idle = std::exchange(idle_, &here);
+        lock.unlock();
+        here.parker.park();
+        lock_patiently(lock);
+        --called_;
     }
 
-    // A job was queued. True if a sleeper has to be notified for it, after unlocking: those who
+    // A job was queued. Returns the sleeper to wake for it, best after unlocking, or null: those who
     // look out, or were called and have not come yet, take one each, and go on while there are
     // more.
-    bool call_for_job() noexcept {
+    seat* call_for_job() noexcept {
         work_seen_.store(true, std::memory_order_relaxed);
-        if (asleep_ == called_ || queue_.size() <= called_ + spinning_) return false;
+        if (queue_.size() <= called_ + spinning_) return nullptr;
+        return call_idle();
+    }
+
+    // The one who fell asleep last: its caches are warm, and the others can sleep on.
+    seat* call_idle() noexcept {
+        if (!idle_) return nullptr;
         ++called_;
-        return true;
+        return std::exchange(idle_, idle_->next_idle);
+    }
+
+    static void wake(seat* sleeper) noexcept {
+        if (sleeper) sleeper->parker.unpark();
+    }
+
+    // Call with the lock held.
+    void wake_all() noexcept {
+        while (idle_) wake(call_idle());
     }
 
     // Statistics --------------------------------------------------------------------------------
@@ -495,13 +520,11 @@ private:
         queue_.move_all_to(all);
     }
 
-    void on_close() noexcept override { work_there_.notify_all(); }
+    void on_close() noexcept override { wake_all(); }
 
     // The departed may have made room in the queue.
     void after_departure(waiter_list&) noexcept override {
-        while (!waiting_.empty() && queue_.size() < settings_.queue()) {
-            if (move_up()) work_there_.notify_one();
-        }
+        while (!waiting_.empty() && queue_.size() < settings_.queue()) wake(move_up());
     }
 
     // A job that runs cannot be taken out, but asked to stop.
@@ -533,14 +556,13 @@ private:
     }
 
     worker_pool_options const settings_;
-    std::condition_variable work_there_;
     detached_jobs detached_{this->mutex_}; // before the lines that hold them
     job_lines waiting_;                    // for room in the queue
     job_lines queue_;                      // for a thread
     waiter_list running_;                  // of the jobs that run, those that can be stopped
     bool draining_ = false;
-    std::size_t asleep_ = 0;
-    std::size_t called_ = 0; // of those, notified and not yet awake
+    seat* idle_ = nullptr;   // those asleep, the last first
+    std::size_t called_ = 0; // taken from there and not yet awake
     bool spinning_ = false;
     std::atomic<bool> work_seen_{false}; // a hint for the one that spins
     std::size_t active_ = 0;
