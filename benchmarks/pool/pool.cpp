@@ -65,8 +65,7 @@ group const awaited_one_by_one{[] {
     row("await_1/tbb", wall_time, await_in_flight<tbb_post_back, 1, 1>);
 
     claim("await_1",
-          ratio_of(time_of("await_1/tidegate"),
-                   fastest_of({"await_1/asio_hop", "await_1/asio_hop_child"})),
+          ratio_of(typical_time_of("await_1/tidegate"), typical_time_of("await_1/asio_hop")),
           at_most(1.1));
 
     row("await_1_on_2_workers/tidegate", wall_time, await_in_flight<tidegate_pool, 2, 1>);
