@@ -85,12 +85,12 @@ group const awaited_by_64{[] {
     row("await_64/moodycamel", wall_time, await_in_flight<moodycamel_post_back, 1, 64>);
     row("await_64/tbb", wall_time, await_in_flight<tbb_post_back, 1, 64>);
 
-    claim("await_64_against_moodycamel", ratio_of("await_64/tidegate", "await_64/moodycamel"),
+    claim("await_64_against_moodycamel",
+          ratio_of(typical_time_of("await_64/tidegate"), typical_time_of("await_64/moodycamel")),
           at_most(1));
     claim("await_64_allocations", allocations_of("await_64/tidegate"), at_most(1));
     claim("await_64",
-          ratio_of(time_of("await_64/tidegate"),
-                   fastest_of({"await_64/asio_hop", "await_64/asio_hop_child"})),
+          ratio_of(typical_time_of("await_64/tidegate"), typical_time_of("await_64/asio_hop")),
           at_most(0.8));
 
     row("await_64_on_2_workers/tidegate", wall_time, await_in_flight<tidegate_pool, 2, 64>);
@@ -165,13 +165,17 @@ group const detached{[] {
     row("detached/moodycamel", wall_time, detach<moodycamel_pool, 1>);
     row("detached/tbb", wall_time, detach<tbb_pool, 1>);
 
-    claim("detached_against_mutex", ratio_of("detached/tidegate", "detached/mutex_pool"),
+    claim("detached_against_mutex",
+          ratio_of(typical_time_of("detached/tidegate"), typical_time_of("detached/mutex_pool")),
           at_most(1.15));
     row("detached_full_1024/tidegate", wall_time, fill_and_empty);
     claim("detached_allocations", allocations_of("detached/tidegate"), at_most(0));
     claim("detached_full_1024_allocations", allocations_of("detached_full_1024/tidegate"),
           at_most(0));
-    claim("detached", ratio_of("detached/tidegate", "detached/asio_thread_pool"), at_most(0.75));
+    claim("detached",
+          ratio_of(typical_time_of("detached/tidegate"),
+                   typical_time_of("detached/asio_thread_pool")),
+          at_most(0.75));
 
     row("detached_on_2_workers/tidegate", wall_time, detach<tidegate_pool, 2>);
     row("detached_on_2_workers/asio_thread_pool", wall_time, detach<asio_hop, 2>);
