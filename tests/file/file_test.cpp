@@ -124,6 +124,23 @@ TEST_CASE("files whose size the system does not tell are read to their end") {
     CHECK(status.find("VmRSS") != std::string::npos);
 }
 
+#if !defined(BOOST_ASIO_HAS_FILE) // which reads with other means
+TEST_CASE("a file that grows or shrinks while it is read is read to the end it has then") {
+    folder f;
+    for (std::size_t const later : {1u, 999u, 1000u, 1001u, 2500u, 2501u, 7777u}) {
+        put(f / "file", pattern(2500));
+        tidegate::detail::whole_file file(f / "file", read_file_options().block(1000));
+        REQUIRE_FALSE(file.read_on());
+        fs::resize_file(f / "file", later);
+        while (!file.read_on()) {
+        }
+        std::string const read = file.take();
+        CHECK(read.size() == std::max<std::size_t>(1000, later));
+        CHECK(read.substr(0, 1000) == pattern(2500).substr(0, 1000));
+    }
+}
+#endif
+
 TEST_CASE("what cannot be read is named, with the reason") {
     folder f;
     loop l;

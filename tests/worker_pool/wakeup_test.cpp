@@ -97,9 +97,7 @@ public:
         char word = 0;
         REQUIRE(read(inside_[0], &word, 1) == 1);
     }
-    void go_on() {
-        REQUIRE(write(go_on_[1], "", 1) == 1);
-    }
+    void go_on() { REQUIRE(write(go_on_[1], "", 1) == 1); }
     ~halted_thread() {
         sigaction(SIGUSR1, &before_, nullptr);
         for (int const end : {inside_[0], inside_[1], go_on_[0], go_on_[1]}) close(end);
@@ -127,7 +125,8 @@ TEST_CASE("to post a job never waits for a thread that was called and does not r
         halted_thread halted(threads[round % 2]);
         for (int i = 1; i <= 20; ++i) {
             // Two, since the halted one may be the one that is called for the first.
-            for (int job = 0; job < 2; ++job) REQUIRE(pool.post([&] { ran += 1, ran.notify_all(); }));
+            for (int job = 0; job < 2; ++job)
+                REQUIRE(pool.post([&] { ran += 1, ran.notify_all(); }));
             for (int seen = ran; seen < 2 * i; seen = ran) ran.wait(seen);
         }
         halted.go_on();

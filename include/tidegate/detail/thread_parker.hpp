@@ -36,7 +36,7 @@ private:
     thread_parker& operator=(thread_parker const&) = delete;
 
     void park() noexcept {
-        while (sem_wait(&calls_) != 0 && errno == EINTR) {} // a signal came
+        while (sem_wait(&calls_) != 0 && errno == EINTR) continue; // a signal came
     }
     void unpark() noexcept { sem_post(&calls_); }
 

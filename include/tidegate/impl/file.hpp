@@ -104,6 +104,7 @@ auto read_blocks(Executor const& executor, basic_worker_pool<Executor>* pool,
 }
 #endif
 
+#if defined(BOOST_ASIO_HAS_FILE)
 template <class Executor>
 boost::asio::awaitable<std::string, Executor> read_all(basic_worker_pool<Executor>& pool,
                                                        std::filesystem::path path,
@@ -121,6 +122,71 @@ boost::asio::awaitable<std::string, Executor> read_all(basic_worker_pool<Executo
         else bytes += *block;
     }
 }
+#else
+/// A file that is read whole, block by block into its place.
+class whole_file {
+public:
+    whole_file(std::filesystem::path path, read_file_options const& settings)
+        : path_(std::move(path)), settings_(settings) {}
+
+    /// On the pool: reads a block. True at the end of the file.
+    bool read_on() {
+        if (!file_) open();
+        std::size_t const before = bytes_.size();
+        std::size_t const size = next_size();
+        bytes_.resize(before + size);
+        std::size_t got = 0;
+        bool at_end = false;
+        while (got < size && !at_end) {
+            std::size_t const n = file_.read_some(std::span(bytes_).subspan(before + got));
+            at_end = n == 0;
+            got += n;
+        }
+        bytes_.resize(before + got);
+        if (bytes_.size() > settings_.max_size()) {
+            throw file_error(make_error_code(boost::system::errc::file_too_large), path_, "read");
+        }
+        if (at_end) file_.close();
+        return at_end;
+    }
+
+    std::string take() noexcept { return std::move(bytes_); }
+
+private:
+    void open() {
+        file_ = file_handle::open(path_);
+        expected_ = std::min<std::uint64_t>(file_.size(), settings_.max_size());
+        bytes_.reserve(static_cast<std::size_t>(expected_) + 1);
+    }
+
+    // The last block is a byte longer, so that the job that reads it finds the end.
+    std::size_t next_size() const noexcept {
+        std::uint64_t const before = bytes_.size();
+        std::uint64_t const left = (before < expected_ ? expected_ : settings_.max_size()) - before;
+        return left > settings_.block() ? settings_.block() : static_cast<std::size_t>(left) + 1;
+    }
+
+    std::filesystem::path path_;
+    read_file_options settings_;
+    file_handle file_;
+    std::uint64_t expected_ = 0; // what the system says: for some files it is wrong, or 0
+    std::string bytes_;
+};
+
+// Jobs refer into the coroutine's frame: it waits for them even when it is cancelled.
+template <class Executor>
+boost::asio::awaitable<std::string, Executor> read_all(basic_worker_pool<Executor>& pool,
+                                                       std::filesystem::path path,
+                                                       read_file_options settings) {
+    whole_file file(std::move(path), settings);
+    auto const read = [&] { return file.read_on(); };
+    for (bool at_end = false; !at_end;) {
+        auto reading = pool.async_submit(read, boost::asio::deferred);
+        at_end = co_await std::move(reading);
+    }
+    co_return file.take();
+}
+#endif
 
 template <class Executor>
 boost::asio::awaitable<void, Executor>

@@ -381,8 +381,8 @@ private:
             }
             this->deliver(job); // gone after this
         }
-        // Jobs that nobody awaits come in bursts: asleep here, the thread lets whoever posts them put
-        // many. To take turns at the lock for each would take both twice as long.
+        // Jobs that nobody awaits come in bursts: asleep here, the thread lets whoever posts them
+        // put many. To take turns at the lock for each would take both twice as long.
         detached ? lock.lock() : lock_patiently(lock);
         --active_;
         if (sample) record(run_times_, took);
@@ -455,8 +455,8 @@ private:
         --called_;
     }
 
-    // A job was queued. Returns the sleeper to wake for it, best after unlocking, or null: those who
-    // look out, or were called and have not come yet, take one each, and go on while there are
+    // A job was queued. Returns the sleeper to wake for it, best after unlocking, or null: those
+    // who look out, or were called and have not come yet, take one each, and go on while there are
     // more.
     seat* call_for_job() noexcept {
         work_seen_.store(true, std::memory_order_relaxed);
