@@ -18,8 +18,12 @@
 #if defined(__linux__)
 #include "support/sanitized.hpp"
 
+#include <fstream>
+#include <string>
+
 #include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
@@ -80,24 +84,45 @@ TEST_CASE("a job that moves up after a cancelled one gets a thread") {
 #if defined(__linux__)
 namespace {
 
-/// A thread that does not run, as if there were no processor for it, until it is let go.
+/// A thread of a pool, to be watched and halted from outside.
+struct watched_thread {
+    pthread_t handle;
+    pid_t number;
+
+    static watched_thread this_one() {
+        return {pthread_self(), static_cast<pid_t>(syscall(SYS_gettid))};
+    }
+    void wait_until_asleep() const {
+        auto const path = "/proc/self/task/" + std::to_string(number) + "/stat";
+        for (std::string stat; stat.find(") S ") == std::string::npos; std::this_thread::yield()) {
+            std::getline(std::ifstream(path), stat);
+        }
+    }
+};
+
+/// A thread that does not run, as if there were no processor for it, until it is let go. It has to
+/// be asleep: else it might hold a lock.
 class halted_thread {
 public:
-    explicit halted_thread(pthread_t thread) {
+    explicit halted_thread(watched_thread const& thread) {
         REQUIRE(pipe(inside_) == 0);
         REQUIRE(pipe(go_on_) == 0);
         struct sigaction halt{};
         halt.sa_handler = [](int) {
             char word = 0;
-            bool const told = write(inside_[1], &word, 1) == 1 && read(go_on_[0], &word, 1) == 1;
+            bool const told = write(inside_[1], &word, 1) == 1 && read(go_on_[0], &word, 1) == 1 &&
+                              write(inside_[1], &word, 1) == 1;
             if (!told) abort();
         };
         REQUIRE(sigaction(SIGUSR1, &halt, &before_) == 0);
-        REQUIRE(pthread_kill(thread, SIGUSR1) == 0);
-        char word = 0;
-        REQUIRE(read(inside_[0], &word, 1) == 1);
+        thread.wait_until_asleep();
+        REQUIRE(pthread_kill(thread.handle, SIGUSR1) == 0);
+        hear();
     }
-    void go_on() { REQUIRE(write(go_on_[1], "", 1) == 1); }
+    void go_on() {
+        REQUIRE(write(go_on_[1], "", 1) == 1);
+        hear(); // the handler needs the pipes no more
+    }
     ~halted_thread() {
         sigaction(SIGUSR1, &before_, nullptr);
         for (int const end : {inside_[0], inside_[1], go_on_[0], go_on_[1]}) close(end);
@@ -106,6 +131,32 @@ public:
 private:
     static inline int inside_[2], go_on_[2]; // for the handler, which takes no argument
     struct sigaction before_{};
+
+    static void hear() {
+        char word = 0;
+        REQUIRE(read(inside_[0], &word, 1) == 1);
+    }
+};
+
+/// A pool of two threads that sleep when there is nothing to do.
+struct two_threads {
+    asio::io_context io;
+    std::array<std::promise<watched_thread>, 2> started;
+    worker_pool pool{io, options{}.threads(2).spin(0ns).on_thread_start([this](std::size_t i) {
+                         started[i].set_value(watched_thread::this_one());
+                     })};
+    std::array<watched_thread, 2> threads{started[0].get_future().get(),
+                                          started[1].get_future().get()};
+
+    /// Returns which thread ran it, once it has.
+    std::size_t run_a_job() {
+        std::promise<pthread_t> ran;
+        auto job = [&] { ran.set_value(pthread_self()); };
+        REQUIRE(pool.post(std::ref(job)));
+        auto one = ran.get_future();
+        REQUIRE(one.wait_for(20s) == std::future_status::ready);
+        return pthread_equal(one.get(), threads[0].handle) ? 0 : 1;
+    }
 };
 
 } // namespace
@@ -114,23 +165,43 @@ private:
 // (before 2.41) makes a later notification wait for them.
 TEST_CASE("to post a job never waits for a thread that was called and does not run") {
     if (test::sanitized) SKIP("ThreadSanitizer puts signals off while a thread sleeps");
-    asio::io_context io;
-    std::array<std::promise<pthread_t>, 2> started;
-    auto const tell = [&](std::size_t i) { started[i].set_value(pthread_self()); };
-    worker_pool pool(io, options{}.threads(2).spin(0ns).on_thread_start(tell));
-    std::array const threads{started[0].get_future().get(), started[1].get_future().get()};
-    // So that it sleeps when it is halted: once the other has had its turn, too.
-    for (int round = 0; round < 100; ++round) {
-        std::atomic<int> ran{0};
-        halted_thread halted(threads[round % 2]);
-        for (int i = 1; i <= 20; ++i) {
-            // Two, since the halted one may be the one that is called for the first.
-            for (int job = 0; job < 2; ++job)
-                REQUIRE(pool.post([&] { ran += 1, ran.notify_all(); }));
-            for (int seen = ran; seen < 2 * i; seen = ran) ran.wait(seen);
+    two_threads two;
+    for (int round = 0; round < 20; ++round) {
+        for (auto const& thread : two.threads) thread.wait_until_asleep();
+        // Who ran last fell asleep last, and is called next.
+        std::size_t const next = two.run_a_job();
+        halted_thread halted(two.threads[next]);
+        std::promise<void> late;
+        REQUIRE(two.pool.post([&] { late.set_value(); })); // calls him
+        for (int i = 0; i < 10; ++i) {
+            std::atomic<int> ran{0};
+            auto job = [&] { ++ran, ran.notify_all(); };
+            REQUIRE(two.pool.post(std::ref(job)));
+            REQUIRE(two.pool.post(std::ref(job)));
+            for (int seen = ran; seen < 2; seen = ran) ran.wait(seen);
+            two.threads[1 - next].wait_until_asleep();
         }
         halted.go_on();
+        REQUIRE(test::comes(late));
     }
+}
+
+TEST_CASE(
+    "a job does not wait for a thread that was called before and does not run, if another sleeps") {
+    if (test::sanitized) SKIP("ThreadSanitizer puts signals off while a thread sleeps");
+    two_threads two;
+    for (auto const& thread : two.threads) thread.wait_until_asleep();
+    std::size_t const next = two.run_a_job();
+    // The other one is busy when the one that sleeps is called for a second job and does not come.
+    halted_thread halted(two.threads[next]);
+    std::promise<void> first, second;
+    REQUIRE(two.pool.post([&] { first.set_value(); }));
+    REQUIRE(two.pool.post([&] { second.set_value(); })); // calls the other, who does both
+    CHECK(test::comes(first));
+    CHECK(test::comes(second));
+    two.threads[1 - next].wait_until_asleep();
+    CHECK(two.run_a_job() == 1 - next);
+    halted.go_on();
 }
 #endif
 

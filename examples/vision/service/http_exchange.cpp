@@ -6,6 +6,8 @@
 #include <boost/asio/write.hpp>
 #include <boost/json/serialize.hpp>
 
+#include <algorithm>
+
 namespace vision::service {
 
 namespace asio = boost::asio;
@@ -79,7 +81,8 @@ asio::awaitable<std::size_t> http_exchange::read_body(std::span<char> into) {
         auto writing = http::async_write(stream_, go_on, asio::deferred);
         co_await std::move(writing);
     }
-    buffer_.reserve(into.size()); // what is read at once follows from the room there is
+    // What is read at once follows from the room there is.
+    buffer_.reserve(std::min(into.size(), buffer_.max_size()));
     auto& body = parser_.get().body();
     body.data = into.data();
     body.size = into.size();

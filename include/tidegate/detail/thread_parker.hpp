@@ -7,18 +7,17 @@
 #if defined(__APPLE__) || defined(_WIN32)
 #include <semaphore>
 #else
-#include <cerrno>
 #include <semaphore.h>
 #endif
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-/// One thread parks, any other unparks it; a call that comes first is kept. Neither spins, yields
-/// or waits for a third thread, as other means do on a machine with all processors busy:
+/// One thread parks, any other unparks it; a call that comes first is kept. To call waits for
+/// nobody, and to park neither spins nor yields, as other means do, which costs milliseconds on a
+/// machine with all processors busy:
 /// - A condition variable of glibc before 2.41 may lose a call (sourceware.org bug 25847), and to
-///   notify it may wait until threads notified before have run, which took handlers of an event
-///   loop 5 ms.
+///   notify it may wait until threads notified before have run.
 /// - std::atomic::wait and the semaphores of libstdc++ call sched_yield() first, which gives the
 ///   rest of the time slice away: the thread comes late when it is called soon.
 class thread_parker {
@@ -36,7 +35,7 @@ private:
     thread_parker& operator=(thread_parker const&) = delete;
 
     void park() noexcept {
-        while (sem_wait(&calls_) != 0 && errno == EINTR) continue; // a signal came
+        while (sem_wait(&calls_) != 0) continue; // a signal came
     }
     void unpark() noexcept { sem_post(&calls_); }
 

@@ -156,7 +156,8 @@ private:
     void open() {
         file_ = file_handle::open(path_);
         expected_ = std::min<std::uint64_t>(file_.size(), settings_.max_size());
-        bytes_.reserve(static_cast<std::size_t>(expected_) + 1);
+        constexpr std::uint64_t believed = std::uint64_t{64} << 20; // beyond it, as it comes
+        bytes_.reserve(static_cast<std::size_t>(std::min(expected_, believed)) + 1);
     }
 
     // The last block is a byte longer, so that the job that reads it finds the end.

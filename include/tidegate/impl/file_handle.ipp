@@ -39,6 +39,8 @@ inline auto read_bytes(int file, char* to, std::size_t n) {
 inline auto write_bytes(int file, char const* from, std::size_t n) {
     return ::_write(file, from, static_cast<unsigned>(n));
 }
+using file_status = struct _stat64;
+inline int ask_status(int file, file_status* status) { return ::_fstat64(file, status); }
 inline int sync_file(int file) { return ::_commit(file); }
 inline int close_file(int file) { return ::_close(file); }
 inline void sync_folder(std::filesystem::path const&) {}
@@ -51,6 +53,8 @@ inline auto read_bytes(int file, char* to, std::size_t n) { return ::read(file, 
 inline auto write_bytes(int file, char const* from, std::size_t n) {
     return ::write(file, from, n);
 }
+using file_status = struct ::stat;
+inline int ask_status(int file, file_status* status) { return ::fstat(file, status); }
 inline int sync_file(int file) { return ::fsync(file); }
 inline int close_file(int file) { return ::close(file); }
 inline void sync_folder(std::filesystem::path const& folder) {
@@ -82,9 +86,9 @@ TIDEGATE_DECL file_handle file_handle::open(std::filesystem::path const& path) {
 }
 
 TIDEGATE_DECL std::uintmax_t file_handle::size() const {
-    std::error_code ec; // whatever it is, reading will tell
-    auto const size = std::filesystem::file_size(path_, ec);
-    return ec ? 0 : size;
+    file_status status{};
+    bool const known = ask_status(descriptor_, &status) == 0; // if not, reading will tell why
+    return known && status.st_size > 0 ? static_cast<std::uintmax_t>(status.st_size) : 0;
 }
 
 TIDEGATE_DECL std::size_t file_handle::read_some(std::span<char> into) {

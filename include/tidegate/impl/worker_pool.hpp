@@ -171,7 +171,7 @@ public:
             std::lock_guard lock(this->mutex_);
             if (!open()) return;
             wanted_ = threads;
-            wake_all(); // those too many leave
+            if (staying_ > wanted_) wake_all(); // those too many leave
         }
         for (std::size_t i = 0; seat* const s = free_seat(i); ++i) {
             if (s->thread.joinable()) s->thread.join(); // it is past everything but its end
@@ -192,8 +192,9 @@ private:
 
     /// What is to be done, without the lock, for a job that was queued.
     struct called_for {
-        seat* sleeper = nullptr;
+        seat* sleeper = nullptr; // keeps this state until it is woken
         pool_job* dropped = nullptr;
+        std::shared_ptr<void> kept{}; // while it is dropped: a job may own the pool
     };
 
     /// What a thread of the pool does next. Without a job it leaves.
@@ -226,6 +227,7 @@ private:
         if (verdict != admission::to_queue) return called;
         if (queue_.size() > settings_.queue()) {
             called.dropped = &queue_.most_expendable();
+            called.kept = this->weak_from_this().lock();
             this->unpark(*called.dropped);
             ++counts_.dropped;
         }
@@ -233,10 +235,9 @@ private:
         return called;
     }
 
-    void finish_call(called_for called) noexcept {
+    void finish_call(called_for const& called) noexcept {
         wake(called.sleeper);
         if (!called.dropped) return;
-        auto const kept = this->weak_from_this().lock(); // the job may own the pool
         this->tell_of(*called.dropped, trace_event::dropped, error::dropped);
         called.dropped->abort(error::dropped);
     }
@@ -448,11 +449,14 @@ private:
     }
 
     void sleep(seat& here, std::unique_lock<std::mutex>& lock) noexcept {
+        // There is nothing to do now, also for those who were called: whoever is called from now on
+        // does not wait for one of them that gets no processor.
+        called_ = 0;
         here.next_idle = std::exchange(idle_, &here);
         lock.unlock();
         here.parker.park();
         lock_patiently(lock);
-        --called_;
+        if (called_ > 0) --called_;
     }
 
     // A job was queued. Returns the sleeper to wake for it, best after unlocking, or null: those
@@ -564,7 +568,7 @@ private:
     waiter_list running_;                  // of the jobs that run, those that can be stopped
     bool draining_ = false;
     seat* idle_ = nullptr;   // those asleep, the last first
-    std::size_t called_ = 0; // taken from there and not yet awake
+    std::size_t called_ = 0; // taken from there for a job, and not yet awake; never too high
     bool spinning_ = false;
     std::atomic<bool> work_seen_{false}; // a hint for the one that spins
     std::size_t active_ = 0;
