@@ -19,14 +19,14 @@ tidegate::worker_pool_options threads(const char* name, std::size_t n) {
 } // namespace
 
 engine::engine(boost::asio::any_io_executor executor, const engine_options& options)
-    : compute(executor, threads("compute", compute_threads(options))),
+    : before_read(options.before_read),
+      compute(executor, threads("compute", compute_threads(options))),
       decode(executor, threads("decode", options.decoders)),
       write(executor, threads("write", 1)),
       models(compute, monitor, options, stop_),
       backend(backend_breaker_options()),
       guarded(make_backend_guard(backend, options.limits)),
-      in_time(make_decoder_guard(options.limits)),
-      before_read(options.before_read) {}
+      in_time(make_decoder_guard(options.limits)) {}
 
 void engine::give_up_decoder() {
     ++lost_decoders_;

@@ -34,7 +34,10 @@ public:
     void drain() noexcept { draining_ = true; }
     [[nodiscard]] bool draining() const noexcept { return draining_; }
 
+    // What jobs use is declared before the pools, and so outlives their threads.
     tidegate::monitor monitor;
+    std::function<void()> const before_read;       // see engine_options
+    std::atomic<std::uint64_t> frames_decoded = 0; // of all videos, also those passed over
 
 private:
     std::atomic<bool> draining_ = false;
@@ -48,10 +51,8 @@ public:
     tidegate::circuit_breaker backend;
     const backend_guard guarded;
     const decoder_guard in_time;
-    std::function<void()> const before_read; // see engine_options
 
-    // Of all videos. The first is counted by the decode pool, the others on the executor.
-    std::atomic<std::uint64_t> frames_decoded = 0; // also those that were passed over
+    // Of all videos, counted on the executor.
     std::uint64_t frames_inferred = 0;
     std::uint64_t frames_resumed = 0; // known from a checkpoint, and not inferred again
     std::uint64_t dropped_boxes = 0;  // no finite numbers

@@ -60,32 +60,19 @@ std::uint64_t bytes_of_model(const std::filesystem::path& file) {
     return 2 * (unreadable ? 0 : bytes);
 }
 
-loaded_model::loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monitor,
-                           const detector_options& which, const engine_options& options,
-                           run_control& stop)
+batch_inference::batch_inference(tidegate::worker_pool& pool, tidegate::monitor& monitor,
+                                 const detector_options& which, const engine_options& options,
+                                 run_control& stop)
     : model(which),
-      digest(digest_of_model(which.model)),
       tuned(tune(model, options, stop)),
-      frames(pool.get_executor(), frames_under_way(tuned, options), model.picture_bytes()),
-      batches(
-          pool, batching(tuned, options),
-          [this](std::span<frame_pool::lease> batch) { return run(batch); }, std::monostate(),
-          [](const frame_pool::lease& frame) { return frame->video; },
-          [](const frame_pool::lease& frame) {
-              return frame->urgent ? tidegate::job_priority::urgent
-                                   : tidegate::job_priority::normal;
-          }),
       monitor_(monitor),
       before_inference_(options.before_inference),
       stop_(stop),
-      bytes_(bytes_of_model(which.model) +
-             tuned.chosen.workers * model.make_scratch(tuned.chosen.batch).bytes() +
-             frames_under_way(tuned, options) * model.picture_bytes()),
       scratches_(pool.get_executor(), tuned.chosen.workers, [this] {
           return std::make_unique<detector_scratch>(model.make_scratch(tuned.chosen.batch));
       }) {}
 
-std::vector<detected_frame> loaded_model::run(std::span<frame_pool::lease> batch) {
+std::vector<detected_frame> batch_inference::run(std::span<frame_pool::lease> batch) {
     auto const scratch = scratches_.try_acquire(); // there are as many as batches at once
     {
         auto const timer = monitor_.measure("normalise");
@@ -115,10 +102,32 @@ std::vector<detected_frame> loaded_model::run(std::span<frame_pool::lease> batch
     return results;
 }
 
-void loaded_model::infer(std::size_t count, detector_scratch& scratch) {
+void batch_inference::infer(std::size_t count, detector_scratch& scratch) {
     auto const timer = monitor_.measure("infer");
     if (before_inference_) before_inference_();
     model.infer(count, scratch, stop_);
 }
+
+loaded_model::loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monitor,
+                           const detector_options& which, const engine_options& options,
+                           run_control& stop)
+    : inference_(std::make_shared<batch_inference>(pool, monitor, which, options, stop)),
+      model(inference_->model),
+      tuned(inference_->tuned),
+      digest(digest_of_model(which.model)),
+      frames(pool.get_executor(), frames_under_way(tuned, options), model.picture_bytes()),
+      batches(
+          pool, batching(tuned, options),
+          [inference = inference_](std::span<frame_pool::lease> batch) {
+              return inference->run(batch);
+          },
+          std::monostate(), [](const frame_pool::lease& frame) { return frame->video; },
+          [](const frame_pool::lease& frame) {
+              return frame->urgent ? tidegate::job_priority::urgent
+                                   : tidegate::job_priority::normal;
+          }),
+      bytes_(bytes_of_model(which.model) +
+             tuned.chosen.workers * model.make_scratch(tuned.chosen.batch).bytes() +
+             frames_under_way(tuned, options) * model.picture_bytes()) {}
 
 } // namespace vision

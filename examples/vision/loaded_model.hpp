@@ -39,32 +39,50 @@ struct detected_frame {
 // Bytes that the model of a file takes, about, before it is loaded.
 [[nodiscard]] std::uint64_t bytes_of_model(const std::filesystem::path& file);
 
+// What a batch needs. Shared with those that run: when all who wanted a batch have left, it may
+// outlive the model's being loaded.
+class batch_inference {
+public:
+    batch_inference(tidegate::worker_pool& pool, tidegate::monitor& monitor,
+                    const detector_options& which, const engine_options& options,
+                    run_control& stop);
+
+    // One result for each frame. Any thread, as many at once as are to run.
+    std::vector<detected_frame> run(std::span<frame_pool::lease> batch);
+
+    detector const model;
+    calibration const tuned;
+
+private:
+    void infer(std::size_t count, detector_scratch& scratch);
+
+    tidegate::monitor& monitor_;
+    std::function<void()> before_inference_;
+    run_control& stop_;
+    // As many as batches can run at once.
+    tidegate::object_pool<detector_scratch> scratches_;
+};
+
 class loaded_model {
+    std::shared_ptr<batch_inference> const inference_;
+
 public:
     // Blocks: reads the file, runs it, and measures how it runs best where the options leave it
-    // open. Throws vision::error.
+    // open. Throws vision::error. Pool, monitor and control outlive what runs on the pool.
     loaded_model(tidegate::worker_pool& pool, tidegate::monitor& monitor,
                  const detector_options& which, const engine_options& options, run_control& stop);
 
     // Bytes that it takes, about: the model, its tensors, and the letterboxed frames.
     [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
-    detector model;
+    detector const& model;
+    calibration const& tuned;
     std::string const digest;
-    calibration tuned;
     frame_supply frames;
     tidegate::batcher<frame_pool::lease, detected_frame> batches;
 
 private:
-    std::vector<detected_frame> run(std::span<frame_pool::lease> batch);
-    void infer(std::size_t count, detector_scratch& scratch);
-
-    tidegate::monitor& monitor_;
-    std::function<void()> before_inference_;
-    run_control& stop_;
     std::uint64_t bytes_;
-    // As many as batches can run at once.
-    tidegate::object_pool<detector_scratch> scratches_;
 };
 
 } // namespace vision

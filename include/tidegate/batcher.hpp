@@ -138,7 +138,9 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 /// The batch function is `std::vector<Out> run(std::span<In>)`, called on the pool, by up to
 /// `max_in_flight` threads at once. It returns as many results as it was given items; anything else
 /// fails them all with `error::result_count_mismatch`. It may return std::vector<outcome<Out>>
-/// instead, where single items can fail. `In` must be nothrow move constructible, `Out` default
+/// instead, where single items can fail. When all callers of a batch have left, it may run on after
+/// the batcher has gone, until the pool is joined: the function owns what it uses, or that outlives
+/// the pool. `In` must be nothrow move constructible, `Out` default
 /// constructible and nothrow move constructible.
 ///
 /// Keys: with a function `key(In const&)`, whose result can be hashed and compared, a batch has

@@ -194,7 +194,7 @@ private:
     struct called_for {
         seat* sleeper = nullptr; // keeps this state until it is woken
         pool_job* dropped = nullptr;
-        std::shared_ptr<void> kept{}; // while it is dropped: a job may own the pool
+        std::shared_ptr<void> kept; // while it is dropped: a job may own the pool
     };
 
     /// What a thread of the pool does next. Without a job it leaves.
