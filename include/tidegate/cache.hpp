@@ -106,7 +106,9 @@ struct cache_statistics {
 ///
 /// Thread-safe; with `null_mutex` for one thread. Executors: handlers run on their associated
 /// executor, by default the cache's. Cancellation and destruction are those of `basic_semaphore`;
-/// destroying the cache cancels its loads. Look-ups and puts are O(1), amortised.
+/// destroying the cache cancels its loads and does not wait for them. A loader belongs to its load,
+/// not to the caller: what it refers to, and what `std::ref` names, has to outlive the load, which
+/// may run on after this object has gone. Look-ups and puts are O(1), amortised.
 ///
 /// `Hash` and `Equal` that are transparent let look-ups take other types than `Key`. `Clock` has to
 /// be steady. Keys and values must be movable without throwing, and need not be copyable.

@@ -58,7 +58,8 @@ using file_cache_tier_statistics = detail::file_store_statistics;
 /// The folder belongs to one process at a time. In it are up to 256 folders of files named by UUIDs
 /// that end in `.value`; other files are left alone.
 ///
-/// All that blocks runs on `pool`, which has to outlive this. Thread-safe. Cancellation: between
+/// All that blocks runs on `pool`, which has to outlive this, and a call that a `tiered_cache` left
+/// behind keeps this alive. Thread-safe. Cancellation: between
 /// two values. Operations throw `file_error`. Memory: about 200 bytes a file.
 class file_cache_tier final : public cache_tier {
 public:

@@ -57,8 +57,9 @@ lazy_loader<T> make_loader_on(basic_worker_pool<Executor>& pool, Load load);
 /// key that was cancelled and does not listen.
 ///
 /// Executors: handlers run on their associated executor, by default this object's. Cancellation,
-/// thread safety and destruction are those of `basic_semaphore`; destroying it cancels the loads.
-/// Values live as long as somebody has them. Calls are O(1).
+/// thread safety and destruction are those of `basic_semaphore`; destroying it cancels the loads
+/// and does not wait for them: a loader owns what it uses, or that outlives the executor or pool
+/// that it runs on. Values live as long as somebody has them. Calls are O(1).
 template <class Key, class T, class Hash = std::hash<Key>, class Equal = std::equal_to<Key>,
           class Clock = std::chrono::steady_clock, class Executor = boost::asio::any_io_executor>
 class basic_lazy_map {

@@ -190,14 +190,20 @@ public:
     }
 
     /// Calls `report(metric_writer&)` at each collection, with these labels on all that it writes,
-    /// until the registration goes. It must not touch this registry.
+    /// until the registration goes, which waits for a collection that is calling it on another
+    /// thread. It must not touch this registry.
     metrics_registration add_collector(std::function<void(metric_writer&)> report,
                                        metric_labels labels = {}) {
         detail::check_labels(labels);
-        auto one = std::make_shared<collector>(collector{std::move(report), std::move(labels)});
+        auto const one = std::make_shared<collector>(std::move(report), std::move(labels));
+        auto const end = [one](void*) {
+            std::lock_guard reporting(one->reporting);
+            one->ended = true;
+        };
+        metrics_registration registration(std::shared_ptr<void>(nullptr, end));
         std::lock_guard lock(mutex_);
         collectors_.push_back(one);
-        return metrics_registration(std::move(one));
+        return registration;
     }
 
     /// Everything, by name. A collector that throws is left out, and counted in
@@ -219,6 +225,8 @@ public:
         int failed = 0;
         for (auto const& one : collectors) {
             try {
+                std::lock_guard reporting(one->reporting);
+                if (one->ended) continue;
                 detail::metric_collection mine;
                 metric_writer writer(mine, one->labels);
                 one->report(writer);
@@ -236,8 +244,13 @@ public:
 
 private:
     struct collector {
-        std::function<void(metric_writer&)> report;
-        metric_labels labels;
+        collector(std::function<void(metric_writer&)> f, metric_labels l)
+            : report(std::move(f)), labels(std::move(l)) {}
+
+        std::function<void(metric_writer&)> const report;
+        metric_labels const labels;
+        std::recursive_mutex reporting; // what is reported may let go of the registration
+        bool ended = false;             // guarded by it
     };
 
     template <class Metric>

@@ -275,8 +275,8 @@ public:
     std::vector<finished_operation> last_operations() const { return state_->last_operations(); }
 
     /// Calls `sink(monitor_report const&)`, which may return an awaitable, every `period` (1 s to 5
-    /// min), until it is cancelled. What a sink throws goes to `on_exception`, and the reports go
-    /// on.
+    /// min), until it is cancelled, also after the monitor has gone. What a sink throws goes to
+    /// `on_exception`, and the reports go on.
     template <class CoroutineExecutor = boost::asio::any_io_executor, class Sink>
     boost::asio::awaitable<void, CoroutineExecutor> report_every(std::chrono::nanoseconds period,
                                                                  Sink sink) {

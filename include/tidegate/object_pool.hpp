@@ -94,7 +94,8 @@ private:
 ///
 /// Executors, cancellation, deadlines, destruction and thread safety are those of
 /// `basic_semaphore`. A lease that was granted to an operation whose handler is destroyed uncalled
-/// comes back.
+/// comes back. Destroying the pool does not wait for a factory or a `recycle` that runs, on its
+/// executor or on the thread that gives an object back.
 template <class T, class Clock = std::chrono::steady_clock,
           class Executor = boost::asio::any_io_executor, class Mutex = std::mutex>
 class basic_object_pool {

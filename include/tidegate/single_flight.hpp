@@ -74,7 +74,9 @@ class single_flight_state;
 ///
 /// Executors: handlers run on their associated executor, by default this object's. Cancellation,
 /// thread safety and destruction are those of `basic_semaphore`; closing or destroying it cancels
-/// the runs. If the context of a run is destroyed, those who wait get `error::closed`.
+/// the runs and does not wait for them: what the function refers to, and what `std::ref` names, has
+/// to outlive its run, not only the call. If the context of a run is destroyed, those who wait get
+/// `error::closed`.
 template <class Key, class V, class Hash = std::hash<Key>, class Equal = std::equal_to<Key>,
           class Clock = std::chrono::steady_clock, class Executor = boost::asio::any_io_executor>
 class basic_single_flight {

@@ -166,7 +166,9 @@ private:
 ///
 /// Thread safety and executors are those of `cache`; the second level is called on the executor
 /// that loads run on, and the one of this object. Destroying it drops writes that are waiting:
-/// `flush` first.
+/// `flush` first. It does not wait for what is under way: a loader or a call of the second level
+/// goes on, keeps the second level alive, and may still call the functions that name keys and the
+/// listeners of its breaker.
 template <class Key, class V, class Clock = std::chrono::steady_clock>
 class basic_tiered_cache {
     using state = detail::tiered_state<Key, V, Clock>;

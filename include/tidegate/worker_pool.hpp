@@ -108,7 +108,8 @@ public:
     basic_worker_pool(basic_worker_pool&&) noexcept = default;
     basic_worker_pool& operator=(basic_worker_pool&&) = delete;
 
-    /// `stop()`, then waits for the jobs that run.
+    /// `stop()`, then waits for the jobs that run; on a thread of the pool it does not wait. The
+    /// callable of an awaited job goes when its result is delivered, which may be later.
     ~basic_worker_pool() {
         if (!state_) return;
         state_->stop();

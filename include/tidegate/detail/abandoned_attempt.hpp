@@ -14,15 +14,46 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <functional>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
+/// An operation that belongs to the call further out in the same policy.
+template <class Op>
+struct borrowed_operation : std::reference_wrapper<Op> {
+    using std::reference_wrapper<Op>::reference_wrapper;
+};
+
+template <class Op>
+borrowed_operation<Op> borrow(Op& op) noexcept {
+    return {op};
+}
+template <class Op>
+borrowed_operation<Op> borrow(borrowed_operation<Op>& op) noexcept {
+    return op;
+}
+
+/// What has to be copied of an operation that is to outlive the call. What the user passes by
+/// reference stays one.
+template <class Op>
+struct owned_operation {
+    using type = Op;
+};
+template <class Op>
+struct owned_operation<borrowed_operation<Op>> {
+    using type = std::remove_const_t<Op>;
+};
+template <class Op>
+using owned_operation_t = typename owned_operation<Op>::type;
+
 /// What an operation that may outlive its call needs: it lives as long as the operation runs.
 template <class T, class Op, class Context>
 struct abandoned_attempt {
+    std::shared_ptr<void const> layers; // whose names the context has
     Op op;
     Context context;
     asio::any_io_executor executor;
@@ -30,8 +61,9 @@ struct abandoned_attempt {
     asio::cancellation_signal signal;
     bool over = false; // changes where `executor` runs
 
-    abandoned_attempt(Op const& operation, Context const& c, asio::any_io_executor e)
-        : op(operation), context(c), executor(std::move(e)) {}
+    abandoned_attempt(std::shared_ptr<void const> kept, Op const& operation, Context const& c,
+                      asio::any_io_executor e)
+        : layers(std::move(kept)), op(operation), context(c), executor(std::move(e)) {}
 };
 
 template <class Executor, class State>
@@ -52,11 +84,13 @@ asio::awaitable<void, Executor> run_abandoned(std::shared_ptr<State> state) {
 
 /// Waits for the operation until the context's deadline; then cancels it and leaves it to itself.
 template <class Executor, class T, class Op, class Context>
-asio::awaitable<void, Executor> attempt_or_abandon(Op& op, Context& context, outcome<T>& result) {
+asio::awaitable<void, Executor> attempt_or_abandon(std::shared_ptr<void const> layers, Op& op,
+                                                   Context& context, outcome<T>& result) {
     using clock = typename Context::clock_type;
-    using state_type = abandoned_attempt<T, Op, Context>;
+    using state_type = abandoned_attempt<T, owned_operation_t<Op>, Context>;
     auto const own = co_await asio::this_coro::executor;
-    auto const state = std::make_shared<state_type>(op, context, serial_executors(own).next());
+    auto const state =
+        std::make_shared<state_type>(std::move(layers), op, context, serial_executors(own).next());
     basic_semaphore<clock> ended(own, 1);
     auto finish = [state, running = ended.try_acquire()](std::exception_ptr thrown) {
         state->over = true;

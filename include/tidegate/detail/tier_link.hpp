@@ -192,6 +192,11 @@ public:
         return take_turn_and(std::move(self), &tier_link::drain);
     }
 
+    bool is_closed() const {
+        std::lock_guard lock(mutex_);
+        return closed_;
+    }
+
     void close() noexcept {
         {
             std::lock_guard lock(mutex_);
@@ -228,7 +233,7 @@ private:
     }
 
     void tell(std::exception_ptr const& why) noexcept {
-        if (settings_.on_exception) settings_.on_exception(why);
+        if (settings_.on_exception && !is_closed()) settings_.on_exception(why);
     }
 
     static awaitable<bool> cancelled() {
@@ -325,7 +330,7 @@ private:
         }
         boost::asio::co_spawn(executor_, write_in_background(this->shared_from_this()),
                               [self = this->shared_from_this()](std::exception_ptr why) {
-                                  if (why && !self->is_closed()) self->tell(why);
+                                  if (why) self->tell(why);
                               });
     }
 
@@ -340,11 +345,6 @@ private:
         }
         if (!done) done.why().rethrow();
         if (more) self->start_writer();
-    }
-
-    bool is_closed() const {
-        std::lock_guard lock(mutex_);
-        return closed_;
     }
 
     static awaitable<void> take_turn_and(self_type self, awaitable<void> (*change)(self_type)) {

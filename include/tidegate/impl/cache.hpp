@@ -553,6 +553,7 @@ private:
     }
 
     void maintain() {
+        if (this->is_closed()) return;
         run_maintenance();
         std::lock_guard lock(this->mutex_);
         if (this->closed_ || parts_.is_empty()) maintaining_ = false;

@@ -9,6 +9,7 @@
 #include <tidegate/object_pool.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <iterator>
 #include <stdexcept>
@@ -481,6 +482,7 @@ private:
 
     bool is_fit(T& object) noexcept {
         if (!options_.recycle()) return true;
+        if (ended_.load(std::memory_order_relaxed)) return false;
         try {
             return options_.recycle()(object);
         } catch (...) {
@@ -536,6 +538,7 @@ private:
     }
 
     void on_close() noexcept override {
+        ended_ = true;
         shut_spare();
         this->set_alarm(room::no_deadline);
     }
@@ -544,6 +547,7 @@ private:
 
     object_pool_options<T> const options_;
     spare_slot<T, Mutex> spare_;
+    std::atomic<bool> ended_{false}; // as closed_, without the lock
     std::function<object_ptr()> make_;
     std::function<boost::asio::awaitable<object_ptr>()> make_later_; // one of the two
     // By way of pointers, so that what needs no coroutines compiles none, and the others where the

@@ -204,6 +204,7 @@ private:
             value thing = co_await std::move(loading);
             auto const took = Clock::now() - began;
             self->loads_.fetch_add(1, std::memory_order_relaxed);
+            if (self->is_closed()) throw boost::system::system_error(error::closed);
             size const actual = how->how_large ? how->how_large(std::as_const(*thing)) : takes;
             self->learn(*how, actual);
             if (room.correct(actual)) {

@@ -149,12 +149,14 @@ struct tiered_state : tier_listener {
 
     void on_changed(std::string_view name) override {
         if (!name.starts_with(settings_.prefix_)) return; // another cache's
+        if (link->is_closed()) return;
         link->note_change(std::string(name));
         if (!settings_.key_of_name_) return first.invalidate_all();
         auto const key = settings_.key_of_name_(name.substr(settings_.prefix_.size()));
         if (key) first.invalidate(*key);
     }
     void on_all_changed() override {
+        if (link->is_closed()) return;
         link->note_all_changed();
         first.invalidate_all();
     }
@@ -201,7 +203,7 @@ private:
 
     void write(std::string const& name, loaded<V> const& fresh, bool supersedes,
                std::uint64_t epoch) {
-        if (!fresh.value() || !fresh.is_to_be_stored()) return;
+        if (!fresh.value() || !fresh.is_to_be_stored() || link->is_closed()) return;
         try {
             auto const time = fresh.time_to_live().value_or(settings_.link_.time_to_live);
             link->write_loaded(name,
