@@ -70,8 +70,8 @@ struct common_clock<First, Rest...> {
 /// A call goes in through the layers from the left, and its result comes out through those that it
 /// entered, from the right. Results, exceptions and cancellation pass through untouched, unless a
 /// layer is there to change them. Primitives (limiter, semaphore, breaker) are passed as lvalues
-/// and referred to: they must outlive the policy, its copies, and all calls through them. Everything
-/// else is copied.
+/// and referred to: they must outlive the policy, its copies, and all calls through them.
+/// Everything else is copied.
 ///
 /// What can be guarded: any function object that returns an awaitable, and any that takes a
 /// completion token, so every Asio operation (`socket.async_read_some(buffer, asio::deferred)` as
