@@ -118,7 +118,7 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
     using tuple = std::tuple<Layers...>;
     using what = detail::step::what;
     constexpr std::size_t last = detail::next_racing_layer<tuple, First>();
-    constexpr bool can_be_left = std::is_copy_constructible_v<detail::owned_operation_t<Op>>;
+    using owned = detail::owned_operation_t<Op>;
 
     detail::layer_calls<tuple, First, std::make_index_sequence<last - First>> calls(layers->layers);
     outcome<value> result;
@@ -148,8 +148,8 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 };
                 co_await std::get<last>(layers->layers)
                     .template race<Executor>(op, here, result, start);
-            } else if (here.abandons() && can_be_left) {
-                if constexpr (can_be_left) {
+            } else if (here.abandons() && std::is_copy_constructible_v<owned>) {
+                if constexpr (std::is_copy_constructible_v<owned>) {
                     co_await detail::attempt_or_abandon<Executor>(layers, op, here, result);
                 }
             } else if (here.deadline() != context::no_deadline) {
