@@ -542,17 +542,15 @@ private:
     // Nobody wants it any more: then no function of the user's is called for it.
     bool is_late(flight_type const& one) noexcept {
         std::lock_guard lock(this->mutex_);
-        if (one.over) late_.fetch_add(1, std::memory_order_relaxed);
         return one.over;
     }
 
     void end(flight_type& one, std::exception_ptr failure, Loaded* loaded) noexcept {
-        if (is_late(one)) return;
         typename Derived::leftovers rest;
         waiter_list all;
         Value value{};
         try {
-            if (loaded) derived().prepare(one, *loaded, rest);
+            if (loaded && !is_late(one)) derived().prepare(one, *loaded, rest);
         } catch (...) {
             failure = std::current_exception();
             loaded = nullptr;
