@@ -140,8 +140,8 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 /// fails them all with `error::result_count_mismatch`. It may return std::vector<outcome<Out>>
 /// instead, where single items can fail. When all callers of a batch have left, it may run on after
 /// the batcher has gone, until the pool is joined: the function owns what it uses, or that outlives
-/// the pool. `In` must be nothrow move constructible, `Out` default
-/// constructible and nothrow move constructible.
+/// the pool. `In` must be nothrow move constructible, `Out` default constructible and nothrow move
+/// constructible.
 ///
 /// Keys: with a function `key(In const&)`, whose result can be hashed and compared, a batch has
 /// items of one key only, such as tensors of one shape. Size, delay and flush count for each key on

@@ -66,8 +66,7 @@ TEST_CASE("an attempt of a hedge that a timeout leaves behind has an operation o
     std::optional<std::string> seen;
     test::guarded_call<int> call;
     auto const hedged = hedge(tidegate::hedge_options());
-    SECTION("inside the hedge") {
-        tidegate::policy const guarded{hedged, timeout{10ms}.abandon(true)};
+    auto const start = [&](auto const& guarded) {
         call.start(io, guarded, [&, text = std::string(100, 'x')]() -> asio::awaitable<int> {
             auto passing = gate.pass();
             co_await std::move(passing);
@@ -75,17 +74,9 @@ TEST_CASE("an attempt of a hedge that a timeout leaves behind has an operation o
             co_return 1;
         });
         test::pass(io, 20ms);
-    }
-    SECTION("around it") {
-        tidegate::policy const guarded{timeout{10ms}.abandon(true), hedged};
-        call.start(io, guarded, [&, text = std::string(100, 'x')]() -> asio::awaitable<int> {
-            auto passing = gate.pass();
-            co_await std::move(passing);
-            seen = text;
-            co_return 1;
-        });
-        test::pass(io, 20ms);
-    }
+    };
+    SECTION("inside the hedge") { start(tidegate::policy{hedged, timeout{10ms}.abandon(true)}); }
+    SECTION("around it") { start(tidegate::policy{timeout{10ms}.abandon(true), hedged}); }
     REQUIRE(call.completions == 1);
     CHECK(call.why.code() == tidegate::error::deadline_exceeded);
     CHECK_FALSE(seen);

@@ -192,7 +192,6 @@ TEST_CASE(
     two_threads two;
     for (auto const& thread : two.threads) thread.wait_until_asleep();
     std::size_t const next = two.run_a_job();
-    // The other one is busy when the one that sleeps is called for a second job and does not come.
     halted_thread halted(two.threads[next]);
     std::promise<void> first, second;
     REQUIRE(two.pool.post([&] { first.set_value(); }));
