@@ -264,6 +264,16 @@ TEST_CASE("A second level may go with its event loop, whatever it is doing") {
     }
 }
 
+TEST_CASE("Cancelled at any step of connecting, a connection ends") {
+    NEEDS_REDIS();
+    redis_server server;
+    for (int steps = 0; steps < 120; ++steps) {
+        client kept(server, false);
+        tier_client told(kept, server.config(), false);
+        for (int i = 0; i < steps % 40; ++i) kept.io.run_one_for(1ms);
+    } // both are cancelled, and waited for
+}
+
 TEST_CASE("Settings of a second level that make no sense are refused") {
     auto const refuses = [](auto change, char const* what) {
         CHECK_THROWS_MATCHES(change(), std::invalid_argument,

@@ -109,8 +109,31 @@ TEST_CASE("A slow load brings back nothing that another node invalidated or repl
     CHECK(a.tier->statistics().overtaken == 3);
     b.put("k", "brief", 2ms);
     l.run_until([&] { return !b.get("k"); });
+    CHECK_FALSE(a.get("k"));
     load(a, "after it was over"); // although Redis keeps it for a while
     CHECK(b.get("k")->bytes == "after it was over");
+}
+
+TEST_CASE("A slow load brings back nothing that was replaced, and then removed with all else") {
+    NEEDS_REDIS();
+    redis_server server;
+    client c(server);
+    test::tier_client a(c, server.config());
+    test::tier_client b(c, server.config());
+    auto const load = [&](std::string value) {
+        std::vector<tidegate::tier_entry> entries;
+        entries.push_back({"k", {std::move(value), 1h}, true});
+        c.run(a.tier->put_many(std::move(entries)));
+    };
+    CHECK_FALSE(a.get("k"));
+    b.put("k", "newer");
+    c.run(test::ask(c.redis, {"FLUSHALL"}));
+    load("older"); // nothing is there, as when it began
+    CHECK_FALSE(b.get("k"));
+    CHECK(a.tier->statistics().overtaken == 1);
+    CHECK_FALSE(a.get("k"));
+    load("fresh");
+    CHECK(b.get("k")->bytes == "fresh");
 }
 
 TEST_CASE("A value that is over is loaded once, and kept") {

@@ -13,6 +13,7 @@
 #include <exception>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -58,6 +59,7 @@ public:
     std::map<std::string, tidegate::tier_value> values;
     std::function<awaitable<void>(call const&)> before;
     std::size_t results_too_many = 0;
+    std::weak_ptr<tidegate::tier_listener> listener;
 
     awaitable<std::vector<std::optional<tidegate::tier_value>>>
     get_many(std::vector<std::string> keys) override {
@@ -82,6 +84,10 @@ public:
         auto noting = note('i', keys);
         co_await std::move(noting);
         for (auto const& key : keys) values.erase(key);
+    }
+
+    void add_listener(std::weak_ptr<tidegate::tier_listener> who) override {
+        listener = std::move(who);
     }
 
     std::size_t count(char what) const {

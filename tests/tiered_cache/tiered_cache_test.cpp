@@ -270,6 +270,44 @@ TEST_CASE_METHOD(fixture,
     CHECK(cache.second_level_statistics().overtaken == 1);
 }
 
+TEST_CASE_METHOD(fixture, "what was loaded before others changed it is not read while it is written") {
+    texts cache(io, small(), tier);
+    asio::steady_timer gate(io, asio::steady_timer::time_point::max());
+    tier->before = [&](watched_tier::call const& call) -> asio::awaitable<void> {
+        if (call.what != 'p') co_return;
+        boost::system::error_code ec;
+        co_await gate.async_wait(asio::redirect_error(asio::use_awaitable, ec));
+    };
+    auto const asked = [&] { // nothing waits for the write
+        std::optional<std::string> got;
+        auto load = [this] { return load_one(); };
+        auto ask = [&]() -> asio::awaitable<void> {
+            auto getting = cache.get_or_load("a", load);
+            got = *co_await std::move(getting);
+        };
+        asio::co_spawn(io, ask(), asio::detached);
+        finish();
+        return got;
+    };
+    CHECK(asked() == "loaded");
+    tier->listener.lock()->on_changed("a");
+    text = "loaded again";
+    CHECK(asked() == text);
+    tier->listener.lock()->on_all_changed();
+    text = "loaded once more";
+    CHECK(asked() == text);
+    CHECK(loads == 3);
+    CHECK(cache.second_level_statistics().overtaken == 2);
+    cache.put("a", "put");
+    tier->listener.lock()->on_changed("a"); // what was put here is newer
+    CHECK(asked() == "put");
+    CHECK(loads == 3);
+    tier->before = nullptr;
+    gate.cancel();
+    finish();
+    CHECK(tier->values.at("a").bytes == "put");
+}
+
 TEST_CASE_METHOD(fixture, "put during a load stays the last word in both levels") {
     texts cache(io, small(), tier);
     asio::steady_timer gate(io, asio::steady_timer::time_point::max());

@@ -38,7 +38,7 @@ struct tier_statistics {
     std::uint64_t undecodable = 0;  ///< found, but the codec threw
     std::uint64_t written = 0;
     std::uint64_t not_written = 0;  ///< a call failed, the codec threw, or too many were waiting
-    std::uint64_t overtaken = 0;    ///< not written: invalidated or put meanwhile
+    std::uint64_t overtaken = 0;    ///< loaded, and invalidated, put or changed by others meanwhile
     std::size_t pending_writes = 0; ///< now
     std::size_t owed_invalidations = 0; ///< now; not read from the second level until it was told
     std::uint64_t failed_invalidations = 0; ///< calls; what they were to remove stays owed
@@ -62,7 +62,8 @@ struct tier_link_options {
 /// - A name whose invalidation is owed is not read there. A write that failed leaves one behind, if
 ///   it was to replace something.
 /// - What was loaded is written only if its name was neither invalidated nor put since its load
-///   began: each name has an epoch, which it shares with others.
+///   began: each name has an epoch, which it shares with others. From when it was changed until it
+///   is written, it is not read here either.
 template <class Clock>
 class tier_link : public std::enable_shared_from_this<tier_link<Clock>> {
     using breaker_type = basic_circuit_breaker<Clock>;
@@ -123,7 +124,7 @@ public:
     void note_unwritten(std::string const& name, bool supersedes, std::exception_ptr why) {
         {
             std::lock_guard lock(mutex_);
-            give_up(name, {{}, supersedes});
+            give_up(name, {{}, supersedes, true});
         }
         tell(why);
     }
@@ -144,7 +145,7 @@ public:
                 ++counts_.overtaken;
                 return;
             }
-            enqueue(std::move(name), {std::move(value), supersedes});
+            enqueue(std::move(name), {std::move(value), supersedes, true});
         }
         start_writer();
     }
@@ -153,7 +154,7 @@ public:
         {
             std::lock_guard lock(mutex_);
             ++epochs_[slot(name)];
-            enqueue(std::move(name), {std::move(value), true});
+            enqueue(std::move(name), {std::move(value), true, false});
         }
         start_writer();
     }
@@ -166,14 +167,22 @@ public:
         owe(name);
     }
 
-    /// Somebody else changed it there. What this cache itself put, and is still to write, is newer.
+    /// Somebody else changed it there. What this cache itself put, and is still to write, is newer;
+    /// what it loaded may be older.
     void note_change(std::string const& name) {
         std::lock_guard lock(mutex_);
         ++epochs_[slot(name)];
+        auto const it = pending_.find(name);
+        if (it == pending_.end() || !it->second.loaded) return;
+        pending_.erase(it);
+        ++counts_.overtaken;
     }
     void note_all_changed() {
         std::lock_guard lock(mutex_);
         for (auto& epoch : epochs_) ++epoch;
+        counts_.overtaken += std::erase_if(pending_, [](auto const& one) {
+            return one.second.loaded;
+        });
     }
 
     /// Tells the second level of all that is owed; whether it knows about `name` then.
@@ -220,6 +229,7 @@ private:
     struct change {
         tier_value value;
         bool supersedes;
+        bool loaded; // not put
         std::uint64_t number = 0;
     };
 

@@ -6,14 +6,18 @@
 #include <tidegate/redis/detail/exec.hpp>
 #include <tidegate/sleep.hpp>
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/redis/connection.hpp>
 #include <boost/redis/logger.hpp>
+#include <boost/version.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -22,17 +26,53 @@ TIDEGATE_BEGIN_NAMESPACE
 namespace redis {
 namespace detail {
 
-/// One connection, from its making to its loss. Why it ended.
+/// How a run of a connection goes. Used on the connection's executor.
+struct connection_run {
+    boost::asio::steady_timer news;
+    bool is_over = false;
+    error_code why;
+
+    explicit connection_run(boost::asio::any_io_executor const& executor) : news(executor) {}
+};
+
+/// Ends what a connection does now, be it that it is being made.
+inline void give_up(boost::redis::connection& connection) {
+    connection.cancel();
+#if BOOST_VERSION < 108900
+    // cancel() closes the socket once only, maybe before it was opened.
+    error_code ignored;
+    connection.next_layer().lowest_layer().close(ignored);
+#endif
+}
+
+/// One connection, from its making to its loss. Why it ended. To be called on the connection's
+/// executor, by one who does not throw when cancelled.
+///
+/// Boost.Redis 1.88 loses a cancellation that comes between two steps of making a connection, and
+/// then runs for ever: so it is told again, until it is over.
 inline boost::asio::awaitable<error_code> run_once(connection_pointer connection,
                                                    boost::redis::config const& server) {
     connection->reset_stream();
     boost::redis::logger const silent(boost::redis::logger::level::disabled);
-    auto running =
-        connection->async_run(server, silent, boost::asio::as_tuple(boost::asio::deferred));
-    auto const ended = co_await std::move(running);
+    auto const run = std::make_shared<connection_run>(connection->get_executor());
+    run->news.expires_at(std::chrono::steady_clock::time_point::max());
+    connection->async_run(server, silent, [run, connection](error_code why) {
+        run->is_over = true;
+        run->why = why;
+        run->news.cancel();
+    });
+    auto const state = co_await boost::asio::this_coro::cancellation_state;
+    for (auto pause = std::chrono::milliseconds(1); !run->is_over;) {
+        auto waiting = run->news.async_wait(boost::asio::as_tuple(boost::asio::deferred));
+        co_await std::move(waiting);
+        if (run->is_over || state.cancelled() == boost::asio::cancellation_type::none) continue;
+        give_up(*connection);
+        run->news.expires_after(pause);
+        pause = std::min(2 * pause, std::chrono::milliseconds(64));
+    }
     // Those who asked while it was being made.
     connection->cancel(boost::redis::operation::exec);
-    co_return std::get<0>(ended);
+    co_return run->why;
 }
 
 inline boost::asio::awaitable<void> keep_connected_here(connection_pointer connection,

@@ -84,6 +84,7 @@ public:
     static awaitable<found_values> get_many(self_type self, std::vector<std::string> keys) {
         self->need_connection();
         if (keys.empty()) co_return found_values();
+        std::uint64_t const flushes = self->flushes_;
         auto const sent = std::make_shared<call>();
         for (std::string& key : keys) {
             key.insert(0, self->settings_.prefix());
@@ -93,7 +94,7 @@ public:
             exec_until(self->connection_, sent, std::chrono::steady_clock::time_point::max());
         error_code const ec = co_await std::move(asking);
         if (ec) throw boost::system::system_error(ec);
-        co_return self->read(sent->answer, keys);
+        co_return self->read(sent->answer, keys, flushes);
     }
 
     // Changing ----------------------------------------------------------------------------------
@@ -275,7 +276,11 @@ private:
         for (auto const& listener : living()) listener->on_changed(key);
     }
     void tell_all() {
-        ++flushes_;
+        {
+            std::lock_guard lock(mutex_);
+            ++flushes_;
+            leases_.clear();
+        }
         for (auto const& listener : living()) listener->on_all_changed();
     }
     std::vector<std::shared_ptr<tier_listener>> living() const {
@@ -324,13 +329,14 @@ private:
         }
     };
 
-    found_values read(replies const& from, std::vector<std::string> const& names) {
+    found_values read(replies const& from, std::vector<std::string> const& names,
+                      std::uint64_t flushes) {
         if (from.nodes.size() != 2 * names.size())
             throw boost::system::system_error(boost::redis::error::incompatible_size);
         found_values found(names.size());
         for (std::size_t i = 0; i < names.size(); ++i) {
             look const there(from.nodes[2 * i], from.nodes[2 * i + 1]);
-            note_lease(names[i], there);
+            note_lease(names[i], there, flushes);
             if (!there.is_value()) continue;
             if (there.content.size() > largest()) ++too_large_;
             else found[i] = tier_value{std::string(there.content.substr(1)), there.time_to_live()};
@@ -338,23 +344,24 @@ private:
         return found;
     }
 
-    // Whoever saw an invalidation may replace it; whoever asked before may not.
-    void note_lease(std::string const& name, look const& there) {
+    // Whoever saw that nothing is there, or an invalidation, may write there while it is so. When
+    // all was removed, nobody can tell any more what was there in the meantime.
+    void note_lease(std::string const& name, look const& there, std::uint64_t flushes) {
         std::lock_guard lock(mutex_);
-        if (there.is_tombstone()) {
+        if (there.is_value() || flushes != flushes_) {
+            leases_.erase(name);
+        } else {
             if (leases_.size() >= most_leases) leases_.clear(); // they are not written, that is all
             leases_.insert_or_assign(name, std::string(there.content));
-        } else {
-            leases_.erase(name);
         }
     }
-    std::string take_lease(std::string const& name) {
+    bool may_write(std::string const& name, look const& there) {
         std::lock_guard lock(mutex_);
         auto const it = leases_.find(name);
-        if (it == leases_.end()) return {};
-        std::string lease = std::move(it->second);
+        if (it == leases_.end()) return false;
+        bool const as_it_was = there.left_ms == 0 || there.content == it->second;
         leases_.erase(it);
-        return lease;
+        return as_it_was;
     }
 
     // Changing ----------------------------------------------------------------------------------
@@ -409,8 +416,7 @@ private:
             std::size_t const at = loaded.size() + 2 * i;
             if (at + 1 >= said.size()) break;
             look const there(said[at], said[at + 1]);
-            std::string const lease = self->take_lease(loaded[i].name);
-            if (there.left_ms > 0 && there.content != lease) continue;
+            if (!self->may_write(loaded[i].name, there)) continue;
             push_write(sent->request, loaded[i]);
             ++written;
         }
@@ -458,7 +464,7 @@ private:
     semaphore watching_;
     std::mutex mutable mutex_;
     std::vector<std::weak_ptr<tier_listener>> listeners_;
-    boost::unordered_flat_map<std::string, std::string> leases_; // tombstones that were seen
+    boost::unordered_flat_map<std::string, std::string> leases_; // see note_lease
     counter tombstones_{0};
     counter overtaken_{0};
     counter connections_{0};
