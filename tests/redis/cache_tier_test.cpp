@@ -274,6 +274,24 @@ TEST_CASE("Cancelled at any step of connecting, a connection ends") {
     } // both are cancelled, and waited for
 }
 
+TEST_CASE("A second level that goes at any step of connecting again ends") {
+    NEEDS_REDIS();
+    redis_server server;
+    for (int steps = 0; steps < 40; ++steps) {
+        client admin(server);
+        auto tier = std::make_shared<redis::cache_tier>(
+            admin.io, server.config(), redis::cache_tier_options().reconnect_pause(1ms));
+        bool over = false;
+        asio::co_spawn(admin.io, tier->run(), [&](std::exception_ptr) { over = true; });
+        admin.run_until([&] { return tier->statistics().connected; });
+        admin.run(test::ask(admin.redis, {"CLIENT", "KILL", "SKIPME", "yes"}));
+        admin.run_until([&] { return tier->statistics().lost == 1; });
+        for (int i = 0; i < steps; ++i) admin.io.run_one_for(1ms);
+        tier.reset();
+        admin.run_until([&] { return over; });
+    }
+}
+
 TEST_CASE("Settings of a second level that make no sense are refused") {
     auto const refuses = [](auto change, char const* what) {
         CHECK_THROWS_MATCHES(change(), std::invalid_argument,

@@ -114,7 +114,7 @@ TEST_CASE("A slow load brings back nothing that another node invalidated or repl
     CHECK(b.get("k")->bytes == "after it was over");
 }
 
-TEST_CASE("A slow load brings back nothing that was replaced, and then removed with all else") {
+TEST_CASE("A slow load brings back nothing that was replaced, and then removed") {
     NEEDS_REDIS();
     redis_server server;
     client c(server);
@@ -125,15 +125,37 @@ TEST_CASE("A slow load brings back nothing that was replaced, and then removed w
         entries.push_back({"k", {std::move(value), 1h}, true});
         c.run(a.tier->put_many(std::move(entries)));
     };
-    CHECK_FALSE(a.get("k"));
-    b.put("k", "newer");
-    c.run(test::ask(c.redis, {"FLUSHALL"}));
-    load("older"); // nothing is there, as when it began
-    CHECK_FALSE(b.get("k"));
-    CHECK(a.tier->statistics().overtaken == 1);
-    CHECK_FALSE(a.get("k"));
-    load("fresh");
-    CHECK(b.get("k")->bytes == "fresh");
+    for (std::string const removal : {"FLUSHALL", "DEL"}) {
+        auto const overtaken = a.tier->statistics().overtaken;
+        CHECK_FALSE(a.get("k"));
+        b.put("k", "newer");
+        std::vector<std::string> words{removal};
+        if (removal == "DEL") words.emplace_back("tidegate:cache:k");
+        c.run(test::ask(c.redis, words));
+        load("older"); // nothing is there, as when it began
+        CHECK_FALSE(b.get("k"));
+        CHECK(a.tier->statistics().overtaken == overtaken + 1);
+        CHECK_FALSE(a.get("k"));
+        load("fresh");
+        CHECK(b.get("k")->bytes == "fresh");
+        b.invalidate("k");
+    }
+}
+
+TEST_CASE("Many loads at once are all written") {
+    NEEDS_REDIS();
+    redis_server server;
+    test::loop l;
+    test::tier_client a(l, server.config());
+    std::vector<std::string> keys;
+    std::vector<tidegate::tier_entry> entries;
+    for (int i = 0; i < 20'000; ++i) {
+        keys.push_back(std::to_string(i));
+        entries.push_back({keys.back(), {"loaded", 1h}, true});
+    }
+    l.run(a.tier->get_many(keys));
+    l.run(a.tier->put_many(std::move(entries)));
+    CHECK(a.tier->statistics().overtaken == 0);
 }
 
 TEST_CASE("A value that is over is loaded once, and kept") {

@@ -270,7 +270,8 @@ TEST_CASE_METHOD(fixture,
     CHECK(cache.second_level_statistics().overtaken == 1);
 }
 
-TEST_CASE_METHOD(fixture, "what was loaded before others changed it is not read while it is written") {
+TEST_CASE_METHOD(fixture,
+                 "what was loaded before others changed it is not read while it is written") {
     texts cache(io, small(), tier);
     asio::steady_timer gate(io, asio::steady_timer::time_point::max());
     tier->before = [&](watched_tier::call const& call) -> asio::awaitable<void> {
@@ -306,6 +307,34 @@ TEST_CASE_METHOD(fixture, "what was loaded before others changed it is not read 
     gate.cancel();
     finish();
     CHECK(tier->values.at("a").bytes == "put");
+}
+
+TEST_CASE_METHOD(fixture,
+                 "what a refresh was to replace is not found again when its write is lost") {
+    texts cache(io, small().time_to_live(10min).refresh_after(1min), tier);
+    get(cache, "a");
+    asio::steady_timer gate(io, asio::steady_timer::time_point::max());
+    tier->before = [&](watched_tier::call const& call) -> asio::awaitable<void> {
+        if (call.what != 'p') co_return;
+        boost::system::error_code ec;
+        co_await gate.async_wait(asio::redirect_error(asio::use_awaitable, ec));
+        throw std::runtime_error("connection lost");
+    };
+    clock_type::advance(2min);
+    text = "newer";
+    auto load = [this] { return load_one(); };
+    auto ask = [&]() -> asio::awaitable<void> { co_await cache.get_or_load("a", load); };
+    asio::co_spawn(io, ask(), asio::detached);
+    finish();
+    REQUIRE(cache.get_if_present(std::string("a")));
+    CHECK(*cache.get_if_present(std::string("a")) == "newer");
+    tier->listener.lock()->on_all_changed(); // the connection is lost
+    gate.cancel();
+    finish();
+    tier->before = nullptr;
+    text = "newest";
+    CHECK(get(cache, "a") == "newest");
+    CHECK(tier->count('i') == 1);
 }
 
 TEST_CASE_METHOD(fixture, "put during a load stays the last word in both levels") {

@@ -173,16 +173,12 @@ public:
         std::lock_guard lock(mutex_);
         ++epochs_[slot(name)];
         auto const it = pending_.find(name);
-        if (it == pending_.end() || !it->second.loaded) return;
-        pending_.erase(it);
-        ++counts_.overtaken;
+        if (it != pending_.end() && is_overtaken(*it)) pending_.erase(it);
     }
     void note_all_changed() {
         std::lock_guard lock(mutex_);
         for (auto& epoch : epochs_) ++epoch;
-        counts_.overtaken += std::erase_if(pending_, [](auto const& one) {
-            return one.second.loaded;
-        });
+        std::erase_if(pending_, [this](auto const& one) { return is_overtaken(one); });
     }
 
     /// Tells the second level of all that is owed; whether it knows about `name` then.
@@ -324,6 +320,15 @@ private:
         if (one.supersedes) owe(name);
     }
 
+    // What may have changed there: whether this is not to be written, or read here, any more. It
+    // may have been sent already, and come late, or never; older than it is what it was to replace.
+    bool is_overtaken(std::pair<std::string const, change> const& one) {
+        if (!one.second.loaded) return false;
+        ++counts_.overtaken;
+        if (one.second.supersedes) owe(one.first);
+        return true;
+    }
+
     void owe(std::string const& name) {
         if (owed_.size() >= settings_.max_pending && !owed_.contains(name)) {
             owed_.erase(owed_.begin());
@@ -363,9 +368,11 @@ private:
     }
 
     static awaitable<void> drain(self_type self) {
-        auto paying = pay_all(self);
-        co_await std::move(paying);
-        while (auto entries = self->take_entries()) {
+        for (;;) {
+            auto paying = pay_all(self);
+            co_await std::move(paying);
+            auto const entries = self->take_entries();
+            if (!entries) break;
             auto const tier = self->tier_;
             auto put = [tier, entries] { return tier->put_many(*entries); };
             auto putting = self->changing_(put);

@@ -11,6 +11,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/redis/connection.hpp>
@@ -29,10 +30,17 @@ namespace detail {
 /// How a run of a connection goes. Used on the connection's executor.
 struct connection_run {
     boost::asio::steady_timer news;
+    bool is_unwanted = false;
     bool is_over = false;
     error_code why;
 
-    explicit connection_run(boost::asio::any_io_executor const& executor) : news(executor) {}
+    explicit connection_run(boost::asio::any_io_executor const& executor)
+        : news(executor, std::chrono::steady_clock::time_point::max()) {}
+
+    void stop() {
+        is_unwanted = true;
+        news.cancel();
+    }
 };
 
 /// Ends what a connection does now, be it that it is being made.
@@ -45,27 +53,30 @@ inline void give_up(boost::redis::connection& connection) {
 #endif
 }
 
-/// One connection, from its making to its loss. Why it ended. To be called on the connection's
-/// executor, by one who does not throw when cancelled.
+/// One connection, from its making to its loss, or until it is cancelled or stopped. Why it ended.
+/// To be called on the connection's executor, by one who does not throw when cancelled.
 ///
 /// Boost.Redis 1.88 loses a cancellation that comes between two steps of making a connection, and
 /// then runs for ever: so it is told again, until it is over.
 inline boost::asio::awaitable<error_code> run_once(connection_pointer connection,
-                                                   boost::redis::config const& server) {
+                                                   boost::redis::config const& server,
+                                                   std::shared_ptr<connection_run> run) {
+    auto const state = co_await boost::asio::this_coro::cancellation_state;
+    auto const is_unwanted = [&] {
+        return run->is_unwanted || state.cancelled() != boost::asio::cancellation_type::none;
+    };
+    if (is_unwanted()) co_return boost::asio::error::operation_aborted; // before it began
     connection->reset_stream();
     boost::redis::logger const silent(boost::redis::logger::level::disabled);
-    auto const run = std::make_shared<connection_run>(connection->get_executor());
-    run->news.expires_at(std::chrono::steady_clock::time_point::max());
     connection->async_run(server, silent, [run, connection](error_code why) {
         run->is_over = true;
         run->why = why;
         run->news.cancel();
     });
-    auto const state = co_await boost::asio::this_coro::cancellation_state;
     for (auto pause = std::chrono::milliseconds(1); !run->is_over;) {
         auto waiting = run->news.async_wait(boost::asio::as_tuple(boost::asio::deferred));
         co_await std::move(waiting);
-        if (run->is_over || state.cancelled() == boost::asio::cancellation_type::none) continue;
+        if (run->is_over || !is_unwanted()) continue;
         give_up(*connection);
         run->news.expires_after(pause);
         pause = std::min(2 * pause, std::chrono::milliseconds(64));
@@ -81,7 +92,8 @@ inline boost::asio::awaitable<void> keep_connected_here(connection_pointer conne
     co_await boost::asio::this_coro::throw_if_cancelled(false);
     server.reconnect_wait_interval = std::chrono::seconds(0);
     for (;;) {
-        auto one_run = run_once(connection, server);
+        auto const run = std::make_shared<connection_run>(connection->get_executor());
+        auto one_run = run_once(connection, server, run);
         co_await std::move(one_run);
         auto const state = co_await boost::asio::this_coro::cancellation_state;
         if (state.cancelled() != boost::asio::cancellation_type::none) co_return;

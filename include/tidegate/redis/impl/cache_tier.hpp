@@ -75,8 +75,10 @@ public:
 
     void close() noexcept {
         closed_ = true;
-        boost::asio::post(executor_,
-                          [self = this->shared_from_this()] { self->connection_->cancel(); });
+        boost::asio::post(executor_, [self = this->shared_from_this()] {
+            if (self->run_) self->run_->stop();
+            self->connection_->cancel();
+        });
     }
 
     // Reading -----------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ private:
     using nodes = std::vector<reply_node>;
     static constexpr std::int64_t kept_longer_ms = 1000;
     static constexpr std::size_t longest_token = 64;
-    static constexpr std::size_t most_leases = 10'000;
+    static constexpr std::size_t most_leases = 16'384; // twice
 
     // No two processes share one.
     static std::string new_token() {
@@ -166,7 +168,8 @@ private:
         self->listen();
         while (!self->closed_) {
             self->ask_for_pushes();
-            auto running = run_once(self->connection_, self->server_);
+            self->run_ = std::make_shared<connection_run>(self->executor_);
+            auto running = run_once(self->connection_, self->server_, self->run_);
             co_await std::move(running);
             self->note_loss();
             auto const state = co_await boost::asio::this_coro::cancellation_state;
@@ -268,6 +271,7 @@ private:
             std::string_view const name = all[i].value;
             if (!name.starts_with(settings_.prefix())) continue;
             ++changes_;
+            forget_lease(name);
             tell(name.substr(settings_.prefix().size()));
         }
     }
@@ -280,6 +284,7 @@ private:
             std::lock_guard lock(mutex_);
             ++flushes_;
             leases_.clear();
+            older_leases_.clear();
         }
         for (auto const& listener : living()) listener->on_all_changed();
     }
@@ -344,24 +349,38 @@ private:
         return found;
     }
 
-    // Whoever saw that nothing is there, or an invalidation, may write there while it is so. When
-    // all was removed, nobody can tell any more what was there in the meantime.
+    // Whoever saw that nothing is there, or an invalidation, may write there while nobody changes
+    // it. Those who never write are forgotten as others come.
     void note_lease(std::string const& name, look const& there, std::uint64_t flushes) {
         std::lock_guard lock(mutex_);
-        if (there.is_value() || flushes != flushes_) {
-            leases_.erase(name);
-        } else {
-            if (leases_.size() >= most_leases) leases_.clear(); // they are not written, that is all
-            leases_.insert_or_assign(name, std::string(there.content));
+        bool const may_write = there.content.empty() || there.is_tombstone();
+        if (!may_write || flushes != flushes_) return static_cast<void>(take_lease(name));
+        if (leases_.size() >= most_leases) {
+            older_leases_ = std::move(leases_);
+            leases_.clear();
         }
+        leases_.insert_or_assign(name, std::string(there.content));
     }
     bool may_write(std::string const& name, look const& there) {
         std::lock_guard lock(mutex_);
-        auto const it = leases_.find(name);
-        if (it == leases_.end()) return false;
-        bool const as_it_was = there.left_ms == 0 || there.content == it->second;
-        leases_.erase(it);
-        return as_it_was;
+        auto const lease = take_lease(name);
+        return lease && (there.left_ms == 0 || there.content == *lease);
+    }
+    void forget_lease(std::string_view name) {
+        std::lock_guard lock(mutex_);
+        take_lease(std::string(name));
+    }
+
+    // Under the lock.
+    std::optional<std::string> take_lease(std::string const& name) {
+        std::optional<std::string> lease;
+        for (auto* const some : {&older_leases_, &leases_}) {
+            auto const it = some->find(name);
+            if (it == some->end()) continue;
+            lease = std::move(it->second);
+            some->erase(it);
+        }
+        return lease;
     }
 
     // Changing ----------------------------------------------------------------------------------
@@ -456,8 +475,9 @@ private:
 
     // Used on the executor only.
     bool over_ = false;
-    std::uint64_t turn_ = 0; // counts connections, and attempts at one
-    client_name name_;       // of the last one
+    std::shared_ptr<connection_run> run_; // the last one
+    std::uint64_t turn_ = 0;              // counts connections, and attempts at one
+    client_name name_;                    // of the last one
     replies pushed_;
 
     std::string const token_ = new_token();
@@ -465,6 +485,7 @@ private:
     std::mutex mutable mutex_;
     std::vector<std::weak_ptr<tier_listener>> listeners_;
     boost::unordered_flat_map<std::string, std::string> leases_; // see note_lease
+    boost::unordered_flat_map<std::string, std::string> older_leases_;
     counter tombstones_{0};
     counter overtaken_{0};
     counter connections_{0};
