@@ -46,9 +46,9 @@ struct weather {
 
     std::string in_words() const {
         return "inferences: " + std::to_string(inferences) + ", failing: every " +
-               std::to_string(failing_inference) + ", failures left: " +
-               std::to_string(failures_left) + (backend_down ? ", backend down" : "") +
-               ", readable: " + std::to_string(readable);
+               std::to_string(failing_inference) +
+               ", failures left: " + std::to_string(failures_left) +
+               (backend_down ? ", backend down" : "") + ", readable: " + std::to_string(readable);
     }
 
     bool fails_this_time() {
