@@ -48,7 +48,7 @@ inline void give_up(boost::redis::connection& connection) {
     connection.cancel();
 #if BOOST_VERSION < 108900
     // cancel() closes the socket once only, maybe before it was opened.
-    error_code ignored;
+    error_code ignored; // NOLINTNEXTLINE(bugprone-unused-return-value)
     connection.next_layer().lowest_layer().close(ignored);
 #endif
 }
@@ -74,8 +74,7 @@ inline boost::asio::awaitable<error_code> run_once(connection_pointer connection
         run->news.cancel();
     });
     for (auto pause = std::chrono::milliseconds(1); !run->is_over;) {
-        auto waiting = run->news.async_wait(boost::asio::as_tuple(boost::asio::deferred));
-        co_await std::move(waiting);
+        co_await run->news.async_wait(boost::asio::as_tuple(boost::asio::deferred));
         if (run->is_over || !is_unwanted()) continue;
         give_up(*connection);
         run->news.expires_after(pause);
