@@ -173,12 +173,12 @@ public:
         std::lock_guard lock(mutex_);
         ++epochs_[slot(name)];
         auto const it = pending_.find(name);
-        if (it != pending_.end() && is_overtaken(*it)) pending_.erase(it);
+        if (it != pending_.end() && withdraw(*it)) pending_.erase(it);
     }
     void note_all_changed() {
         std::lock_guard lock(mutex_);
         for (auto& epoch : epochs_) ++epoch;
-        std::erase_if(pending_, [this](auto const& one) { return is_overtaken(one); });
+        std::erase_if(pending_, [this](auto const& one) { return withdraw(one); });
     }
 
     /// Tells the second level of all that is owed; whether it knows about `name` then.
@@ -320,9 +320,9 @@ private:
         if (one.supersedes) owe(name);
     }
 
-    // What may have changed there: whether this is not to be written, or read here, any more. It
+    // What may have changed there: not to be written, or read here, any more, unless it was put. It
     // may have been sent already, and come late, or never; older than it is what it was to replace.
-    bool is_overtaken(std::pair<std::string const, change> const& one) {
+    bool withdraw(std::pair<std::string const, change> const& one) {
         if (!one.second.loaded) return false;
         ++counts_.overtaken;
         if (one.second.supersedes) owe(one.first);
