@@ -132,7 +132,7 @@ public:
     void until(Function done) {
         auto const end = steady::now() + how_.patience;
         while (!done()) {
-            if (steady::now() > end) throw std::runtime_error("took too long");
+            if (steady::now() > end) throw std::runtime_error("took too long:\n" + all_logs());
             front.run_for(50ms);
         }
     }

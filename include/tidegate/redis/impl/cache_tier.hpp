@@ -61,7 +61,6 @@ public:
           executor_(tidegate::detail::serial_executors(executor).next()),
           connection_(std::make_shared<boost::redis::connection>(executor_)),
           watching_(executor_, 1) {
-        server_.reconnect_wait_interval = std::chrono::seconds(0);
         connection_->set_receive_response(pushed_);
     }
 
