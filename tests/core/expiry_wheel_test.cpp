@@ -79,6 +79,7 @@ TEST_CASE("nothing expires before its time, or more than two milliseconds after 
                         filed[due] = false;
                         ++moved;
                     });
+                    REQUIRE(budget <= given);
                     REQUIRE(moved <= given - budget);
                     for (entry_id i = 0; thorough && i < 64; ++i) {
                         if (filed[i]) REQUIRE(all.deadlines[i] > now - 3 * millisecond);
@@ -103,4 +104,48 @@ TEST_CASE("a deadline at the end of all time is filed") {
         wheel.remove(all, 1);
         CHECK(all.bucket(1) == expiry_wheel::nowhere);
     }
+}
+
+TEST_CASE("there is something to do when a whole tick is over") {
+    constexpr std::int64_t tick = std::int64_t{1} << 20;
+    expiry_wheel wheel(0);
+    entries all;
+    CHECK(!wheel.is_due(tick - 1));
+    CHECK(wheel.is_due(tick));
+    std::size_t budget = 1;
+    wheel.advance(all, tick, budget, [](entry_id) {});
+    CHECK(!wheel.is_due(2 * tick - 1));
+    CHECK(wheel.is_due(2 * tick));
+}
+
+TEST_CASE("a budget is what may be moved, and the rest waits for the next one") {
+    expiry_wheel wheel(0);
+    entries all;
+    for (entry_id id = 0; id < 5; ++id) {
+        all.deadlines[id] = millisecond;
+        wheel.add(all, id, millisecond);
+    }
+    int expired = 0;
+    std::size_t budget = 3;
+    wheel.advance(all, 10 * millisecond, budget, [&](entry_id) { ++expired; });
+    CHECK((expired == 3 && budget == 0));
+    CHECK(wheel.is_due(10 * millisecond));
+    budget = 3;
+    wheel.advance(all, 10 * millisecond, budget, [&](entry_id) { ++expired; });
+    CHECK((expired == 5 && budget == 1));
+}
+
+TEST_CASE("what is due within 64 ticks is not moved before") {
+    constexpr std::int64_t tick = std::int64_t{1} << 20;
+    expiry_wheel wheel(0);
+    entries all;
+    std::size_t budget = 100;
+    wheel.advance(all, 11 * tick, budget, [](entry_id) {});
+    all.deadlines[1] = 74 * tick;
+    wheel.add(all, 1, all.deadlines[1]);
+    int expired = 0;
+    wheel.advance(all, 70 * tick, budget, [&](entry_id) { ++expired; });
+    CHECK((expired == 0 && budget == 100));
+    wheel.advance(all, 75 * tick, budget, [&](entry_id) { ++expired; });
+    CHECK((expired == 1 && budget == 99));
 }

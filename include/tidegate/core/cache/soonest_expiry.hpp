@@ -32,7 +32,6 @@ public:
     template <class Entries>
     void insert(Entries& entries, entry_id id) {
         heap_.push_back(id);
-        entries.node(id).place = static_cast<std::uint32_t>(heap_.size() - 1);
         rise(entries, heap_.size() - 1);
     }
 
