@@ -315,3 +315,18 @@ TEST_CASE("A second level reports itself") {
     CHECK_THAT(text,
                ContainsSubstring("tidegate_redis_cache_tier_flushes_total{name=\"shared\"} 1"));
 }
+
+TEST_CASE("A second level that goes while it waits to connect again ends at once") {
+    boost::redis::config nowhere;
+    nowhere.addr = {"127.0.0.1", "1"};
+    test::loop l;
+    auto tier = std::make_shared<redis::cache_tier>(
+        l.io, nowhere, redis::cache_tier_options().reconnect_pause(1h));
+    bool over = false;
+    asio::co_spawn(l.io, tier->run(), [&](std::exception_ptr) { over = true; });
+    l.run_until([&] { return tier->statistics().failed_to_start == 1; });
+    tier.reset();
+    l.io.restart();
+    l.io.run(); // returns: nothing is left
+    CHECK(over);
+}

@@ -120,7 +120,7 @@ class cache_tier_state;
 /// large, is not kept, nor what was there before.
 ///
 /// Cancellation: `get_many` is left at once. `put_many` and `invalidate` end when Redis has
-/// answered or the connection is lost: at most after twice `health_check_interval` of the
+/// answered or the connection is lost: at most after three times `health_check_interval` of the
 /// configuration, since a change that is given up might still come.
 ///
 /// Thread-safe, and runs on a strand of its own. It has to go before its execution context.

@@ -4,9 +4,8 @@
 
 #include <tidegate/core/check_option.hpp>
 #include <tidegate/redis/detail/connection_run.hpp>
-#include <tidegate/sleep.hpp>
 
-#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
@@ -25,16 +24,20 @@ inline boost::asio::awaitable<void> keep_connected_here(connection_pointer conne
                                                         boost::redis::config server,
                                                         std::chrono::nanoseconds pause) {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
-    for (;;) {
+    auto const state = co_await boost::asio::this_coro::cancellation_state;
+    auto const is_cancelled = [&] {
+        return state.cancelled() != boost::asio::cancellation_type::none;
+    };
+    while (!is_cancelled()) {
         auto const run = std::make_shared<connection_run>(connection->get_executor());
         auto one_run = run_once(connection, server, run);
         co_await std::move(one_run);
-        auto const state = co_await boost::asio::this_coro::cancellation_state;
-        if (state.cancelled() != boost::asio::cancellation_type::none) co_return;
-        auto waiting =
-            sleep_for(std::chrono::duration_cast<std::chrono::steady_clock::duration>(pause));
-        co_await std::move(waiting);
+        if (is_cancelled()) break;
+        run->news.expires_after(
+            std::chrono::duration_cast<std::chrono::steady_clock::duration>(pause));
+        co_await run->news.async_wait(boost::asio::as_tuple(boost::asio::deferred));
     }
+    connection->cancel(boost::redis::operation::exec); // those who asked in the pause
 }
 
 inline boost::asio::awaitable<void> keep_connected_anywhere(connection_pointer connection,
@@ -55,13 +58,18 @@ inline boost::asio::awaitable<void> keep_connected_anywhere(connection_pointer c
 ///     co_spawn(context, tidegate::redis::keep_connected(redis, server), handler);
 ///
 /// For whoever has no loop of his own: Boost.Redis 1.88 connects again only once, not while the
-/// server is away, and then keeps a processor busy. Requests that were not answered fail when the
-/// connection is lost; it is given up when the server does not answer a PING, sent every
-/// `server.health_check_interval` (0: never), for twice as long. A server that refuses to answer,
-/// since it is loading or busy, is kept. `server.reconnect_wait_interval` is not used.
+/// server is away, and then keeps a processor busy. `server.reconnect_wait_interval` is not used.
 ///
-/// May be called on any executor; the connection is used on its own, which has to run one thing at
-/// a time: a strand, or a context with one thread. Throws what cancels it.
+/// The server is asked by a PING every `server.health_check_interval` (0: never), and given up when
+/// it does not answer for twice as long; an error is an answer. (While a script runs, Redis is
+/// silent for its `busy-reply-threshold`, 5 s by default: that may be longer.) Requests that wait
+/// for an answer fail when the connection is lost or given up, all others when it could not be
+/// made.
+///
+/// May be called on any executor, once at a time for a connection, which nobody else runs; it is
+/// used on its own executor, which has to run one thing at a time: a strand, or a context with one
+/// thread. Ends when it is cancelled, and with it the requests that wait; while a name is resolved,
+/// the resolver is waited for.
 inline boost::asio::awaitable<void>
 keep_connected(std::shared_ptr<boost::redis::connection> connection, boost::redis::config server,
                std::chrono::nanoseconds pause = std::chrono::milliseconds(250)) {

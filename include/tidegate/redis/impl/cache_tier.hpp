@@ -7,9 +7,10 @@
 #include <tidegate/redis/detail/exec.hpp>
 #include <tidegate/redis/keep_connected.hpp>
 #include <tidegate/semaphore.hpp>
-#include <tidegate/sleep.hpp>
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/redis/connection.hpp>
@@ -165,31 +166,40 @@ private:
         co_await boost::asio::this_coro::throw_if_cancelled(false);
         self->over_ = false;
         self->listen();
-        while (!self->closed_) {
+        try {
+            auto connecting = connect_again_and_again(self);
+            co_await std::move(connecting);
+        } catch (...) { // no memory
+            self->stop_running();
+            throw;
+        }
+        self->stop_running();
+    }
+
+    static awaitable<void> connect_again_and_again(self_type self) {
+        co_await boost::asio::this_coro::throw_if_cancelled(false);
+        auto const state = co_await boost::asio::this_coro::cancellation_state;
+        auto const is_cancelled = [&] {
+            return state.cancelled() != boost::asio::cancellation_type::none;
+        };
+        while (!self->closed_ && !is_cancelled()) {
             self->ask_for_pushes();
             self->run_ = std::make_shared<connection_run>(self->executor_);
             auto running = run_once(self->connection_, self->server_, self->run_);
             co_await std::move(running);
             self->note_loss();
-            auto const state = co_await boost::asio::this_coro::cancellation_state;
-            if (self->closed_ || state.cancelled() != boost::asio::cancellation_type::none) break;
-            auto waiting =
-                sleep_for(std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-                    self->settings_.reconnect_pause()));
-            auto const stopped = co_await caught(std::move(waiting));
-            if (stopped) break;
+            if (self->closed_ || is_cancelled()) break;
+            auto& pause = self->run_->news;
+            pause.expires_after(std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                self->settings_.reconnect_pause()));
+            co_await pause.async_wait(boost::asio::as_tuple(boost::asio::deferred));
         }
-        self->over_ = true;
-        self->connection_->cancel();
     }
 
-    static awaitable<bool> caught(awaitable<void> waiting) {
-        try {
-            co_await std::move(waiting);
-        } catch (boost::system::system_error const&) {
-            co_return true;
-        }
-        co_return false;
+    void stop_running() {
+        over_ = true;
+        connected_ = false;
+        connection_->cancel();
     }
 
     // Waits in the line of requests for the connection to be made, before everything else.
