@@ -240,7 +240,7 @@ public:
         std::int64_t const after = deadline_of(e, id);
         if (after == before) return;
         policy_.deadline_changed(*this, id);
-        if (before != never && after > before) return; // the wheel sees that for itself
+        if (after > before) return; // the wheel sees that for itself
         wheel_->remove(*this, id);
         file(id);
     }
