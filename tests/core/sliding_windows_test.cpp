@@ -6,6 +6,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
 #include <deque>
 
 using tidegate::core::histogram;
@@ -78,4 +79,34 @@ TEST_CASE("a clock that steps back loses nothing") {
     all.record(1);
     windows.advance(50 * second, all);
     CHECK(windows.last(10 * second).count() == 2);
+}
+
+TEST_CASE("who tells every second finds ten seconds in ten, and no difference more than it takes") {
+    sliding_windows windows;
+    histogram all;
+    for (int i = 1; i <= 1000; ++i) {
+        all.record(1);
+        windows.advance(i * second, all);
+        INFO("after " << i);
+        REQUIRE(windows.last(10 * second).count() == std::min<std::uint64_t>(10, all.count()));
+        REQUIRE(windows.last(second).count() == 1);
+        // Ten of a second, five or six of ten, four or five of sixty.
+        REQUIRE(windows.differences() <= 10 + 6 + 5);
+        REQUIRE((i < 300 || windows.differences() >= 10 + 5 + 4));
+    }
+}
+
+TEST_CASE("what a window has no more is not kept") {
+    for (std::int64_t const length : {10 * second, 60 * second, 300 * second}) {
+        INFO(length / second << " s");
+        sliding_windows windows;
+        histogram all;
+        all.record(1);
+        windows.advance(1000 * second, all);
+        windows.advance(1000 * second + length - 1, all);
+        CHECK(windows.last(length).count() == 1);
+        windows.advance(1000 * second + length, all);
+        CHECK(windows.last(length).count() == 0);
+        CHECK(windows.differences() == (length < sliding_windows::longest));
+    }
 }

@@ -63,9 +63,8 @@ consteval std::array<std::uint64_t, 256> make_cells() {
     for (std::uint64_t c = 0; c < 256; ++c) {
         std::uint64_t const begin = (256 + c) << 55;
         std::uint64_t before = 0;
-        while (before < octave && ends[before] < begin) ++before;
-        std::uint64_t const end = before < octave ? ends[before] : ~std::uint64_t{0};
-        cells[c] = (end & ~std::uint64_t{255}) | before;
+        while (ends[before] < begin) ++before; // the last end lies in the last 256th
+        cells[c] = (ends[before] & ~std::uint64_t{255}) | before;
     }
     return cells;
 }

@@ -41,7 +41,7 @@ public:
     void record_corrected(std::uint64_t took, std::uint64_t expected) {
         record(took);
         if (expected == 0) return;
-        for (int i = 0; i < 100'000 && took >= 2 * expected; ++i) record(took -= expected);
+        for (int i = 0; i < 100'000 && took / 2 >= expected; ++i) record(took -= expected);
     }
 
     void merge(histogram const& other) {
@@ -167,16 +167,13 @@ private:
         std::size_t const step = duration_grid::octave;
         begin = begin / step * step;
         end = std::min((end + step - 1) / step * step, duration_grid::slots);
-        if (counts_.empty()) {
-            counts_.resize(end - begin);
-            first_ = begin;
-            return;
-        }
-        if (begin < first_) {
-            counts_.insert(counts_.begin(), first_ - begin, 0);
-            first_ = begin;
-        }
-        if (end > first_ + counts_.size()) counts_.resize(end - first_);
+        if (counts_.empty()) first_ = begin;
+        begin = std::min(begin, first_);
+        end = std::max(end, first_ + counts_.size());
+        counts_.reserve(end - begin); // resize() alone may take twice as much
+        counts_.insert(counts_.begin(), first_ - begin, 0);
+        counts_.resize(end - begin);
+        first_ = begin;
     }
 
     void add(std::uint64_t low, std::uint64_t high) noexcept {
@@ -203,6 +200,8 @@ private:
         if (zeros_ == 0 && low != counts_.end()) {
             auto const s = first_ + static_cast<std::size_t>(low - counts_.begin());
             min_ = std::max(min_, s == 0 ? 1 : duration_grid::last_of(s - 1) + 1);
+        } else if (zeros_ == 0 && max_ > duration_grid::longest) { // else short ones overflowed
+            min_ = std::max(min_, duration_grid::longest + 1);
         }
         if (overflows_ > 0) return;
         max_ =
