@@ -7,10 +7,14 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace core = tidegate::core;
@@ -189,6 +193,67 @@ TEST_CASE("probes decide when the outstanding ones cannot change it") {
     }
 }
 
+TEST_CASE("a verdict is told from every end that probes can still come to") {
+    using verdict = core::probes::verdict;
+    auto const ends_sick = [](std::size_t failures, std::size_t slow, std::size_t all,
+                              core::trip_rule const& rule) {
+        return 100.0 * static_cast<double>(failures) >=
+                   rule.failure_rate * static_cast<double>(all) ||
+               100.0 * static_cast<double>(slow) >= rule.slow_call_rate * static_cast<double>(all);
+    };
+    for (std::size_t permitted = 1; permitted <= 4; ++permitted) {
+        for (double const failure_rate : {1., 25., 50., 67., 100., 101.}) {
+            for (double const slow_rate : {1., 25., 50., 67., 100., 101.}) {
+                core::trip_rule const rule{failure_rate, slow_rate, 1};
+                // Each probe that reports is one of four: two bits of `outcomes`.
+                for (std::size_t outcomes = 0; outcomes < std::size_t{1} << (2 * permitted);
+                     ++outcomes) {
+                    core::probes probes(permitted, 1000);
+                    std::size_t failures = 0, slow = 0;
+                    for (std::size_t reported = 0; reported <= permitted; ++reported) {
+                        std::size_t const open = permitted - reported;
+                        std::size_t sick = 0, healthy = 0;
+                        for (std::size_t f = 0; f <= open; ++f) {
+                            for (std::size_t s = 0; s <= open; ++s)
+                                ++(ends_sick(failures + f, slow + s, permitted, rule) ? sick
+                                                                                      : healthy);
+                        }
+                        verdict const expected = !healthy ? verdict::sick
+                                                 : !sick  ? verdict::healthy
+                                                          : verdict::undecided;
+                        if (probes.decide(rule) != expected) {
+                            FAIL(reported << " of " << permitted << " probes: " << failures
+                                          << " failed, " << slow << " slow; " << failure_rate
+                                          << " %, " << slow_rate << " %");
+                        }
+                        if (open == 0) break;
+                        bool const fails = outcomes >> (2 * reported) & 1;
+                        bool const drags = outcomes >> (2 * reported + 1) & 1;
+                        probes.report(probes.start(0), 0, fails, drags);
+                        failures += fails;
+                        slow += drags;
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("a lease that would end after the last moment ends with it") {
+    constexpr auto latest = std::numeric_limits<std::int64_t>::max();
+    for (auto const& [start, end] : {std::pair{latest - 101, latest - 1},
+                                     {latest - 100, latest},
+                                     {latest - 99, latest},
+                                     {latest - 1, latest}}) {
+        core::probes probes(1, 100);
+        auto const id = probes.start(start);
+        CHECK(probes.next_expiry(start) == end);
+        CHECK(probes.out(end - 1) == 1);
+        CHECK(probes.out(end) == 0);
+        CHECK(probes.report(id, end - 1, false, false));
+    }
+}
+
 TEST_CASE("probes that are out keep their places under other rules") {
     core::probes probes(3, 100);
     auto const first = probes.start(0);
@@ -247,6 +312,7 @@ TEST_CASE("open times grow to their cap, with jitter on either side") {
     CHECK(plain.duration(3, random) == 4s);
     CHECK(plain.duration(5, random) == 10s);
     CHECK(plain.duration(4'000'000'000u, random) == 10s);
+    CHECK(random == std::mt19937_64(1)); // without jitter nothing is drawn
     core::open_schedule const jittered{1s, 1, 10s, 0.2};
     auto low = 2s + 0ns, high = 0ns;
     for (int i = 0; i < 10000; ++i) {
@@ -274,6 +340,41 @@ TEST_CASE("a ramp that would end after the last moment ends with it") {
     CHECK(core::ramp({0.5, 0.5}, 10, latest - 20).end() == latest);
     CHECK(core::ramp({0.5, 0.5}, 10, latest - 21).end() == latest - 1);
     CHECK(core::ramp({0.5, 0.5}, 10, -100).end() == -80);
+}
+
+TEST_CASE("a ramp begins at its start, and takes what comes before for its first step") {
+    core::ramp ramp({0.5, 0.25}, 10, 1000);
+    CHECK(ramp.end() == 1020);
+    for (std::int64_t const now : {0, 999, 1000, 1009}) {
+        CHECK_FALSE(ramp.over(now));
+        CHECK_FALSE(ramp.admit(now));
+        CHECK(ramp.admit(now));
+    }
+    for (int i = 0; i < 3; ++i) CHECK_FALSE(ramp.admit(1010));
+    CHECK(ramp.admit(1019));
+    CHECK_FALSE(ramp.over(1019));
+    CHECK(ramp.over(1020));
+    for (int i = 0; i < 3; ++i) CHECK(ramp.admit(1020));
+}
+
+TEST_CASE("a ramp without shares or with steps of no time is over at once") {
+    for (core::ramp ramp : {core::ramp({}, 10, 1000), core::ramp({0.5}, 0, 1000)}) {
+        CHECK(ramp.end() == 1000);
+        for (std::int64_t const now : {0, 1000, 1001}) {
+            CHECK(ramp.over(now));
+            CHECK(ramp.admit(now));
+        }
+    }
+}
+
+TEST_CASE("a time window takes times that go back for the latest") {
+    core::time_window window(100, 10);
+    window.record(1000, true, false);
+    window.record(995, false, true);
+    window.record(0, false, false);
+    CHECK(window.counts(0) == core::call_counts{3, 1, 1});
+    CHECK(window.counts(1099) == core::call_counts{3, 1, 1});
+    CHECK(window.counts(1100) == core::call_counts{});
 }
 
 TEST_CASE("a time window knows its shape, which rounds to whole slices and is never none") {

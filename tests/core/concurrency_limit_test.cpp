@@ -6,16 +6,19 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
 
 using tidegate::concurrency_limit_options;
 using tidegate::limit_algorithm;
 using tidegate::core::concurrency_limit;
-using tidegate::core::latency_baseline;
+using tidegate::core::gradient_rule;
 using tidegate::core::limit_window;
+using tidegate::core::vegas_rule;
 
 namespace {
 
@@ -34,6 +37,8 @@ limit_window window(double latency, double in_flight, std::uint32_t drops = 0,
 concurrency_limit make(limit_algorithm algorithm, std::uint32_t initial) {
     return concurrency_limit(concurrency_limit_options().algorithm(algorithm).initial(initial));
 }
+
+bool near(double a, double b) { return std::abs(a - b) <= 1e-9 * std::abs(b); }
 
 constexpr auto both = {limit_algorithm::gradient, limit_algorithm::vegas};
 constexpr auto all = {limit_algorithm::gradient, limit_algorithm::vegas, limit_algorithm::aimd};
@@ -93,67 +98,6 @@ TEST_CASE("a limit that kept nobody out does not shrink for a small rise of the 
     }
 }
 
-TEST_CASE("a baseline rises when fewer calls do not make it faster") {
-    latency_baseline baseline;
-    baseline.observe(window(1000, 50));
-    baseline.observe(window(5000, 50));
-    CHECK(baseline.latency() == 1000);
-    baseline.observe(window(5000, 28));
-    CHECK(baseline.latency() == 5000);
-}
-
-TEST_CASE("a baseline stays when fewer calls make it faster: that was a queue") {
-    latency_baseline baseline;
-    baseline.observe(window(1000, 50));
-    baseline.observe(window(5000, 250));
-    baseline.observe(window(2800, 140));
-    baseline.observe(window(1400, 70));
-    CHECK(baseline.latency() == 1000);
-}
-
-TEST_CASE("a baseline follows a much lower latency at once") {
-    latency_baseline baseline;
-    baseline.observe(window(5000, 50));
-    baseline.observe(window(1000, 50));
-    CHECK(baseline.latency() == 1000);
-}
-
-TEST_CASE("a probe goes on while the latency falls with it, and finds a baseline in a queue") {
-    latency_baseline baseline;
-    double const best = 50;
-    auto const at = [&](double limit) { return window(1000 * std::max(1.0, limit / best), limit); };
-    baseline.observe(at(200)); // 4000: made in a queue
-    baseline.observe(at(200));
-    double limit = baseline.start_probe(at(200), 200);
-    REQUIRE(limit == 140);
-    int dips = 0;
-    while (baseline.probing()) {
-        limit = baseline.end_probe(at(limit));
-        ++dips;
-    }
-    CHECK(dips == 5); // 140, 98, 68.6, 48.02 and one that shows no more
-    CHECK(baseline.latency() == 1000);
-    CHECK(std::abs(limit / best - 1) < 0.2);
-}
-
-TEST_CASE("nothing is probed while nobody is refused, and seldom once the baseline is sure") {
-    latency_baseline baseline;
-    for (int i = 0; i < 100; ++i) {
-        baseline.observe(window(1000, 50, 0, 0));
-        CHECK(baseline.start_probe(window(1000, 50, 0, 0), 50) == 0);
-    }
-    int probes = 0;
-    for (int i = 0; i < 1000; ++i) {
-        baseline.observe(window(1000, 50));
-        if (baseline.start_probe(window(1000, 50), 50) == 0) continue;
-        ++probes;
-        CHECK(baseline.end_probe(window(1000, 35)) == 50);
-        CHECK_FALSE(baseline.probing());
-    }
-    CHECK(probes <= 1000 / 32 + 5);
-    CHECK(probes >= 1000 / 32);
-}
-
 TEST_CASE("aimd adds one and multiplies") {
     concurrency_limit limit(concurrency_limit_options()
                                 .algorithm(limit_algorithm::aimd)
@@ -163,6 +107,183 @@ TEST_CASE("aimd adds one and multiplies") {
     CHECK(limit.update(window(1000, 20)) == 21);
     CHECK(limit.update(window(2001, 21)) == 10.5);
     CHECK(limit.update(window(1000, 10, 50)) == 5.25);
+    CHECK(limit.update(window(2000, 5)) == 6.25); // not above the threshold
+    CHECK(limit.baseline() == 0);
+}
+
+TEST_CASE("without a threshold no latency stops aimd") {
+    auto limit = make(limit_algorithm::aimd, 20);
+    for (int i = 1; i <= 5; ++i) CHECK(limit.update(window(1000. * i, 20 + i)) == 20 + i);
+    CHECK(limit.update(window(0, 25)) == 26);
+    CHECK(limit.update(window(1e18, 26)) == 27);
+}
+
+TEST_CASE("a limit grows by 5 % after a queue, and twice as much each time, up to 40 %") {
+    for (auto const algorithm : both) {
+        auto limit = make(algorithm, 100);
+        CHECK(near(limit.update(window(1000, 100, 0, 0)), 140)); // no queue is known of yet
+        for (int queues = 0; queues < 2; ++queues) {
+            double last = limit.limit();
+            limit.update(window(1500, last, 0, 0));
+            REQUIRE(limit.limit() < last);
+            for (double const growth : {1.05, 1.1, 1.2, 1.4, 1.4}) {
+                last = limit.limit();
+                CHECK(near(limit.update(window(1000, last, 0, 0)), growth * last));
+            }
+        }
+    }
+}
+
+TEST_CASE("after drops a limit grows slowly again, also when nothing else ended") {
+    for (auto const algorithm : both) {
+        for (double const latency : {1000., 0.}) {
+            auto limit = make(algorithm, 100);
+            limit.update(window(1000, 50, 0, 0));
+            CHECK(limit.update(window(latency, 100, 100, 0)) == 90);
+            CHECK(near(limit.update(window(1000, 90, 0, 0)), 94.5));
+        }
+    }
+}
+
+TEST_CASE("gradient does not mind 3 % of latency") {
+    CHECK_FALSE(gradient_rule::queue_seen(window(1000, 100), 1000));
+    CHECK_FALSE(gradient_rule::queue_seen(window(1030, 100), 1000));
+    CHECK(gradient_rule::queue_seen(window(1031, 100), 1000));
+}
+
+TEST_CASE("gradient shrinks in proportion to the latency, by half of that if it is little") {
+    auto const shrunk = [](double latency) {
+        return gradient_rule::shrink(window(latency, 100), 1000, 100);
+    };
+    // What the latency leaves of the limit, less the 3 % that do not count, and 4 % above it.
+    CHECK(near(shrunk(1030 / 0.7), 74));
+    CHECK(near(shrunk(1030 / 0.6), 64));
+    CHECK(near(shrunk(1030 / 0.5), 54));
+    CHECK(near(shrunk(1030 / 0.1), 54)); // a window alone does not take more than about a half
+    CHECK(near(shrunk(1030 / 0.9), 97)); // half of the way to 94
+    CHECK(near(shrunk(1030 / 0.8), 92));
+}
+
+TEST_CASE("vegas sees a queue when more than 3 % of the calls in flight are in it") {
+    CHECK_FALSE(vegas_rule::queue_seen(window(1000, 100), 1000));
+    CHECK_FALSE(vegas_rule::queue_seen(window(1000 / 0.971, 100), 1000));
+    CHECK(vegas_rule::queue_seen(window(1000 / 0.969, 100), 1000));
+    CHECK_FALSE(vegas_rule::queue_seen(window(2000, 0), 1000)); // there are none to be in it
+}
+
+TEST_CASE("vegas shrinks by half of the queue above 8 %, by a step at least, and else not") {
+    auto const shrunk = [](double latency, double in_flight = 100) {
+        return vegas_rule::shrink(window(latency, in_flight), 1000, 100);
+    };
+    CHECK(shrunk(1000 / 0.95) == 100);    // 5 calls queue
+    CHECK(shrunk(2000, 0) == 100);        // none
+    CHECK(near(shrunk(1000 / 0.91), 98)); // 9: a step
+    CHECK(near(shrunk(1000 / 0.8), 94));  // 20, 12 of them too many
+    CHECK(near(shrunk(1000 / 0.5), 79));  // 50
+    CHECK(near(shrunk(1000 / 0.5, 50), 89.5));
+}
+
+TEST_CASE("a limit shrinks by the rule of its algorithm") {
+    auto gradient = make(limit_algorithm::gradient, 100);
+    auto vegas = make(limit_algorithm::vegas, 100);
+    for (concurrency_limit* limit : {&gradient, &vegas})
+        CHECK(limit->update(window(1000, 50, 0, 0)) == 100); // the baseline
+    CHECK(near(gradient.update(window(2060, 100)), 54));
+    CHECK(near(vegas.update(window(2000, 100)), 79));
+}
+
+TEST_CASE("a latency that gradient does not mind lets it grow") {
+    auto limit = make(limit_algorithm::gradient, 100);
+    limit.update(window(1000, 50, 0, 0));
+    CHECK(limit.update(window(1030, 100)) > 101.5); // more than the rule for queues has to give
+    CHECK(limit.baseline() == 1000);
+}
+
+TEST_CASE("a limit that stays where it is is probed if it keeps calls out") {
+    auto limit = make(limit_algorithm::vegas, 100);
+    limit.update(window(1000, 50, 0, 0));
+    SECTION("after two windows, from above the capacity that is known") {
+        CHECK(limit.update(window(1040, 100)) == 100);
+        CHECK_FALSE(limit.probing());
+        CHECK(near(limit.update(window(1040, 100)), 70 / 1.04));
+        CHECK(limit.probing());
+        CHECK(limit.update(window(1000, 67)) == 100);
+        CHECK_FALSE(limit.probing());
+    }
+    SECTION("and else not") {
+        for (int i = 0; i < 100; ++i) {
+            limit.update(window(1040, 50, 0, 0));
+            CHECK_FALSE(limit.probing());
+        }
+    }
+}
+
+TEST_CASE("a window in which no call succeeded says nothing about latencies") {
+    for (auto const algorithm : both) {
+        auto limit = make(algorithm, 100);
+        limit.update(window(0, 100, 0, 10));
+        CHECK(limit.limit() == 100);
+        CHECK(limit.baseline() == 0);
+        limit.update(window(1000, 50, 0, 0));
+        CHECK(limit.update(window(0, 100)) == 100);
+        CHECK(limit.baseline() == 1000);
+        CHECK(limit.update(window(0, 100, 100)) == 90);
+        CHECK(limit.baseline() == 1000);
+        while (!limit.probing()) limit.update(window(1100, limit.limit()));
+        double const dip = limit.limit();
+        CHECK(limit.update(window(0, dip)) == dip);
+        CHECK(limit.probing()); // for a window that says something
+        CHECK(limit.update(window(1000, dip)) > dip);
+        CHECK_FALSE(limit.probing());
+    }
+}
+
+TEST_CASE("drops during a probe end it, and its dip stays") {
+    for (auto const algorithm : both) {
+        for (double const latency : {1000., 0.}) {
+            auto limit = make(algorithm, 100);
+            limit.update(window(1000, 50, 0, 0));
+            while (!limit.probing()) limit.update(window(1100, limit.limit()));
+            double const dip = limit.limit();
+            REQUIRE(dip < 70);
+            CHECK(near(limit.update(window(latency, dip, 50)), 0.9 * dip));
+            CHECK_FALSE(limit.probing());
+            CHECK(limit.baseline() == 1000);
+            CHECK(near(limit.update(window(1000, 0.9 * dip, 0, 0)), 1.05 * 0.9 * dip));
+        }
+    }
+}
+
+TEST_CASE("whatever it is shown, a limit shrinks after drops and grows to twice what was used") {
+    for (std::uint64_t const seed : test::seeds()) {
+        INFO("TIDEGATE_STRESS_SEED=" << seed);
+        test::random random(seed);
+        for (auto const algorithm : all) {
+            concurrency_limit limit(
+                concurrency_limit_options().algorithm(algorithm).drop_factor(0.8));
+            std::size_t probes = 0;
+            for (int i = 0; i < 20000; ++i) {
+                double const before = limit.limit();
+                auto const places = static_cast<std::size_t>(before);
+                bool const probing = limit.probing(), full = test::below(random, 4) != 0;
+                probes += probing;
+                limit_window w;
+                w.samples = 100;
+                w.latency = 1000 + 10 * static_cast<double>(test::below(random, 60));
+                w.max_in_flight =
+                    static_cast<std::uint32_t>(full ? places : test::below(random, places + 1));
+                w.refused = full ? test::below(random, 30) : 0;
+                w.drops = test::below(random, 20) == 0 ? 1 + (random() % 2) : 0;
+                if (w.drops == 2 && random() % 4 == 0) w.latency = 0;
+                double const after = limit.update(w);
+                INFO("window " << i << ": " << before << " to " << after);
+                if (w.drops > 1) REQUIRE(near(after, std::max(1.0, 0.8 * before)));
+                else if (!probing && after > before)
+                    REQUIRE(static_cast<std::uint32_t>(after) <= 2 * w.max_in_flight);
+            }
+            CHECK((probes > 0) == (algorithm != limit_algorithm::aimd));
+        }
+    }
 }
 
 TEST_CASE("whatever a window says, the limit stays within its range") {

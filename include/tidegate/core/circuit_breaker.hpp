@@ -183,7 +183,7 @@ public:
                    trip_rule::reached(counts_.slow + more, all, rule.slow_call_rate);
         };
         if (sick(0)) return verdict::sick;
-        return sick(open) && open > 0 ? verdict::undecided : verdict::healthy;
+        return sick(open) ? verdict::undecided : verdict::healthy;
     }
 
     std::size_t out(nanoseconds now) const {

@@ -78,9 +78,14 @@ public:
         bool const confirmed = !found_queue_ && std::abs(change) < 0.1;
         probe_interval_ = confirmed ? std::min(2 * probe_interval_, 32u) : 4u;
         double const after = found_queue_ ? std::min(before_probe_, probe_ / 0.6) : before_probe_;
+        give_up_probe();
+        return after;
+    }
+
+    /// Ends a probe without taking in its window.
+    void give_up_probe() noexcept {
         probe_ = 0;
         peak_in_flight_ = 0;
-        return after;
     }
 
 private:
