@@ -135,7 +135,8 @@ private:
 /// normal, and normal before high. A limit that goes down lets those that are in finish. The limit
 /// does not grow without load. Probes lower the limit for a window to 70 % of the estimated
 /// capacity (further only while that makes calls faster), and follow only upon windows in which
-/// the limit refused one call for every 20 that ended: a limit that seldom binds is never probed.
+/// the limit refused more than one call for every 20 that ended: a limit that seldom binds is never
+/// probed.
 ///
 /// The limit moves by core::concurrency_limit, once a window. The latency of a window is the mean
 /// of its fastest 95 %, so that 1 % of outliers does not count, however slow they are. It is kept
