@@ -427,6 +427,50 @@ TEST_CASE("a limiter that warms up starts slowly, and again after a rest") {
     }
 }
 
+TEST_CASE("a warm-up of minutes admits no more than its ramp at an awkward rate") {
+    asio::io_context io;
+    limiter l(io, options().rate(1'000'003, 24h).burst(50).warm_up(600s, 3)); // 11.57 a second
+    auto admitted_in = [&](test_clock::duration time) {
+        int admitted = 0;
+        for (auto passed = 0ms; passed < time; passed += 100ms) {
+            while (admitted < 10'000 && l.try_acquire()) ++admitted;
+            test_clock::advance(100ms);
+        }
+        return admitted;
+    };
+    int const ramp = admitted_in(600s); // the mean is (1/3 + 1) / 2 of the rate
+    CHECK(ramp >= 4627);
+    CHECK(ramp <= 4631);
+    int const warm = admitted_in(100s);
+    CHECK(warm >= 1156);
+    CHECK(warm <= 1158);
+}
+
+TEST_CASE("a rate that is set in a warm-up leaves the ramp as it is") {
+    for (std::uint64_t const burst : {10u, 20u}) {
+        asio::io_context io;
+        limiter l(io, options().rate(100, 1s).burst(10).warm_up(10s, 4));
+        auto admitted_in = [&](test_clock::duration time) {
+            int admitted = 0;
+            for (auto passed = 0ms; passed < time; passed += 1ms) {
+                while (l.try_acquire()) ++admitted;
+                test_clock::advance(1ms);
+                if (passed % 10ms == 0ms) l.set_rate(100, 1s, burst);
+            }
+            return admitted;
+        };
+        int const first = admitted_in(1s);
+        CHECK(first >= 25);
+        CHECK(first <= 31);
+        int const rest = admitted_in(9s);
+        CHECK(first + rest >= 622);
+        CHECK(first + rest <= 627);
+        int const warm = admitted_in(1s);
+        CHECK(warm >= 99);
+        CHECK(warm <= 101);
+    }
+}
+
 TEST_CASE("waiters are served through a warm-up and beyond") {
     asio::io_context io;
     limiter l(io, options().rate(10, 1s).burst(1).warm_up(1s, 2));

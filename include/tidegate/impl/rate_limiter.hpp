@@ -236,7 +236,8 @@ public:
             // Who waits already may overdraw a smaller bucket.
             most_waiting_ = std::max(most_waiting_, settings_.burst());
             settings_ = changed;
-            renew(h, bucket_now, most_debt());
+            if (warming_) renew_in_ramp(h, bucket_now);
+            else renew(h, bucket_now, most_debt());
             if (!waiting_.empty()) grant(h, ready);
         }
         complete(ready);
@@ -282,7 +283,14 @@ private:
     terms_type terms_at(std::int64_t epoch) const noexcept {
         return terms_type(settings_.permits(),
                           static_cast<std::uint64_t>(settings_.period().count()), settings_.burst(),
-                          epoch);
+                          epoch, units_per_ns());
+    }
+
+    // So few that the terms cover a whole warm-up, since its ramp counts from their epoch.
+    std::uint64_t units_per_ns() const noexcept {
+        if (!warms_up()) return terms_type::max_units_per_ns;
+        auto const ramp = static_cast<std::uint64_t>(settings_.warm_up().count());
+        return std::min(terms_type::max_units_per_ns, (std::uint64_t{1} << 54) / ramp);
     }
 
     // More debt than there can be: the clock went back. Nothing is admitted then.
@@ -450,6 +458,16 @@ private:
         std::int64_t const then = std::max(now, before.epoch());
         current_ = terms_at(now);
         h.granted = current_.carry_over(before, h.granted, then, most_debt);
+        publish(h);
+    }
+
+    // The ramp goes on from its epoch; what the bucket holds is as if taken from a full one now.
+    void renew_in_ramp(held& h, std::int64_t bucket_now) noexcept {
+        terms_type const before = current_;
+        current_ = terms_at(before.epoch());
+        std::uint64_t const carried =
+            current_.carry_over(before, h.granted, bucket_now, most_debt());
+        h.granted = current_.take(0, current_.earned(bucket_now), carried);
         publish(h);
     }
 
