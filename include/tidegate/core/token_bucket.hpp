@@ -13,10 +13,6 @@
 #include <limits>
 #include <numeric>
 
-#if defined(_MSC_VER) && defined(_M_X64)
-#include <intrin.h>
-#endif
-
 TIDEGATE_BEGIN_NAMESPACE
 namespace core {
 
@@ -148,9 +144,10 @@ private:
 /// the units granted so far. A request is admitted if what was granted with it does not exceed what
 /// was earned, and what is not used within a burst is forfeited by raising the granted units. This
 /// is the generic cell rate algorithm (ITU-T I.371) with the arrival time counted in units: there
-/// is no interval between permits, so none is rounded. Where permits and period (in lowest terms),
-/// times the burst, fit 53 bits, a nanosecond earns a whole number of units and all of it is exact;
-/// otherwise the rate is low by less than 2^-60 of itself, and a unit is at most 2^-52 of a burst.
+/// is no interval between permits, so none is rounded. Where, in lowest terms, the permits are at
+/// most `most_per_ns` and the period times the burst at most 2^52, a nanosecond earns a whole
+/// number of units and all of it is exact; otherwise the rate is low by less than 2^-60 of itself,
+/// and a permit is as many units as there is room for, at most 2^52 in a burst.
 ///
 /// Plain values, no state that changes: the granted units are passed in and out, so that they can
 /// live in an atomic word. Times are nanoseconds of any monotonic clock.
@@ -243,7 +240,9 @@ public:
     std::uint64_t carry_over(bucket_terms const& old, std::uint64_t granted, nanoseconds then,
                              std::uint64_t most_debt) const noexcept {
         // So long after the last grant that any debt is repaid.
-        if (old.since_epoch(then) / 4 > old.rate_.horizon()) return 0;
+        if (old.since_epoch(then) / 4 > old.rate_.horizon()) {
+            return burst_ - converted(old.burst_, old, burst_);
+        }
         std::uint64_t const earned = old.earned(then);
         if (granted <= earned) {
             return burst_ - converted(std::min(earned - granted, old.burst_), old, burst_);
@@ -287,8 +286,8 @@ private:
         std::uint64_t const each_period = per_permit_ * permits;
         std::uint64_t multiplier = each_period / period;
         std::uint64_t shift = 0;
-        for (std::uint64_t rest = each_period % period;
-             multiplier < std::uint64_t{1} << 61 && shift < 120; ++shift) {
+        for (std::uint64_t rest = each_period % period; multiplier < std::uint64_t{1} << 61;
+             ++shift) { // 123 times at most
             rest *= 2;
             multiplier = multiplier * 2 + (rest >= period ? 1 : 0);
             if (rest >= period) rest -= period;
