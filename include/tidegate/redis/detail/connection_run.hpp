@@ -155,8 +155,10 @@ inline void close_socket(boost::redis::connection& connection) {
 
 #else
 
-inline void prepare(boost::redis::connection&, boost::redis::config&,
-                    std::shared_ptr<connection_run> const&) {}
+inline void prepare(boost::redis::connection& connection, boost::redis::config&,
+                    std::shared_ptr<connection_run> const&) {
+    connection.reset_stream(); // by 1.92 nothing, and deprecated
+}
 inline void close_socket(boost::redis::connection&) {}
 
 #endif
