@@ -195,7 +195,7 @@ TEST_CASE("as much is remembered as entries have room, and not far more") {
     std::uint64_t const capacity = 4000;
     cache_store<std::uint64_t, int, weighed_memory> entries(capacity, features, 0);
     std::uint64_t key = 0;
-    for (std::uint64_t const weight : {5, 2, 1, 20, 4}) {
+    for (std::uint64_t const weight : {5u, 2u, 1u, 20u, 4u}) {
         for (int i = 0; i < 10'000; ++i, ++key) {
             entries.insert({hash(key), key, 0, false, weight, entries.never, {}}, 0,
                            [](auto&&...) {});
