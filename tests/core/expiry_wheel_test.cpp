@@ -149,3 +149,18 @@ TEST_CASE("what is due within 64 ticks is not moved before") {
     wheel.advance(all, 75 * tick, budget, [&](entry_id) { ++expired; });
     CHECK((expired == 1 && budget == 99));
 }
+
+TEST_CASE("what is filed after its deadline is due at once") {
+    constexpr std::int64_t tick = std::int64_t{1} << 20;
+    expiry_wheel wheel(0);
+    entries all;
+    std::size_t budget = 100;
+    wheel.advance(all, 200 * tick, budget, [](entry_id) {});
+    for (entry_id id = 0; id < 3; ++id) {
+        all.deadlines[id] = 199 * tick - id * 50 * tick;
+        wheel.add(all, id, all.deadlines[id]);
+    }
+    int expired = 0;
+    wheel.advance(all, 201 * tick, budget, [&](entry_id) { ++expired; });
+    CHECK(expired == 3);
+}

@@ -68,6 +68,24 @@ TEST_CASE("a ghost is found once, with the queue it came from") {
     CHECK(memory.size(small) == 0);
 }
 
+TEST_CASE("a full line loses those that left longest ago") {
+    ghost_memory memory(1000, 1000);
+    // The highest bits of a hash choose the line, which has room for sixteen.
+    for (std::uint32_t i = 0; i < 20; ++i) memory.remember(0x70000000u | i, i % 2 ? main : small);
+    for (std::uint32_t i = 0; i < 20; ++i) {
+        INFO(i);
+        CHECK(memory.take(0x70000000u | i).any == (i >= 4));
+    }
+}
+
+TEST_CASE("there is one less when one was taken") {
+    ghost_memory memory(1000, 1000);
+    for (std::uint32_t i = 0; i < 10; ++i) memory.remember(hash(i), small);
+    double const before = memory.size(small);
+    CHECK(memory.take(hash(3)).any);
+    CHECK(std::abs(before - 1 - memory.size(small)) < 1e-9);
+}
+
 TEST_CASE("a ghost takes four bytes, and a third more") {
     for (std::size_t const limit : {100u, 1000u, 100'000u}) {
         std::size_t const bytes = ghost_memory(limit, limit).bytes();
