@@ -87,6 +87,11 @@ long statistic(kept& admin, std::string const& command, std::string const& what)
     return std::stol(all.substr(at + what.size() + 1));
 }
 
+/// How often the server has let nobody in.
+long refusals(kept& admin) {
+    return statistic(admin, "hello", "failed_calls") + statistic(admin, "hello", "rejected_calls");
+}
+
 } // namespace
 
 TEST_CASE("A server that is too busy to answer checks, and says so, is kept") {
@@ -126,12 +131,8 @@ TEST_CASE("A server that lets nobody in for a while is joined when it does") {
     for (int round = 0; round < 3; ++round) {
         admin.ask({"CONFIG", "SET", "requirepass", "another"});
         admin.ask({"CLIENT", "KILL", "SKIPME", "yes"});
-        auto const refused = [&] {
-            return statistic(admin, "hello", "failed_calls") +
-                   statistic(admin, "hello", "rejected_calls");
-        };
-        long const before = refused();
-        one.run_until([&] { return refused() > before + 2; });
+        long const before = refusals(admin);
+        one.run_until([&] { return refusals(admin) > before + 2; });
         admin.ask({"CONFIG", "SET", "requirepass", ""});
         one.await_answers();
     }
@@ -197,11 +198,7 @@ TEST_CASE("A refused HELLO harms nobody when a database is selected as well") {
     config.password = "wrong"; // and the default user may select a database without one
     config.database_index = 3;
     kept one(config);
-    auto const refused = [&] {
-        return statistic(admin, "hello", "failed_calls") +
-               statistic(admin, "hello", "rejected_calls");
-    };
-    one.run_until([&] { return refused() > 2; });
+    one.run_until([&] { return refusals(admin) > 2; });
     admin.ask({"ACL", "SETUSER", "somebody", ">wrong"});
     one.await_answers();
     CHECK(one.ask({"CLIENT", "INFO"}).find(" db=3 ") != std::string::npos);
