@@ -38,6 +38,16 @@ struct tag;
 using test_clock = testing::basic_manual_clock<tag>;
 using limiter = tidegate::basic_rate_limiter<test_clock>;
 
+// How many permits somebody gets who asks for as many as there are, every `step` for a time.
+int admitted(limiter& l, test_clock::duration time, test_clock::duration step) {
+    int sum = 0;
+    for (test_clock::duration passed{0}; passed < time; passed += step) {
+        while (sum < 10'000 && l.try_acquire()) ++sum;
+        test_clock::advance(step);
+    }
+    return sum;
+}
+
 options ten_a_second() { return options().rate(10, 1s).burst(10); }
 
 // Acquires and remembers what came of it, and when.
@@ -401,14 +411,7 @@ TEST_CASE("changing the rate lets no burst through") {
 TEST_CASE("a limiter that warms up starts slowly, and again after a rest") {
     asio::io_context io;
     limiter l(io, options().rate(100, 1s).burst(10).warm_up(10s, 4));
-    auto admitted_in = [&](test_clock::duration time) {
-        int admitted = 0;
-        for (auto passed = 0ms; passed < time; passed += 1ms) {
-            while (l.try_acquire()) ++admitted;
-            test_clock::advance(1ms);
-        }
-        return admitted;
-    };
+    auto admitted_in = [&](test_clock::duration time) { return admitted(l, time, 1ms); };
     for (int round = 0; round < 2; ++round) {
         int const first = admitted_in(1s);
         CHECK(first >= 25);
@@ -430,14 +433,7 @@ TEST_CASE("a limiter that warms up starts slowly, and again after a rest") {
 TEST_CASE("a warm-up of minutes admits no more than its ramp at an awkward rate") {
     asio::io_context io;
     limiter l(io, options().rate(1'000'003, 24h).burst(50).warm_up(600s, 3)); // 11.57 a second
-    auto admitted_in = [&](test_clock::duration time) {
-        int admitted = 0;
-        for (auto passed = 0ms; passed < time; passed += 100ms) {
-            while (admitted < 10'000 && l.try_acquire()) ++admitted;
-            test_clock::advance(100ms);
-        }
-        return admitted;
-    };
+    auto admitted_in = [&](test_clock::duration time) { return admitted(l, time, 100ms); };
     int const ramp = admitted_in(600s); // the mean is (1/3 + 1) / 2 of the rate
     CHECK(ramp >= 4627);
     CHECK(ramp <= 4631);
@@ -451,13 +447,12 @@ TEST_CASE("a rate that is set in a warm-up leaves the ramp as it is") {
         asio::io_context io;
         limiter l(io, options().rate(100, 1s).burst(10).warm_up(10s, 4));
         auto admitted_in = [&](test_clock::duration time) {
-            int admitted = 0;
-            for (auto passed = 0ms; passed < time; passed += 1ms) {
-                while (l.try_acquire()) ++admitted;
-                test_clock::advance(1ms);
-                if (passed % 10ms == 0ms) l.set_rate(100, 1s, burst);
+            int sum = 0;
+            for (auto passed = 0ms; passed < time; passed += 10ms) {
+                sum += admitted(l, 10ms, 1ms);
+                l.set_rate(100, 1s, burst);
             }
-            return admitted;
+            return sum;
         };
         int const first = admitted_in(1s);
         CHECK(first >= 25);
