@@ -24,4 +24,6 @@ class TidegateTestConan(ConanFile):
 
     def test(self):
         if can_run(self):
-            self.run(str(Path(self.cpp.build.bindir, "guarded")), env="conanrun")
+            for program in sorted(Path(self.build_folder, self.cpp.build.bindir).glob("guarded*")):
+                if program.suffix in ("", ".exe"):
+                    self.run(str(program), env="conanrun")

@@ -6,6 +6,7 @@
                                           scenario the newest whole run, not a quick one, into docs/benchmarks.json
     benchmarks_page.py                    writes the pages from docs/benchmarks.json
     benchmarks_page.py --check            fails if they are not what it would write
+    benchmarks_page.py --preview DIR      writes DIR/benchmarks.md and .svg from DIR/*.json alone
 """
 import json
 import math
@@ -92,6 +93,7 @@ def condense(run):
             "allocations": round(max(samples), 4) if samples else None,
         }
     machine = {k: run["machine"][k] for k in ("cpu", "cpus", "system")}
+    machine["system"] = re.sub(r"(\d+\.\d+\.\d+)-\S+", r"\1", machine["system"])
     return {"date": run["date"], "machine": machine, "versions": run["versions"], "rows": rows,
             "claims": run["claims"]}
 
@@ -101,7 +103,7 @@ def completeness(run):
     return len(run["benchmarks"]), run["date"]
 
 
-def collect(folders):
+def newest_runs(folders):
     newest = {}
     for folder in folders:
         for path in pathlib.Path(folder).glob("*.json"):
@@ -113,9 +115,13 @@ def collect(folders):
             if name in ABOUT and (not best or completeness(run) > completeness(best)):
                 newest[name] = run
     if not newest:
-        sys.exit("no results there: ./dev bench writes them into build/bench")
+        sys.exit("no results of whole runs there: ./dev bench writes them into build/bench")
+    return {name: condense(run) for name, run in sorted(newest.items())}
+
+
+def collect(folders):
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    known.update({name: condense(run) for name, run in newest.items()})
+    known.update(newest_runs(folders))
     RESULTS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
 
 
@@ -242,6 +248,12 @@ def main():
     arguments = sys.argv[1:]
     if arguments[:1] == ["--collect"]:
         return collect(arguments[1:])
+    if arguments[:1] == ["--preview"]:
+        folder = pathlib.Path(arguments[1])
+        results = newest_runs([folder])
+        (folder / "benchmarks.md").write_text(page(results))
+        (folder / "benchmarks.svg").write_text(picture(results))
+        return 0
     results = json.loads(RESULTS.read_text())
     made = {DOCS / "benchmarks.md": page(results), DOCS / "benchmarks.svg": picture(results)}
     for path in sorted((DOCS / "primitives").glob("*.md")):

@@ -15,25 +15,35 @@ from pathlib import Path
 
 
 def samples_in(folder):
-    """{row: nanoseconds}, of all runs below the folder, on the clock by which a row is judged."""
+    """{row: {round: nanoseconds}}, of all runs below the folder, on the clock by which a row is judged."""
     rows = {}
     for file in sorted(Path(folder).rglob("*.json")):
         result = json.loads(file.read_text())
         for row in result["benchmarks"]:
-            times = rows.setdefault(f"{result['scenario']}/{row['name']}", [])
-            times += [sample[row["clock"] + "_ns"] for sample in row["samples"]]
+            rounds = rows.setdefault(f"{result['scenario']}/{row['name']}", {})
+            times = [sample[row["clock"] + "_ns"] for sample in row["samples"]]
+            if min(times) > 0:
+                rounds[file.parent.name] = times
     return rows
 
 
-def ratio(old, new, rounds=2000):
-    """That of the medians, and a bootstrapped 95 % interval for it."""
+def ratio(old, new, times=2000):
+    """That of the medians, and a bootstrapped 95 % interval for it. Rounds are drawn, old and new of one
+    together, then samples of each: those of one process, a minute long, are not independent."""
     dice = random.Random(1)
+    rounds = sorted(old.keys() & new.keys())
 
-    def drawn(values):
-        return statistics.median(dice.choices(values, k=len(values)))
+    def drawn():
+        mine = dice.choices(rounds, k=len(rounds))
+        before = [t for r in mine for t in dice.choices(old[r], k=len(old[r]))]
+        after = [t for r in mine for t in dice.choices(new[r], k=len(new[r]))]
+        return statistics.median(after) / statistics.median(before)
 
-    ratios = sorted(drawn(new) / drawn(old) for _ in range(rounds))
-    return statistics.median(new) / statistics.median(old), ratios[rounds // 40], ratios[-rounds // 40]
+    def middle(of):
+        return statistics.median(t for r in rounds for t in of[r])
+
+    ratios = sorted(drawn() for _ in range(times))
+    return middle(new) / middle(old), ratios[times // 40], ratios[-times // 40]
 
 
 def verdict(low, high):
@@ -42,10 +52,7 @@ def verdict(low, high):
 
 def compare_times(old, new):
     before, after = samples_in(old), samples_in(new)
-    for row in before.keys() & after.keys():
-        if min(before[row]) <= 0 or min(after[row]) <= 0:
-            del before[row]
-    rows = sorted(before.keys() & after.keys())
+    rows = sorted(row for row in before.keys() & after.keys() if before[row].keys() & after[row].keys())
     if not rows:
         sys.exit("no row is in both")
     for row in rows:

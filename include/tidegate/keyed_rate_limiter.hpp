@@ -159,6 +159,15 @@ public:
 
     options const& settings() const noexcept { return settings_; }
 
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        to.gauge("tidegate_keyed_rate_limiter_keys", "Keys that are remembered",
+                 static_cast<double>(size()));
+        to.gauge("tidegate_keyed_rate_limiter_max_keys", "Keys that can be remembered",
+                 static_cast<double>(settings_.max_keys()));
+    }
+
 private:
     static constexpr std::size_t most_shards = 16;
     static constexpr std::size_t max_quotas = 256; // with the usual one

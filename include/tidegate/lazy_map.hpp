@@ -151,6 +151,18 @@ public:
     /// The keys with a loader, in no order.
     std::vector<Key> keys() const { return state_->keys(); }
 
+    /// Values that are there, and loads in progress.
+    std::size_t loaded() const noexcept { return state_->loaded(); }
+    std::size_t loading() const noexcept { return state_->in_flight(); }
+
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        to.gauge("tidegate_lazy_map_loaded", "Values that are there",
+                 static_cast<double>(loaded()));
+        to.gauge("tidegate_lazy_map_loading", "Loads in progress", static_cast<double>(loading()));
+    }
+
     /// Completes all that wait with `operation_aborted`, and cancels the loads.
     void cancel() noexcept { state_->cancel(); }
     /// As `cancel`, with `error::closed`, for all later ones too. What is loaded stays.

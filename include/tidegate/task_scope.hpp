@@ -110,6 +110,12 @@ public:
     /// Tasks that run.
     std::size_t size() const noexcept;
 
+    /// For `register_metrics`; see metrics.hpp.
+    template <class Writer>
+    void report_metrics(Writer& to) const {
+        to.gauge("tidegate_task_scope_running", "Tasks that run", static_cast<double>(size()));
+    }
+
     /// True once there was a join and everything has ended.
     bool has_ended() const noexcept;
 

@@ -9,6 +9,11 @@ import types
 import unittest
 from pathlib import Path
 
+try:
+    import jsonschema
+except ImportError:
+    jsonschema = None
+
 source = Path(sys.argv.pop(1))
 port = source / "packaging/vcpkg/ports/tidegate"
 
@@ -160,18 +165,23 @@ class Vcpkg(unittest.TestCase):
     def load(self, path):
         return json.loads(path.read_text())
 
+    @unittest.skipUnless(jsonschema, "no python3-jsonschema")
+    def test_manifests_keep_the_schema(self):
+        schema = self.load(source / "tests/consumers/manifest.schema.json")
+        for path in self.manifests:
+            jsonschema.validate(self.load(path), schema)
+        with self.assertRaises(jsonschema.ValidationError):
+            jsonschema.validate({"name": "tidegate", "dependencies": ["Boost_Asio"]}, schema)
+
     def test_manifests_have_the_fields_and_the_form_that_vcpkg_writes(self):
         for path in self.manifests:
             manifest = self.load(path)
             self.assertEqual([f for f in self.fields if f in manifest], list(manifest), path)
             self.assertEqual(path.read_text(), json.dumps(manifest, indent=2) + "\n", path)
-            self.assertRegex(manifest["name"], r"^[a-z0-9]+(-[a-z0-9]+)*$")
             parts = [manifest] + list(manifest.get("features", {}).values())
             for part in parts:
                 names = [d if isinstance(d, str) else d["name"] for d in part.get("dependencies", [])]
                 self.assertEqual(names, sorted(names), path)
-            for feature in manifest.get("features", {}).values():
-                self.assertTrue(feature["description"])
 
     def test_versions_agree_with_the_library(self):
         version = library_version()
@@ -183,14 +193,15 @@ class Vcpkg(unittest.TestCase):
         self.assertEqual(newest["path"], "$/ports/tidegate")
         self.assertEqual(source / "packaging/vcpkg" / newest["path"][2:], port)
 
-    def test_the_port_depends_on_what_the_headers_include(self):
-        manifest = self.load(port / "vcpkg.json")
-        named = {d for d in manifest["dependencies"] if isinstance(d, str)}
-        redis = {d if isinstance(d, str) else d["name"]
-                 for d in manifest["features"]["redis"]["dependencies"]}
+    def test_the_manifests_depend_on_what_the_headers_include(self):
         headers, only_redis = included_boost_libraries()
-        self.assertEqual({"boost-" + library.replace("_", "-") for library in headers}, named)
-        self.assertEqual({"boost-" + library for library in only_redis}, redis - {"openssl"})
+        for path in (port / "vcpkg.json", source / "vcpkg.json"):
+            manifest = self.load(path)
+            named = {d for d in manifest["dependencies"] if isinstance(d, str)}
+            redis = {d if isinstance(d, str) else d["name"]
+                     for d in manifest["features"]["redis"]["dependencies"]}
+            self.assertEqual({"boost-" + library.replace("_", "-") for library in headers}, named, path)
+            self.assertEqual({"boost-" + library for library in only_redis}, redis - {"openssl"}, path)
 
     def test_the_port_s_features_and_options_are_those_of_the_build(self):
         text = (port / "portfile.cmake").read_text()

@@ -39,7 +39,10 @@ class Pages(unittest.TestCase):
 
     def test_each_page_is_in_the_navigation(self):
         navigation = (ROOT / "docs/mkdocs.yml").read_text()
-        for page in [*PRIMITIVES, *(ROOT / "docs/recipes").glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        pages = [*PRIMITIVES, *(ROOT / "docs").glob("*.md")]
+        for folder in ("recipes", "adr"):
+            pages += (ROOT / "docs" / folder).glob("*.md")
+        for page in pages:
             self.assertIn(str(page.relative_to(ROOT / "docs")), navigation)
 
 

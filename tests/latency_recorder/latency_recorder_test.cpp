@@ -5,6 +5,7 @@
 #include <tidegate/latency_recorder.hpp>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 
 #include <atomic>
 #include <cmath>
@@ -94,6 +95,33 @@ TEST_CASE("a snapshot beside writers is never less than the one before, and fits
     done = true;
     reader.join();
     CHECK(recorder.snapshot().count() == 3 * each);
+}
+
+TEST_CASE("what a snapshot counts is in its extremes and its sum, the very first, too") {
+    constexpr std::uint64_t duration = 1'000;
+    std::vector<tidegate::detail::latency_shard> shards(5'000);
+    bool const prefaulted = GENERATE(false, true);
+    if (prefaulted) {
+        for (auto& shard : shards) shard.prefault(duration, duration);
+    }
+    std::atomic<std::size_t> turn{0};
+    std::jthread const writer([&] {
+        for (std::size_t i = 0; i < shards.size(); ++i) {
+            while (turn <= i) std::this_thread::yield();
+            shards[i].record(duration);
+        }
+    });
+    int wrong = 0;
+    for (auto const& shard : shards) {
+        ++turn;
+        histogram seen;
+        while (seen.count() == 0) {
+            seen = {};
+            shard.add_to(seen);
+        }
+        wrong += seen.min() != duration || seen.max() != duration || seen.sum() != duration;
+    }
+    CHECK(wrong == 0);
 }
 
 TEST_CASE("invalid durations are counted apart and change nothing else") {

@@ -172,6 +172,15 @@ TEST_CASE("every primitive registers with one call") {
     tidegate::tiered_cache<int, int> tiered(
         io, tidegate::cache_options<int, int>().max_entries(4),
         std::make_shared<tidegate::memory_cache_tier>(io, 1000));
+    tidegate::keyed_rate_limiter<int> keyed(
+        tidegate::keyed_rate_limiter_options<int>().rate(10, 1s));
+    REQUIRE(keyed.try_acquire(7));
+    tidegate::lazy_map<int, int> values(io);
+    values.register_loader(1, []() -> boost::asio::awaitable<int> { co_return 1; });
+    values.async_get(1, [](std::exception_ptr, std::shared_ptr<int>) {});
+    io.run();
+    io.restart();
+    tidegate::task_scope scope(io);
     std::vector<tidegate::metrics_registration> all;
     auto const add = [&](auto const& primitive) {
         all.push_back(tidegate::register_metrics(registry, "mine", primitive));
@@ -188,6 +197,9 @@ TEST_CASE("every primitive registers with one call") {
     add(tasks);
     add(flights);
     add(resources);
+    add(keyed);
+    add(values);
+    add(scope);
     all.push_back(tidegate::register_metrics(registry, "tiered", tiered));
     auto const out = text(registry);
     CHECK_THAT(out, ContainsSubstring("tidegate_semaphore_permits{name=\"mine\"} 3\n"));
@@ -198,6 +210,9 @@ TEST_CASE("every primitive registers with one call") {
     CHECK_THAT(out, ContainsSubstring("tidegate_cache_hits_total{name=\"tiered\"} 0\n"));
     CHECK_THAT(out,
                ContainsSubstring("tidegate_resource_budget_limit{name=\"mine\",kind=\"0\"} 100\n"));
+    CHECK_THAT(out, ContainsSubstring("tidegate_keyed_rate_limiter_keys{name=\"mine\"} 1\n"));
+    CHECK_THAT(out, ContainsSubstring("tidegate_lazy_map_loaded{name=\"mine\"} 1\n"));
+    CHECK_THAT(out, ContainsSubstring("tidegate_task_scope_running{name=\"mine\"} 0\n"));
     CHECK_THAT(out, !ContainsSubstring("failed_collectors"));
     for (auto const what : {"adaptive_limiter", "retry_budget", "worker_pool", "channel",
                             "object_pool", "background_tasks", "single_flight", "tiered_cache"})

@@ -15,9 +15,10 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-/// Counters that only grow. Everything is relaxed: a reader sees each counter as it was at some
-/// moment of the reading, and takes the number of durations from the buckets, so that it always
-/// fits them. The sum may be ahead or behind by what is being recorded.
+/// Counters that only grow. A reader sees each counter as it was at some moment of the reading, and
+/// takes the number of durations from the buckets, so that it always fits them. What is counted is
+/// in the sum and the extremes already, for readers who look at those last; the sum may be ahead by
+/// what is being recorded.
 class alignas(64) latency_shard {
     using word = std::atomic<std::uint64_t>;
     // With the first slot of the next, which a value of this one may be in.
@@ -40,8 +41,8 @@ public:
         octave* const counts = octaves_[at.power].load(std::memory_order_relaxed);
         if (!counts) [[unlikely]]
             return record_first(ns, at);
-        add((*counts)[at.within], 1);
         note(ns);
+        count((*counts)[at.within]);
     }
 
     void record_invalid() noexcept { add(invalid_, 1); }
@@ -49,16 +50,16 @@ public:
 
     /// Adds what was recorded here.
     void add_to(core::histogram& sum) const {
-        constexpr auto relaxed = std::memory_order_relaxed;
+        constexpr auto relaxed = std::memory_order_relaxed, acquire = std::memory_order_acquire;
         for (std::size_t i = 0; i < octaves_.size(); ++i) {
-            octave const* const counts = octaves_[i].load(std::memory_order_acquire);
+            octave const* const counts = octaves_[i].load(acquire);
             if (!counts) continue;
-            sum.add_octave(i, [&](std::size_t at) { return (*counts)[at].load(relaxed); });
-            if (auto const next = counts->back().load(relaxed))
+            sum.add_octave(i, [&](std::size_t at) { return (*counts)[at].load(acquire); });
+            if (auto const next = counts->back().load(acquire))
                 sum.add_slot((i + 1) * core::duration_grid::octave, next);
         }
-        sum.add_zeros(zeros_.load(relaxed));
-        sum.add_overflows(overflows_.load(relaxed));
+        sum.add_zeros(zeros_.load(acquire));
+        sum.add_overflows(overflows_.load(acquire));
         sum.add_sum(sum_low_.load(relaxed), sum_high_.load(relaxed));
         sum.add_extremes(min_.load(relaxed), max_.load(relaxed));
     }
@@ -75,6 +76,11 @@ public:
 private:
     static void add(word& to, std::uint64_t n) noexcept {
         to.store(to.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+    }
+
+    // After `note`, for whoever sees it.
+    static void count(word& in) noexcept {
+        in.store(in.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
 
     void note(std::uint64_t ns) noexcept {
@@ -97,20 +103,20 @@ private:
 
     [[gnu::noinline]] void record_apart(std::int64_t duration) noexcept {
         if (duration < 0) return record_invalid();
-        add(duration == 0 ? zeros_ : overflows_, 1);
         note(static_cast<std::uint64_t>(duration));
+        count(duration == 0 ? zeros_ : overflows_);
     }
 
     [[gnu::noinline]] void record_first(std::uint64_t ns,
                                         core::duration_grid::position at) noexcept {
+        note(ns);
         auto* const counts = new (std::nothrow) octave{};
         if (counts) {
             add((*counts)[at.within], 1);
             octaves_[at.power].store(counts, std::memory_order_release);
         } else {
-            add(overflows_, 1); // not lost
+            count(overflows_); // not lost
         }
-        note(ns);
     }
 
     word sum_low_{0};

@@ -4,7 +4,9 @@
 
 #include <tidegate/lazy_map.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <exception>
 #include <stdexcept>
 #include <unordered_map>
@@ -165,6 +167,12 @@ public:
         all.reserve(slots_.size());
         for (auto const& [key, s] : slots_) all.push_back(key);
         return all;
+    }
+
+    std::size_t loaded() const noexcept {
+        std::lock_guard lock(this->mutex_);
+        auto const is_loaded = [](auto const& entry) { return entry.second.loaded != nullptr; };
+        return static_cast<std::size_t>(std::count_if(slots_.begin(), slots_.end(), is_loaded));
     }
 
     // For flight_room.

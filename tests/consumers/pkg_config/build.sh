@@ -8,8 +8,9 @@ config=$(find "$1" -name tidegate.pc)
 export PKG_CONFIG_PATH="${config%/*}"
 
 for package in tidegate tidegate-compiled; do
+  pkg-config --exists "$package" || continue # not built
   # shellcheck disable=SC2046
   "$2" -std=c++20 "$3" "$here/../guarded.cpp" $(pkg-config --cflags --libs "$package") -o "./$package"
   LD_LIBRARY_PATH="$(pkg-config --variable=libdir "$package")" "./$package"
 done
-pkg-config --atleast-version=0.1 tidegate
+pkg-config --exists "tidegate >= 0.1"
