@@ -10,6 +10,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include <boost/asio/append.hpp>
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_future.hpp>
 
@@ -163,6 +164,28 @@ TEST_CASE("a timeout cancels the operation and reports it apart from cancellatio
     pass(io, 1ms);
     CHECK(late.failed_with(error::deadline_exceeded));
     CHECK(policy_clock::pending() == 0);
+}
+
+TEST_CASE("a call that its caller cancelled stays cancelled when its time is up meanwhile") {
+    asio::io_context io;
+    policy const guarded{timeout{100ms}};
+    auto winds_down = []() -> asio::awaitable<int> {
+        co_await asio::this_coro::throw_if_cancelled(false);
+        timer t(co_await asio::this_coro::executor);
+        t.expires_at(policy_clock::now() + 24h);
+        auto waited = co_await t.async_wait(asio::as_tuple(asio::deferred));
+        co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+        co_await test::idle(200ms);
+        throw boost::system::system_error(std::get<0>(waited));
+    };
+    guarded_call<int> call;
+    call.start(io, guarded, winds_down);
+    pass(io, 50ms);
+    call.signal.emit(asio::cancellation_type::terminal);
+    pass(io, 100ms);
+    CHECK(call.running());
+    pass(io, 200ms);
+    CHECK(call.failed_with(asio::error::operation_aborted));
 }
 
 TEST_CASE("an operation that succeeds although its time is up has succeeded") {
@@ -495,6 +518,23 @@ TEST_CASE("a fallback answers failures, never cancellation") {
     cancelled.signal.emit(asio::cancellation_type::terminal);
     run(io);
     CHECK(cancelled.failed_with(asio::error::operation_aborted));
+}
+
+TEST_CASE("a timeout outside bounds a fallback that is an operation, too") {
+    asio::io_context io;
+    auto hangs = [](failure const&) -> asio::awaitable<int> { co_return co_await forever(); };
+    policy const guarded{timeout{100ms}, fallback{hangs}};
+    guarded_call<int> late, cancelled;
+    late.start(io, guarded, flaky{1});
+    cancelled.start(io, guarded, flaky{1});
+    pass(io, 99ms);
+    CHECK(late.running());
+    cancelled.signal.emit(asio::cancellation_type::terminal);
+    run(io);
+    CHECK(cancelled.failed_with(asio::error::operation_aborted));
+    pass(io, 1ms);
+    CHECK(late.failed_with(error::deadline_exceeded));
+    CHECK(policy_clock::pending() == 0);
 }
 
 TEST_CASE("a fallback can be an operation, for some failures only, and fail itself") {

@@ -8,6 +8,8 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/async_result.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -82,4 +84,44 @@ TEST_CASE("deadlines race results on several threads, and each call completes on
     CHECK(running == 0);
     CHECK(room.available() == 8);
     CHECK(room.waiting() == 0);
+}
+
+TEST_CASE("a timeout without anything else needs no strand of its caller's") {
+    asio::io_context io;
+    tidegate::policy const guarded{tidegate::timeout{200us}};
+    constexpr int calls = 2000;
+    std::atomic<int> completions{0}, late{0};
+    std::atomic<unsigned> number{0};
+    // The alarm rings while the operation begins, waits, goes on and ends.
+    auto with_token = [&](auto token) {
+        auto wait = [&](auto handler) {
+            auto timer = std::make_shared<asio::steady_timer>(io, (number++ % 8) * 50us);
+            auto slot = asio::get_associated_cancellation_slot(handler);
+            auto done = [timer, h = std::move(handler)](tidegate::error_code ec) mutable {
+                std::move(h)(ec);
+            };
+            timer->async_wait(asio::bind_cancellation_slot(slot, std::move(done)));
+        };
+        return asio::async_initiate<decltype(token), void(tidegate::error_code)>(wait, token);
+    };
+    auto several = [&]() -> asio::awaitable<void> {
+        asio::steady_timer timer(co_await asio::this_coro::executor);
+        for (unsigned n = 0; n < 4; ++n) {
+            timer.expires_after((number++ % 8) * 20us);
+            co_await timer.async_wait(asio::deferred);
+        }
+    };
+    auto done = [&](std::exception_ptr thrown) {
+        ++completions;
+        late += thrown != nullptr;
+    };
+    for (int i = 0; i < calls; ++i) {
+        if (i % 2) asio::co_spawn(io, guarded(several), done);
+        else asio::co_spawn(io, guarded(with_token), done);
+    }
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) threads.emplace_back([&] { io.run(); });
+    for (auto& thread : threads) thread.join();
+    CHECK(completions == calls);
+    CHECK(late > 0);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tidegate/detail/initiation.hpp>
+#include <tidegate/detail/serial_executor.hpp>
 #include <tidegate/detail/waiting_room.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -30,12 +31,19 @@ class alarm_room final : public waiting_room<Clock, asio::any_io_executor, std::
 public:
     using time_point = typename room::time_point;
 
-    explicit alarm_room(asio::any_io_executor const& executor) : room(executor) {}
+    explicit alarm_room(asio::any_io_executor const& executor)
+        : room(executor), context_runs_in_turn_(detail::runs_in_turn(executor)) {}
 
     /// The room of the context that `executor` belongs to.
     static std::shared_ptr<alarm_room> of(asio::any_io_executor const& executor) {
         auto& context = asio::query(executor, asio::execution::context);
         return asio::use_service<service>(context).room_for(executor);
+    }
+
+    /// As `detail::runs_in_turn`, for executors of this context: remembers what does not change.
+    bool runs_in_turn(asio::any_io_executor const& executor) const noexcept {
+        if (executor.target<asio::io_context::executor_type>()) return context_runs_in_turn_;
+        return is_strand(executor);
     }
 
     /// Completes with `error::deadline_exceeded` when the time has come.
@@ -135,6 +143,7 @@ private:
 
     void take_all(waiter_list& all) noexcept override { all.append(waiting_); }
 
+    bool const context_runs_in_turn_;
     waiter_list waiting_;
     bool retiring_ = false;
 };

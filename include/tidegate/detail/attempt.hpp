@@ -9,8 +9,10 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_state.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
+#include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <chrono>
@@ -22,14 +24,29 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-/// The deadline is the context's. When it passes, the operation is cancelled and waited for.
+/// The deadline is the context's. When it passes, the operation is cancelled and waited for. On an
+/// executor that may run functions at the same time, the alarm could ring while the operation is
+/// being started or ends: there all of it goes to a strand.
 template <class Executor, class T, class Op, class Context>
-asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context,
-                                                       outcome<T>& result) {
+asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context, outcome<T>& result,
+                                                       bool on_strand = false) {
     using traits = operation_traits<Op, Context>;
     auto const executor = co_await asio::this_coro::executor;
+    auto room = alarm_room<typename Context::clock_type>::of(executor);
+    if constexpr (std::is_same_v<Executor, asio::any_io_executor>) {
+        if (!on_strand && !room->runs_in_turn(executor)) {
+            auto on_a_strand = attempt_until_deadline<Executor>(op, context, result, true);
+            auto spawned = asio::co_spawn(asio::any_io_executor(asio::make_strand(executor)),
+                                          std::move(on_a_strand), asio::deferred);
+            co_await std::move(spawned);
+            co_return;
+        }
+        if (on_strand) // what the caller does not hear did not come this far
+            co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
+    }
     auto const state = co_await asio::this_coro::cancellation_state;
-    timed_attempt<typename Context::clock_type> timed(executor, context.deadline(), state.slot());
+    timed_attempt<typename Context::clock_type> timed(std::move(room), executor, context.deadline(),
+                                                      state.slot());
     if constexpr (traits::takes_token) {
         auto started = traits::start(
             op, context,

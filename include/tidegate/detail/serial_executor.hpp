@@ -27,14 +27,19 @@ inline bool has_one_thread(boost::asio::io_context& context) {
 #endif
 }
 
+/// As far as can be told.
+inline bool is_strand(boost::asio::any_io_executor const& executor) noexcept {
+    namespace asio = boost::asio;
+    using io_executor = asio::io_context::executor_type;
+    return executor.target<asio::strand<io_executor>>() ||
+           executor.target<asio::strand<asio::any_io_executor>>();
+}
+
 /// True if what `executor` runs never runs at the same time, as far as can be told.
 inline bool runs_in_turn(boost::asio::any_io_executor const& executor) {
     namespace asio = boost::asio;
     using io_executor = asio::io_context::executor_type;
-    if (executor.target<asio::strand<io_executor>>() ||
-        executor.target<asio::strand<asio::any_io_executor>>()) {
-        return true;
-    }
+    if (is_strand(executor)) return true;
     auto const* const io = executor.target<io_executor>();
     return io && has_one_thread(io->context());
 }

@@ -10,21 +10,23 @@
 #include <boost/asio/recycling_allocator.hpp>
 
 #include <memory>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 /// Lives while one operation runs. Both ways of cancelling it meet in one signal, which is emitted
-/// where the operation's handler runs: the alarm is posted there, and the caller's slot is emitted
-/// there by Asio's rule. What is on its way when the operation ends finds it over.
+/// where the operation's handler runs, on an executor that runs one thing at a time: the alarm is
+/// posted there, and the caller's slot is emitted there by Asio's rule. What is on its way when the
+/// operation ends finds it over.
 template <class Clock>
 class timed_attempt {
 public:
-    timed_attempt(asio::any_io_executor const& executor, typename Clock::time_point deadline,
-                  asio::cancellation_slot callers)
+    timed_attempt(std::shared_ptr<alarm_room<Clock>> room, asio::any_io_executor const& executor,
+                  typename Clock::time_point deadline, asio::cancellation_slot callers)
         : shared_(std::allocate_shared<shared>(asio::recycling_allocator<shared>())),
           callers_(callers),
-          room_(alarm_room<Clock>::of(executor)) {
+          room_(std::move(room)) {
         if (callers_.is_connected()) callers_.template emplace<forwarder>(shared_);
         alarm_ = room_->wait(asio::bind_executor(executor, ringer{shared_}), deadline);
     }
@@ -39,13 +41,14 @@ public:
 
     asio::cancellation_slot slot() const noexcept { return shared_->signal.slot(); }
 
-    /// The time was up before the operation ended.
+    /// The time was up before the operation ended or its caller cancelled it.
     bool expired() const noexcept { return shared_->expired; }
 
 private:
     struct shared {
         asio::cancellation_signal signal;
         bool expired = false;
+        bool cancelled = false;
         bool over = false;
     };
 
@@ -54,7 +57,7 @@ private:
 
         void operator()(error_code ec) const {
             if (to->over || ec != error::deadline_exceeded) return;
-            to->expired = true;
+            to->expired = !to->cancelled;
             to->signal.emit(asio::cancellation_type::all);
         }
     };
@@ -64,7 +67,9 @@ private:
 
         void operator()(asio::cancellation_type type) const {
             auto const kept = to; // the operation may end, and this with it
-            if (!kept->over) kept->signal.emit(type);
+            if (kept->over) return;
+            kept->cancelled = true;
+            kept->signal.emit(type);
         }
     };
 

@@ -173,7 +173,16 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
             try {
                 wish = calls.leave_from(i, here, result);
                 if (wish.next == what::settle) {
-                    co_await calls.template settle<Executor>(i, here, result);
+                    auto settling = [&] {
+                        return calls.template settle<Executor>(i, here, result);
+                    };
+                    if (here.deadline() == context::no_deadline) {
+                        co_await settling();
+                    } else {
+                        outcome<void> settled;
+                        co_await detail::attempt_until_deadline<Executor>(settling, here, settled);
+                        if (!settled) result.fail(settled.why());
+                    }
                     here.forget_now();
                 }
             } catch (...) {
