@@ -186,11 +186,15 @@ private:
         }
     }
 
-    // As `operator()`, without an exception at the end.
+    // As `operator()`, without an exception at the end; whatever cancels it reaches the operation.
     template <class Executor, class Op>
-    boost::asio::awaitable<outcome<result_of<Op>>, Executor> outcome_of(Op op) const {
-        return call<0, outcome<result_of<Op>>, Executor>(shared_, std::move(op),
-                                                         context(shared_->name));
+    static boost::asio::awaitable<outcome<result_of<Op>>, Executor>
+    outcome_of(std::shared_ptr<shared const> layers, Op op) {
+        co_await boost::asio::this_coro::reset_cancellation_state(
+            boost::asio::enable_total_cancellation());
+        context const here(layers->name);
+        co_return co_await call<0, outcome<result_of<Op>>, Executor>(std::move(layers),
+                                                                     std::move(op), here);
     }
 
     template <std::size_t First, class Return, class Executor, class Op>

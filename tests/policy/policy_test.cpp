@@ -11,6 +11,8 @@
 
 #include <boost/asio/append.hpp>
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/async_result.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_future.hpp>
 
@@ -148,6 +150,44 @@ TEST_CASE("a guarded operation takes any completion token") {
     pass(io, 1s);
     CHECK(ec == error::deadline_exceeded);
     CHECK(value.get() == 1);
+}
+
+TEST_CASE("whatever cancels a guarded call reaches the operation") {
+    asio::io_context io;
+    policy<> const bare;
+    policy const timed{timeout{1s}};
+    asio::cancellation_type seen{};
+    auto listens = [&](auto token) {
+        auto start = [&](auto handler) {
+            using handler_type = decltype(handler);
+            auto const kept = std::make_shared<handler_type>(std::move(handler));
+            asio::get_associated_cancellation_slot(*kept).assign(
+                [&seen, &io, kept](asio::cancellation_type type) {
+                    seen = type;
+                    asio::post(io, [kept] {
+                        asio::get_associated_cancellation_slot(*kept).clear();
+                        std::move(*kept)(asio::error::operation_aborted);
+                    });
+                });
+        };
+        return asio::async_initiate<decltype(token), void(error_code)>(start, token);
+    };
+    for (auto const type : {asio::cancellation_type::total, asio::cancellation_type::partial,
+                            asio::cancellation_type::terminal}) {
+        for (bool const with_deadline : {false, true}) {
+            asio::cancellation_signal signal;
+            error_code ec;
+            auto token =
+                asio::bind_cancellation_slot(signal.slot(), [&](error_code e) { ec = e; });
+            if (with_deadline) timed.async_call(io.get_executor(), std::ref(listens), token);
+            else bare.async_call(io.get_executor(), std::ref(listens), token);
+            run(io);
+            signal.emit(type);
+            run(io);
+            CHECK(ec == asio::error::operation_aborted);
+            CHECK(seen == type);
+        }
+    }
 }
 
 TEST_CASE("a timeout cancels the operation and reports it apart from cancellation") {

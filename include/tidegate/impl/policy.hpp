@@ -11,6 +11,7 @@
 #include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
+#include <boost/asio/cancellation_state.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -248,7 +249,7 @@ public:
             complete_with(result, handler, std::type_identity<Signature>());
         };
         asio::co_spawn(
-            executor_, policy_.template outcome_of<executor_type>(std::move(op)),
+            executor_, Policy::template outcome_of<executor_type>(policy_.shared_, std::move(op)),
             asio::bind_executor(to, asio::bind_cancellation_slot(
                                         slot, asio::bind_allocator(allocator, std::move(finish)))));
     }
