@@ -158,6 +158,54 @@ TEST_CASE("a check that does not come to an end has failed") {
     CHECK(a.held->number == 2);
 }
 
+TEST_CASE("a connection whose check was given up is closed: the answer may come to the next one") {
+    server s;
+    auto p = s.make_pool(connection_pool_options{});
+    s.get(p).release();
+    test_clock::advance(1s);
+    s.silence = s.slow.try_acquire();
+    asking a;
+    s.ask(p, a);
+    CHECK_FALSE(a.done);
+    a.signal.emit(asio::cancellation_type::terminal);
+    s.run();
+    CHECK(a.failure == asio::error::operation_aborted);
+    CHECK(s.open == 0);
+    s.silence.release();
+    CHECK(s.get(p)->number == 2);
+}
+
+TEST_CASE("a check that aborts itself has failed, and its caller gets another connection") {
+    server s;
+    bool aborts = false;
+    pool p(
+        s.io, connection_pool_options{}, [&] { return s.connect(); },
+        [&](session&) -> asio::awaitable<bool> {
+            if (aborts) throw boost::system::system_error(asio::error::operation_aborted);
+            co_return true;
+        });
+    s.get(p).release();
+    test_clock::advance(1s);
+    aborts = true;
+    CHECK(s.get(p)->number == 2);
+    CHECK(p.statistics().validation_failures == 1);
+}
+
+TEST_CASE("places without a connection are not idle connections") {
+    server s;
+    auto p = s.make_pool(connection_pool_options{}.min_size(2).max_size(3));
+    CHECK(p.statistics().idle == 0);
+    auto a = s.get(p);
+    CHECK(p.statistics().open == 1);
+    CHECK(p.statistics().idle == 0);
+    a.release();
+    CHECK(p.statistics().idle == 1);
+    auto b = s.get(p);
+    b.discard();
+    CHECK(p.statistics().open == 0);
+    CHECK(p.statistics().idle == 0);
+}
+
 TEST_CASE("opening has a time limit, and a failure frees the place for the next one") {
     server s;
     auto p = s.make_pool(connection_pool_options{}.max_size(1).connect_timeout(2s));

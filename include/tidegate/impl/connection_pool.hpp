@@ -7,29 +7,42 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
+struct connection_counts {
+    std::atomic<std::size_t> open{0};
+    std::atomic<std::size_t> idle{0};
+};
+
 // A place for a connection.
 template <class T, class Clock>
 struct connection_slot {
-    connection_slot(std::atomic<std::size_t>& count, trace_source const& trace) noexcept
-        : open_count(count), told_to(trace) {}
+    connection_slot(connection_counts& all, trace_source const& trace) noexcept
+        : counts(all), told_to(trace) {}
     connection_slot(connection_slot const&) = delete;
     connection_slot& operator=(connection_slot const&) = delete;
     ~connection_slot() { close(); }
 
     void put(std::unique_ptr<T> opened) noexcept {
         connection = std::move(opened);
-        ++open_count;
+        ++counts.open;
     }
     void close() noexcept {
         if (!connection) return;
+        set_idle(false);
         connection.reset();
-        --open_count;
+        --counts.open;
         told_to.emit(trace_event::destroyed);
     }
+    void set_idle(bool now) noexcept {
+        if (now == is_idle) return;
+        is_idle = now;
+        now ? ++counts.idle : --counts.idle;
+    }
 
-    std::atomic<std::size_t>& open_count;
+    connection_counts& counts;
     trace_source const& told_to;
     std::unique_ptr<T> connection;
+    bool is_idle = false;
+    bool in_check = false; // its answer may still be on the way
     typename Clock::time_point usable_until{};
     typename Clock::time_point last_used{};
     typename Clock::time_point acquired{};
@@ -65,7 +78,7 @@ public:
 
     connection_pool_state(Executor const& executor, connection_pool_options const& options)
         : options_(options), slots_(executor, slot_options(), [this] {
-              return std::make_unique<slot>(open_count_, trace_);
+              return std::make_unique<slot>(counts_, trace_);
           }) {}
 
     Executor executor() const noexcept { return slots_.get_executor(); }
@@ -111,7 +124,9 @@ public:
             mine.close();
         }
         if (mine.connection && now - mine.last_used >= in_clock(self->options_.validate_after())) {
+            mine.in_check = true;
             bool const good = co_await is_good<CoroutineExecutor>(self, *mine.connection);
+            mine.in_check = false;
             if (!good) {
                 ++self->validation_failures_;
                 mine.close();
@@ -147,8 +162,8 @@ public:
 
     connection_pool_statistics statistics() const noexcept {
         connection_pool_statistics all;
-        all.open = open_count_;
-        all.idle = slots_.idle();
+        all.open = counts_.open;
+        all.idle = counts_.idle;
         all.waiting = slots_.waiting();
         all.connected = connected_;
         all.connect_failures = connect_failures_;
@@ -168,6 +183,7 @@ public:
         one.close();
     }
     void note_released(slot& one) noexcept {
+        if (std::exchange(one.in_check, false)) one.close();
         one.last_used = Clock::now();
         std::lock_guard lock(mutex_);
         held_.erase(&one);
@@ -185,7 +201,10 @@ private:
         if (auto const time = options_.max_idle_time()) all.max_idle_time(*time);
         // A place without a connection, or one too many, need not be kept.
         all.recycle([this](slot& one) {
-            return one.connection && (open_count_ <= options_.max_size() || slots_.waiting() > 0);
+            bool const keep =
+                one.connection && (counts_.open <= options_.max_size() || slots_.waiting() > 0);
+            one.set_idle(keep);
+            return keep;
         });
         return all;
     }
@@ -216,7 +235,9 @@ private:
         outcome<bool> result;
         co_await attempt_within<CoroutineExecutor, Clock>(self->options_.validate_timeout(),
                                                           checking, result);
-        if (!result && result.why().is_cancellation()) result.why().rethrow();
+        auto const state = co_await boost::asio::this_coro::cancellation_state;
+        if (!result && state.cancelled() != boost::asio::cancellation_type::none)
+            throw boost::system::system_error(asio::error::operation_aborted);
         co_return result&& result.value();
     }
 
@@ -232,6 +253,7 @@ private:
     }
 
     void note_acquired(slot& one, std::source_location where) {
+        one.set_idle(false);
         one.acquired = Clock::now();
         one.where = where;
         std::lock_guard lock(mutex_);
@@ -243,7 +265,7 @@ private:
     std::function<boost::asio::awaitable<bool>(T&)> validate_;
     mutable std::mutex mutex_;
     std::unordered_set<slot const*> held_;
-    std::atomic<std::size_t> open_count_{0};
+    connection_counts counts_;
     std::atomic<std::uint64_t> connected_{0};
     std::atomic<std::uint64_t> connect_failures_{0};
     std::atomic<std::uint64_t> validation_failures_{0};
