@@ -9,12 +9,14 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
 
@@ -294,6 +296,81 @@ TEST_CASE("idle things go after their time, pinned ones stay") {
     CHECK(f.things.try_acquire("b"));
     CHECK(f.things.try_acquire("c"));
     CHECK(f.host.used[0] == 60);
+}
+
+TEST_CASE("who waits for room gets that of an idle thing as soon as it is no longer pinned") {
+    fixture f;
+    f.know("a", 100);
+    f.know("b", 100);
+    f.get("a").reset();
+    f.things.pin("a", true);
+    asking b;
+    f.things.async_acquire("b", b.handler());
+    f.run();
+    CHECK_FALSE(b.done);
+    f.things.pin("a", false);
+    f.run();
+    CHECK(b.held);
+    CHECK(f.host.made == 2);
+}
+
+namespace {
+
+// Loads that heed no cancellation, and end when they are told.
+struct deaf_loads {
+    fixture& f;
+    std::deque<asio::steady_timer> ends;
+
+    explicit deaf_loads(fixture& of) : f(of) {
+        auto load = [this]() -> asio::awaitable<std::shared_ptr<thing>> {
+            co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+            auto& end = ends.emplace_back(f.io, asio::steady_timer::time_point::max());
+            auto const number = std::to_string(ends.size());
+            co_await end.async_wait(asio::as_tuple(asio::deferred));
+            co_return std::make_shared<thing>(f.host, number, budget::size{10, 1});
+        };
+        f.things.add("a", {10, 1}, load);
+    }
+    void end(std::size_t number) {
+        ends[number - 1].cancel();
+        f.run();
+    }
+};
+
+} // namespace
+
+TEST_CASE("what was unloaded while it was loaded does not stay, also when nobody waits for it") {
+    fixture f;
+    deaf_loads loads(f);
+    asking first;
+    f.things.async_acquire("a", first.handler());
+    f.run();
+    f.things.unload("a");
+    first.signal.emit(asio::cancellation_type::terminal);
+    f.run();
+    CHECK(first.failure == asio::error::operation_aborted);
+    loads.end(1);
+    CHECK_FALSE(f.things.try_acquire("a"));
+    CHECK(f.host.used[0] == 0);
+}
+
+TEST_CASE("a load that comes later than a later one takes nothing's place") {
+    fixture f;
+    deaf_loads loads(f);
+    asking first, second;
+    f.things.async_acquire("a", first.handler());
+    f.run();
+    first.signal.emit(asio::cancellation_type::terminal);
+    f.run();
+    f.things.async_acquire("a", second.handler());
+    f.run();
+    REQUIRE(loads.ends.size() == 2);
+    loads.end(2);
+    REQUIRE(second.held);
+    CHECK(second.held->name == "2");
+    loads.end(1);
+    CHECK(f.things.try_acquire("a")->name == "2");
+    CHECK(f.host.used[0] == 10);
 }
 
 TEST_CASE("a loader that throws gives its room back") {

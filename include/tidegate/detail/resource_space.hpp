@@ -51,6 +51,7 @@ public:
         Key key;
         size takes{};
         std::shared_ptr<T> value;
+        std::uint64_t load = 0; // its number
         std::size_t leases = 0;
         bool resident = true; // may be looked up
         bool pinned = false;
@@ -125,10 +126,12 @@ public:
         return try_correct(before, actual) || try_correct(before, actual);
     }
 
-    /// Makes a loaded thing resident, instead of an older one of its key, and leases it.
+    /// Makes a loaded thing resident, instead of one of an earlier load of its key, and leases it.
+    /// What comes later than a later load is only leased.
     std::shared_ptr<T> settle(Key const& key, size const& takes, std::shared_ptr<T> value,
-                              bool pinned, typename Clock::duration load_time) {
+                              bool pinned, typename Clock::duration load_time, std::uint64_t load) {
         auto fresh = std::make_shared<item>();
+        fresh->load = load;
         fresh->key = key;
         fresh->takes = takes;
         fresh->value = std::move(value);
@@ -139,8 +142,12 @@ public:
         {
             std::lock_guard lock(this->mutex_);
             auto& place = items_[key];
-            if (place) retire(*place, trace_event::replaced, given_up);
-            place = fresh;
+            if (place && place->load > load) {
+                fresh->resident = false;
+            } else {
+                if (place) retire(*place, trace_event::replaced, given_up);
+                place = fresh;
+            }
             leased = lease(fresh);
         }
         unload(std::move(given_up));
@@ -183,11 +190,18 @@ public:
     }
 
     void pin(Key const& key, bool pinned) {
-        std::lock_guard lock(this->mutex_);
-        auto const it = items_.find(key);
-        if (it == items_.end()) return;
-        it->second->pinned = pinned;
-        settle_alarm();
+        waiter_list ready;
+        items given_up;
+        {
+            std::lock_guard lock(this->mutex_);
+            auto const it = items_.find(key);
+            if (it == items_.end()) return;
+            it->second->pinned = pinned;
+            settle_alarm();
+            serve(ready, given_up); // somebody may wait for its room
+        }
+        complete(ready);
+        unload(std::move(given_up));
     }
 
     void close() noexcept {

@@ -65,11 +65,15 @@ public:
     }
 
     bool pin(Key const& key, bool pinned) {
-        std::lock_guard lock(this->mutex_);
-        auto const it = recipes_.find(key);
-        if (it == recipes_.end()) return false;
-        it->second->pinned = pinned;
-        space_->pin(key, pinned);
+        std::shared_ptr<recipe> how;
+        {
+            std::lock_guard lock(this->mutex_);
+            auto const it = recipes_.find(key);
+            if (it == recipes_.end()) return false;
+            how = it->second;
+            how->pinned = pinned;
+        }
+        space_->pin(key, pinned); // things may be destroyed there
         return true;
     }
 
@@ -102,6 +106,12 @@ public:
 
     bool unload(Key const& key) {
         this->fence(key);
+        {
+            std::lock_guard lock(this->mutex_);
+            if (auto const it = recipes_.find(key); it != recipes_.end()) {
+                it->second->unloaded_after = loads_begun_;
+            }
+        }
         return space_->remove(key);
     }
 
@@ -144,7 +154,8 @@ private:
         recipe(size const& estimate, lazy_loader<T> l, measure m, bool p)
             : takes(estimate), load(std::move(l)), how_large(std::move(m)), pinned(p) {}
 
-        size takes; // an estimate, until it has been loaded
+        size takes;                       // an estimate, until it has been loaded
+        std::uint64_t unloaded_after = 0; // the number of the last load that had begun then
         lazy_loader<T> const load;
         measure const how_large;
         std::atomic<bool> pinned;
@@ -188,6 +199,7 @@ private:
     static boost::asio::awaitable<value> fetch(std::shared_ptr<resource_budget_state> self,
                                                Key key) {
         auto const how = self->recipe_of(key);
+        std::uint64_t const number = self->begin_load();
         size takes = self->takes_of(*how);
         for (;;) {
             if (!self->space_->can_ever_hold(takes)) {
@@ -209,14 +221,25 @@ private:
             self->learn(*how, actual);
             if (room.correct(actual)) {
                 auto leased =
-                    self->space_->settle(key, actual, std::move(thing), how->pinned, took);
+                    self->space_->settle(key, actual, std::move(thing), how->pinned, took, number);
                 room.keep();
+                // A load may go on when nobody waits for it any more, and nobody sees it land.
+                if (self->was_unloaded_since(number, *how))
+                    self->space_->remove_if_is(key, leased.get());
                 co_return leased;
             }
             takes = actual; // `thing` goes before the room does
         }
     }
 
+    std::uint64_t begin_load() {
+        std::lock_guard lock(this->mutex_);
+        return ++loads_begun_;
+    }
+    bool was_unloaded_since(std::uint64_t load, recipe const& how) const {
+        std::lock_guard lock(this->mutex_);
+        return load <= how.unloaded_after;
+    }
     size takes_of(recipe const& how) const {
         std::lock_guard lock(this->mutex_);
         return how.takes;
@@ -229,6 +252,7 @@ private:
     resource_budget_options const options_;
     std::shared_ptr<space_type> space_;
     std::unordered_map<Key, std::shared_ptr<recipe>, Hash, Equal> recipes_;
+    std::uint64_t loads_begun_ = 0;
     std::atomic<std::uint64_t> loads_{0};
 };
 
