@@ -17,8 +17,12 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_future.hpp>
 
 #include <atomic>
+#include <future>
+#include <latch>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -124,4 +128,24 @@ TEST_CASE("a timeout without anything else needs no strand of its caller's") {
     for (auto& thread : threads) thread.join();
     CHECK(completions == calls);
     CHECK(late > 0);
+}
+
+TEST_CASE("a strand that is held up holds up nobody's deadlines, also on a thread pool") {
+    asio::thread_pool pool(2);
+    auto const strand = asio::make_strand(pool);
+    tidegate::policy const guarded{tidegate::timeout{1ms}};
+    auto at_once = []() -> asio::awaitable<void> { co_return; };
+    auto never = []() -> asio::awaitable<void> {
+        asio::steady_timer timer(co_await asio::this_coro::executor,
+                                 asio::steady_timer::time_point::max());
+        co_await timer.async_wait(asio::deferred);
+    };
+    asio::co_spawn(strand, guarded(at_once), asio::use_future).get(); // the pool's first deadline
+    std::latch held(1);
+    asio::post(strand, [&] { held.wait(); });
+    auto late = asio::co_spawn(pool, guarded(never), asio::use_future);
+    CHECK(late.wait_for(10s) == std::future_status::ready);
+    held.count_down();
+    CHECK_THROWS_AS(late.get(), boost::system::system_error);
+    pool.join();
 }

@@ -8,10 +8,10 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/strand.hpp>
 
 #include <memory>
 #include <mutex>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -130,14 +130,8 @@ private:
     };
 
     // The timer must not wait for somebody's strand.
-    static asio::any_io_executor outside_strand(asio::any_io_executor const& executor) {
-        using io_executor = asio::io_context::executor_type;
-        if (auto const* strand = executor.target<asio::strand<io_executor>>()) {
-            return strand->get_inner_executor();
-        }
-        if (auto const* strand = executor.target<asio::strand<asio::any_io_executor>>()) {
-            return outside_strand(strand->get_inner_executor());
-        }
+    static asio::any_io_executor outside_strand(asio::any_io_executor executor) {
+        while (auto inner = inside_strand(executor)) executor = std::move(inner);
         return executor;
     }
 

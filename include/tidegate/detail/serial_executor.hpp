@@ -7,7 +7,10 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/version.hpp>
+
+#include <type_traits>
 
 #if BOOST_ASIO_VERSION >= 103200 // Boost 1.87
 #include <boost/asio/config.hpp>
@@ -27,12 +30,25 @@ inline bool has_one_thread(boost::asio::io_context& context) {
 #endif
 }
 
+/// What a strand is made of; empty if it is none, as far as can be told.
+inline boost::asio::any_io_executor inside_strand(boost::asio::any_io_executor const& executor) {
+    namespace asio = boost::asio;
+    auto const inner = [&]<class Of>(std::type_identity<Of>) -> asio::any_io_executor {
+        auto const* const strand = executor.target<asio::strand<Of>>();
+        return strand ? asio::any_io_executor(strand->get_inner_executor())
+                      : asio::any_io_executor();
+    };
+    if (auto found = inner(std::type_identity<asio::io_context::executor_type>())) return found;
+    if (auto found = inner(std::type_identity<asio::any_io_executor>())) return found;
+    return inner(std::type_identity<asio::thread_pool::executor_type>());
+}
+
 /// As far as can be told.
 inline bool is_strand(boost::asio::any_io_executor const& executor) noexcept {
     namespace asio = boost::asio;
-    using io_executor = asio::io_context::executor_type;
-    return executor.target<asio::strand<io_executor>>() ||
-           executor.target<asio::strand<asio::any_io_executor>>();
+    return executor.target<asio::strand<asio::io_context::executor_type>>() ||
+           executor.target<asio::strand<asio::any_io_executor>>() ||
+           executor.target<asio::strand<asio::thread_pool::executor_type>>();
 }
 
 /// True if what `executor` runs never runs at the same time, as far as can be told.
@@ -47,13 +63,15 @@ inline bool runs_in_turn(boost::asio::any_io_executor const& executor) {
 /// True if this is called by something that `executor` runs, as far as can be told.
 inline bool runs_here(boost::asio::any_io_executor const& executor) noexcept {
     namespace asio = boost::asio;
-    using io_executor = asio::io_context::executor_type;
-    if (auto const* const io = executor.target<io_executor>()) return io->running_in_this_thread();
-    if (auto const* const own = executor.target<asio::strand<io_executor>>()) {
-        return own->running_in_this_thread();
-    }
-    auto const* const any = executor.target<asio::strand<asio::any_io_executor>>();
-    return any && any->running_in_this_thread();
+    auto const is_in = [&]<class Of>(std::type_identity<Of>) {
+        auto const* const own = executor.target<Of>();
+        return own && own->running_in_this_thread();
+    };
+    return is_in(std::type_identity<asio::io_context::executor_type>()) ||
+           is_in(std::type_identity<asio::strand<asio::io_context::executor_type>>()) ||
+           is_in(std::type_identity<asio::strand<asio::any_io_executor>>()) ||
+           is_in(std::type_identity<asio::thread_pool::executor_type>()) ||
+           is_in(std::type_identity<asio::strand<asio::thread_pool::executor_type>>());
 }
 
 /// Executors for operations that run beside the coroutine that may cancel them: each runs in turn.
