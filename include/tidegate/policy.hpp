@@ -87,8 +87,11 @@ struct common_clock<First, Rest...> {
 /// as a failure. When a call completes, its operation has ended, and all permits, probes and budget
 /// that it held were given back.
 ///
-/// Executors: all of it runs in the calling coroutine, so on its executor. Copies of a policy share
-/// its layers; different threads may use the same policy at the same time. Memory: one coroutine
+/// Executors: all of it runs in the calling coroutine, so on its executor; with a deadline, the
+/// operation runs on a strand of it unless it is one, or is an io_context that was made for one
+/// thread: so no strand has to be the caller's. (Only of `any_io_executor`: coroutines with another
+/// type of executor have to be on a strand, or on one thread.) Copies of a policy share its layers;
+/// different threads may use the same policy at the same time. Memory: one coroutine
 /// frame a call, whatever the number of layers; one more for a layer that has to wait.
 template <class Clock, class... Layers>
 class basic_policy {
