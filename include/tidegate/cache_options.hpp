@@ -113,15 +113,16 @@ public:
     cache_options& stale_while_revalidate(nanoseconds time) {
         return set("cache stale_while_revalidate in ns", stale_while_revalidate_, time);
     }
-    /// For how long after its time to live a value is handed out when loading it anew fails; the
-    /// next attempt is made after `throttle`. Default: not at all.
+    /// For how long after its time to live a value is handed out when loading it anew fails, with
+    /// whatever error; the next attempt is made after `throttle`. Who is cancelled, and whom
+    /// `cache::cancel` or `close` sends away, gets that error all the same. Default: not at all.
     cache_options& stale_if_error(nanoseconds time,
                                   nanoseconds throttle = std::chrono::seconds(1)) {
         set("cache stale_if_error in ns", stale_if_error_, time);
         return set("cache stale_if_error throttle in ns", throttle_, throttle);
     }
     /// A caller for whom there is a stale value (see `stale_if_error`) waits for a load this long
-    /// and then gets that; the load goes on. Default: it waits.
+    /// and then gets that; the load goes on. `get_or_load_all` waits. Default: it waits.
     cache_options& soft_timeout(nanoseconds time) {
         return set("cache soft_timeout in ns", soft_timeout_, time);
     }

@@ -210,6 +210,60 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("a loader of several keys whose own operations were cancelled has failed as any other") {
+    asio::io_context io;
+    ints cache(io, up_to(10).time_to_live(5s).stale_if_error(60s).max_batch(1, 2));
+    for (int k : {1, 2}) cache.put(k, k);
+    cache_clock::advance(6s);
+    tidegate::error_code const why = GENERATE(tidegate::error_code(asio::error::operation_aborted),
+                                              tidegate::error_code(error::closed));
+    auto load = [&](std::vector<int> const&) -> asio::awaitable<std::vector<int>> {
+        throw boost::system::system_error(why);
+        co_return std::vector<int>();
+    };
+    asking_all a;
+    a.ask(io, cache, {1, 2}, load);
+    run(io);
+    CHECK(a.values == std::vector{1, 2});
+}
+
+TEST_CASE("who asked for several keys and leaves, or is made to, is not handed what is stale") {
+    asio::io_context io;
+    ints cache(io, up_to(10).time_to_live(5s).stale_if_error(60s));
+    for (int k : {1, 2}) cache.put(k, k);
+    cache_clock::advance(6s);
+    gate g(io);
+    bulk_loader load{&g};
+    auto by_ref = std::ref(load);
+    asking_all a, b;
+    a.ask(io, cache, {1, 2}, by_ref);
+    run(io);
+    SECTION("cancelled") {
+        a.signal.emit(asio::cancellation_type::all);
+        run(io);
+        CHECK(a.failure == asio::error::operation_aborted);
+    }
+    SECTION("with all others") {
+        cache.cancel();
+        run(io);
+        CHECK(a.failure == asio::error::operation_aborted);
+        auto fails = [](std::vector<int> const&) -> asio::awaitable<std::vector<int>> {
+            throw std::domain_error("loader");
+            co_return std::vector<int>();
+        };
+        b.ask(io, cache, {1, 2}, fails);
+        run(io);
+        CHECK(b.values == std::vector{1, 2});
+    }
+    SECTION("because the cache is closed") {
+        cache.close();
+        b.ask(io, cache, {1, 2}, by_ref);
+        run(io);
+        CHECK(a.failure == error::closed);
+        CHECK(b.failure == error::closed);
+    }
+}
+
 TEST_CASE("a load of several keys that asks for one of them gets an error") {
     asio::io_context io;
     ints cache(io, up_to(100));

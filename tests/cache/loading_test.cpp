@@ -168,6 +168,65 @@ TEST_CASE("a failed load is not stored; with a stale value it does not reach cal
     }
 }
 
+TEST_CASE("a loader whose own operations were cancelled, or closed, has failed as any other") {
+    asio::io_context io;
+    ints cache(io, up_to(10).time_to_live(5s).stale_if_error(60s).soft_timeout(30s));
+    cache.put(1, 7);
+    cache_clock::advance(6s);
+    tidegate::error_code const why = GENERATE(tidegate::error_code(asio::error::operation_aborted),
+                                              tidegate::error_code(error::closed));
+    auto load = [&](int) -> asio::awaitable<int> {
+        throw boost::system::system_error(why);
+        co_return 0;
+    };
+    asking<int> stale, nothing_there;
+    stale.ask(io, cache, 1, load);
+    nothing_there.ask(io, cache, 2, load);
+    run(io);
+    CHECK(stale.value == 7);
+    CHECK_FALSE(stale.failure);
+    CHECK(nothing_there.failure == why);
+}
+
+TEST_CASE("who leaves, or is made to, is not handed what is stale") {
+    asio::io_context io;
+    ints cache(io, up_to(10).time_to_live(5s).stale_if_error(60s));
+    cache.put(1, 7);
+    cache_clock::advance(6s);
+    gate g(io);
+    loader load;
+    load.at = &g;
+    auto by_ref = std::ref(load);
+    asking<int> a, b;
+    a.ask(io, cache, 1, by_ref);
+    run(io);
+    SECTION("cancelled") {
+        b.ask(io, cache, 1, by_ref);
+        run(io);
+        a.cancel();
+        run(io);
+        CHECK(a.failure == asio::error::operation_aborted);
+        CHECK_FALSE(b.done);
+    }
+    SECTION("with all others") {
+        cache.cancel();
+        run(io);
+        CHECK(a.failure == asio::error::operation_aborted);
+        load.at = nullptr;
+        load.fails = true;
+        b.ask(io, cache, 1, by_ref); // of a cancellation before he came he knows nothing
+        run(io);
+        CHECK(b.value == 7);
+    }
+    SECTION("because the cache is closed") {
+        cache.close();
+        b.ask(io, cache, 1, by_ref);
+        run(io);
+        CHECK(a.failure == error::closed);
+        CHECK(b.failure == error::closed);
+    }
+}
+
 TEST_CASE("a caller with a stale value waits for the soft timeout only, and the load goes on") {
     asio::io_context io;
     ints cache(io, up_to(10).time_to_live(5s).stale_if_error(60s).soft_timeout(100ms));

@@ -273,6 +273,11 @@ public:
     }
     /// How many loads ended after nobody wanted their result any more.
     std::uint64_t late_loads() const noexcept { return late_.load(std::memory_order_relaxed); }
+    /// How often all who waited were made to leave. Who asked before he waits, and finds another
+    /// number afterwards, may have been one of them.
+    std::uint64_t times_emptied() const noexcept {
+        return emptied_.load(std::memory_order_relaxed);
+    }
 
 protected:
     Derived& derived() noexcept { return static_cast<Derived&>(*this); }
@@ -283,6 +288,7 @@ protected:
     }
 
     void take_all(waiter_list& all) noexcept override {
+        emptied_.fetch_add(1, std::memory_order_relaxed);
         while (!all_.empty()) {
             flight_type& one = *all_.front();
             all.append(one.waiting);
@@ -721,6 +727,7 @@ private:
     std::size_t overdue_untold_ = 0;
     std::atomic<std::size_t> in_flight_{0};
     std::atomic<std::uint64_t> late_{0};
+    std::atomic<std::uint64_t> emptied_{0};
 };
 
 } // namespace detail

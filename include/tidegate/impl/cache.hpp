@@ -106,6 +106,7 @@ public:
             co_return std::move(seen.value);
         }
         bool const has_stale = seen.is == sighting::what::stale;
+        std::uint64_t const before = self->times_emptied();
         auto joining =
             boost::asio::async_initiate<deferred_tuple const, void(std::exception_ptr, handle)>(
                 initiation<cache_state, join_flight>(*self), deferred_tuple(), std::move(key),
@@ -113,7 +114,9 @@ public:
         auto joined = co_await std::move(joining);
         std::exception_ptr const& failure = std::get<0>(joined);
         if (!failure) co_return std::move(std::get<1>(joined));
-        if (has_stale && !is_the_callers_doing(failure)) co_return std::move(seen.value);
+        auto const state = co_await boost::asio::this_coro::cancellation_state;
+        bool const left = self->had_to_leave(state.cancelled(), before);
+        if (has_stale && !is_the_callers_doing(failure, left)) co_return std::move(seen.value);
         std::rethrow_exception(failure);
     }
 
@@ -209,6 +212,7 @@ public:
     load_all(std::shared_ptr<cache_state> self, sightings seen, Load load) {
         if (!seen.to_refresh.empty()) self->refresh_all(std::move(seen.to_refresh), load);
         if (seen.missing.empty()) co_return std::move(seen.results);
+        std::uint64_t const before = self->times_emptied();
         std::vector<outcome<handle>> loaded(seen.missing.size());
         batches<Load> boarding(*self, std::move(seen.missing), std::move(load));
         for (std::size_t i = 0; i < loaded.size(); ++i) {
@@ -234,11 +238,14 @@ public:
             if (!std::get<0>(done)) loaded[i].succeed(std::move(std::get<1>(done)));
             else loaded[i].fail(failure(std::move(std::get<0>(done))));
         }
+        auto const state = co_await boost::asio::this_coro::cancellation_state;
+        bool const left = self->had_to_leave(state.cancelled(), before);
         for (std::size_t i = 0; i < seen.results.size(); ++i) {
             auto& result = seen.results[i];
             if (result) continue;
             auto const& got = loaded[seen.place[i]];
-            if (got || !seen.stale[i] || is_the_callers_doing(got.why().exception())) result = got;
+            if (got || !seen.stale[i] || is_the_callers_doing(got.why().exception(), left))
+                result = got;
             else result.succeed(std::move(seen.stale[i]));
         }
         co_return std::move(seen.results);
@@ -403,13 +410,27 @@ private:
         return t;
     }
 
-    // Cancelled, refused: what is stale would not help.
-    static bool is_the_callers_doing(std::exception_ptr const& failure) {
+    // No caller would be told how the load failed.
+    static bool is_unheard(flight_type const& one) noexcept {
+        return one.waiting.empty() && one.tickets == 0;
+    }
+
+    // He was cancelled, or whoever waited was sent away since, or nobody may wait any more.
+    bool had_to_leave(boost::asio::cancellation_type cancelled,
+                      std::uint64_t emptied_before) const {
+        return cancelled != boost::asio::cancellation_type::none ||
+               this->times_emptied() != emptied_before || this->is_closed();
+    }
+
+    // Cancelled, refused: what is stale would not help. A loader may fail with the same codes,
+    // which are then those of its own operations.
+    static bool is_the_callers_doing(std::exception_ptr const& failure, bool left) {
         try {
             std::rethrow_exception(failure);
         } catch (boost::system::system_error const& e) {
-            return e.code() == asio::error::operation_aborted || e.code() == error::closed ||
-                   e.code() == error::recursive_load;
+            return e.code() == error::recursive_load ||
+                   (left &&
+                    (e.code() == asio::error::operation_aborted || e.code() == error::closed));
         } catch (...) { // the loader's
             return false;
         }
