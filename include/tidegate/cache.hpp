@@ -314,6 +314,9 @@ public:
     void close() noexcept { state_->close(); }
 
 private:
+    template <class, class, class>
+    friend struct detail::tiered_state;
+
     std::shared_ptr<state> state_;
 };
 

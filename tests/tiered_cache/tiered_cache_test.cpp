@@ -8,6 +8,7 @@
 #include <tidegate/tiered_cache.hpp>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
@@ -124,6 +125,57 @@ TEST_CASE_METHOD(fixture, "refreshing goes to the loader, and writes what it gav
     CHECK(loads == 2);
     CHECK(tier->count('g') == 1);
     CHECK(tier->values.at("a").bytes == "newer");
+}
+
+TEST_CASE_METHOD(fixture, "what is stale is loaded anew, though the second level still has it") {
+    bool const meanwhile = GENERATE(true, false);
+    auto const stale = meanwhile ? small().time_to_live(10min).stale_while_revalidate(10min)
+                                 : small().time_to_live(10min).stale_if_error(10min);
+    texts cache(io, stale, tier);
+    get(cache, "a");
+    clock_type::advance(11min);
+    text = "newer";
+    CHECK(get(cache, "a") == (meanwhile ? "loaded" : "newer"));
+    CHECK(get(cache, "a") == "newer");
+    CHECK(loads == 2);
+    CHECK(tier->count('g') == 1);
+    CHECK(tier->values.at("a").bytes == "newer");
+    clock_type::advance(20min); // of no use any more: as if it were not there
+    text = "newest";
+    CHECK(get(cache, "a") == "newer");
+    CHECK(loads == 2);
+    CHECK(tier->count('g') == 2);
+}
+
+TEST_CASE_METHOD(fixture,
+                 "several keys that are stale are loaded anew, those that are missing read") {
+    texts cache(io, small().time_to_live(10min).stale_if_error(10min), tier);
+    for (auto const key : {"old", "gone"}) get(cache, key);
+    clock_type::advance(11min);
+    cache.first_level().invalidate(std::string("gone"));
+    auto load = [this](keys const& wanted) { return load_many(wanted); };
+    keys const wanted{"old", "gone"};
+    auto const got = test::run(io, cache.get_or_load_all(wanted, load));
+    CHECK(*got[0] == "old!");
+    CHECK(*got[1] == "loaded");
+    CHECK(bulk_loads == std::vector<keys>{{"old"}});
+    CHECK(tier->values.at("old").bytes == "old!");
+}
+
+TEST_CASE_METHOD(fixture, "what cannot be loaded anew stays stale, and is not made fresh") {
+    texts cache(io, small().time_to_live(10min).stale_if_error(10min, 1min), tier);
+    get(cache, "a");
+    clock_type::advance(11min);
+    auto fails = []() -> asio::awaitable<std::string> {
+        throw std::domain_error("loader");
+        co_return "";
+    };
+    CHECK(*test::run(io, cache.get_or_load("a", fails)) == "loaded");
+    clock_type::advance(2min); // the next attempt
+    CHECK(*test::run(io, cache.get_or_load("a", fails)) == "loaded");
+    CHECK(cache.statistics().load_failures == 2);
+    CHECK(tier->count('g') == 1);
+    CHECK(tier->values.at("a").bytes == "loaded");
 }
 
 TEST_CASE_METHOD(fixture, "several keys: one question to each, for exactly what is missing") {

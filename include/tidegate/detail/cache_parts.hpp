@@ -122,6 +122,17 @@ public:
         return glance(key, nullptr);
     }
 
+    /// Whether there is a value, be it a stale one that is still of use.
+    template <class Q>
+    bool keeps_value(Q const& key) const {
+        std::uint64_t const h = hash(key);
+        shard& part = part_of(h);
+        time const now = expires() ? clock::exact() : 0;
+        std::lock_guard lock(part.mutex);
+        auto const id = part.store.find(tag(h), key, Equal{});
+        return id != core::no_entry && part.store.deadline(id) > now && part.handle_of(id);
+    }
+
     /// Somebody's load may have ended after this caller looked.
     bool look_again(Key const& key, handle& found) const {
         std::uint64_t const h = hash(key);

@@ -90,6 +90,10 @@ public:
     bool contains(Q const& key) const {
         return parts_.contains(key);
     }
+    template <class Q>
+    bool keeps_value(Q const& key) const {
+        return parts_.keeps_value(key);
+    }
 
     // Loading ---------------------------------------------------------------------------------
 

@@ -172,7 +172,7 @@ private:
     }
 
     // What is there and is loaded all the same: a newer one is wanted.
-    bool is_refresh(Key const& key) const { return static_cast<bool>(first.peek(key)); }
+    bool is_refresh(Key const& key) const { return first.state_->keeps_value(key); }
 
     std::string name_of(Key const& key) const {
         return settings_.prefix_ + settings_.name_key_(key);
