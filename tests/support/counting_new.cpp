@@ -10,6 +10,7 @@
 namespace {
 
 std::atomic<std::size_t> calls{0};
+std::atomic<std::size_t> freed{0};
 
 void* counted(std::size_t size, std::size_t alignment) {
     calls.fetch_add(1, std::memory_order_relaxed);
@@ -18,15 +19,21 @@ void* counted(std::size_t size, std::size_t alignment) {
     throw std::bad_alloc();
 }
 
+void give_back(void* p) noexcept {
+    if (p) freed.fetch_add(1, std::memory_order_relaxed);
+    std::free(p);
+}
+
 } // namespace
 
 std::size_t test::allocated() noexcept { return calls; }
+std::size_t test::allocated_now() noexcept { return calls - freed; }
 
 void* operator new(std::size_t size) { return counted(size, alignof(std::max_align_t)); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
     return counted(size, static_cast<std::size_t>(alignment));
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { give_back(p); }
+void operator delete(void* p, std::size_t) noexcept { give_back(p); }
+void operator delete(void* p, std::align_val_t) noexcept { give_back(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { give_back(p); }

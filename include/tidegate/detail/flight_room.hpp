@@ -37,8 +37,10 @@ struct load_run : load_node {
 };
 
 /// The load of one key.
-template <class Key, class Value>
+template <class Key, class Value, class TimePoint>
 struct flight : load_node {
+    using limits = std::multimap<TimePoint, flight*>;
+
     explicit flight(Key k) : key(std::move(k)) {}
 
     Key key;
@@ -56,6 +58,8 @@ struct flight : load_node {
     Value value{};
 
     typename std::list<std::shared_ptr<flight>>::iterator place;
+    typename limits::iterator limit;
+    bool is_limited = false; // `limit` is there
     std::shared_ptr<flight> next_doomed;
 };
 
@@ -73,7 +77,7 @@ struct flight_terms {
 template <class Key, class Value, class TimePoint>
 class flight_waiter : public waiter_of<void(std::exception_ptr, Value)> {
 public:
-    flight<Key, Value>* record = nullptr;
+    flight<Key, Value, TimePoint>* record = nullptr;
     TimePoint patience = TimePoint::max();
     load_wait edge;
 
@@ -106,7 +110,7 @@ class flight_room : public waiting_room<Clock, Executor, std::mutex> {
     using room = waiting_room<Clock, Executor, std::mutex>;
 
 protected:
-    using flight_type = flight<Key, Value>;
+    using flight_type = flight<Key, Value, typename Clock::time_point>;
     using waiter_type = flight_waiter<Key, Value, typename Clock::time_point>;
 
 public:
@@ -384,6 +388,7 @@ private:
         unlist(one);
         one.over = true;
         one.on_run.end();
+        if (std::exchange(one.is_limited, false)) limits_.erase(one.limit);
         all_.erase(one.place);
         in_flight_.fetch_sub(1);
     }
@@ -536,7 +541,8 @@ private:
                 std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch())
                     .count();
             if (time_limit_ != Clock::duration::max()) {
-                limits_.emplace(deadline_in<Clock>(time_limit_), one);
+                one->limit = limits_.emplace(deadline_in<Clock>(time_limit_), one.get());
+                one->is_limited = true;
             }
         }
         if (!limits_.empty()) this->set_alarm(limits_.begin()->first);
@@ -694,26 +700,19 @@ private:
     // ---------------------------------------------------------------------------------
 
     void settle_alarm() noexcept {
-        while (!limits_.empty()) {
-            auto const one = limits_.begin()->second.lock();
-            if (one && !one->over) return;
-            limits_.erase(limits_.begin());
-        }
-        this->set_alarm(room::no_deadline);
+        if (limits_.empty()) this->set_alarm(room::no_deadline);
     }
 
     void on_alarm(time_point now, waiter_list& ready) noexcept override {
         while (!limits_.empty() && limits_.begin()->first <= now) {
-            auto const one = limits_.begin()->second.lock();
-            limits_.erase(limits_.begin());
-            if (!one || one->over) continue;
-            while (waiter* const w = one->waiting.front()) {
+            flight_type& one = *limits_.begin()->second;
+            derived().overdue(one);
+            while (waiter* const w = one.waiting.front()) {
                 this->unpark(*w);
                 ready.push_back(*w);
             }
-            derived().overdue(*one);
             if (this->trace_.is_heard()) ++overdue_untold_;
-            doom(*one, error::deadline_exceeded);
+            doom(one, error::deadline_exceeded); // which takes it from `limits_`
         }
         if (!limits_.empty()) this->set_alarm(limits_.begin()->first);
     }
@@ -722,7 +721,7 @@ private:
     typename Clock::duration time_limit_;
     std::list<std::shared_ptr<flight_type>> all_;
     std::unordered_set<flight_type*, by_key_hash, by_key_equal> by_key_;
-    std::multimap<time_point, std::weak_ptr<flight_type>> limits_;
+    typename flight_type::limits limits_; // of those in `all_` that have begun
     std::shared_ptr<flight_type> doomed_;
     std::size_t overdue_untold_ = 0;
     std::atomic<std::size_t> in_flight_{0};

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: BSL-1.0
+// Runs that have ended keep no memory.
+#include <tidegate/single_flight.hpp>
+
+#include "support/counting_new.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <chrono>
+#include <exception>
+
+namespace asio = boost::asio;
+
+TEST_CASE("runs that end while an earlier one hangs are forgotten at once") {
+    asio::io_context io;
+    tidegate::single_flight<int, int> flights(
+        io, tidegate::single_flight_options{}.time_limit(std::chrono::hours(1)));
+    int done = 0;
+    auto const note = [&](std::exception_ptr, auto const&) { ++done; };
+    auto hangs = [&](int) -> asio::awaitable<int> {
+        asio::steady_timer never(io, asio::steady_timer::time_point::max());
+        co_await never.async_wait(asio::use_awaitable);
+        co_return 0;
+    };
+    auto ends = [](int key) -> asio::awaitable<int> { co_return key; };
+    flights.async_run(0, hangs, note);
+    auto const run = [&](int times) {
+        for (int i = 1; i <= times; ++i) {
+            flights.async_run(i, ends, note);
+            io.poll();
+        }
+    };
+    run(1000); // until there is all that strands keep
+    std::size_t const before = test::allocated_now();
+    run(1000);
+    CHECK(done == 2000);
+    CHECK(test::allocated_now() < before + 50);
+    flights.close();
+    io.poll();
+    CHECK(done == 2001);
+}
