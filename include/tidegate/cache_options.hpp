@@ -154,7 +154,8 @@ public:
         return *this;
     }
     /// Told of what listeners throw, and of failures that reach no caller: of loads in the
-    /// background. Must not throw. Default: they are dropped.
+    /// background, `error::deadline_exceeded` of `load_timeout` included. Must not throw. Default:
+    /// they are dropped.
     cache_options& on_exception(std::function<void(std::exception_ptr)> handler) {
         on_exception_ = std::move(handler);
         return *this;

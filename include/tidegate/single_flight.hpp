@@ -208,6 +208,7 @@ public:
         return result ? result->value() : shared_value<V>{};
     }
     void overdue(flight_type&) noexcept {}
+    void after_overdue() noexcept {}
     void after_landing(leftovers&) noexcept {}
 
 private:

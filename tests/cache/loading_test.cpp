@@ -322,6 +322,100 @@ TEST_CASE("a value that is getting old is loaded again in the background, once")
     }
 }
 
+TEST_CASE("a load in the background that takes too long is a failure that reaches no caller") {
+    asio::io_context io;
+    std::vector<tidegate::error_code> unheard;
+    ints cache(io, up_to(10)
+                       .time_to_live(60s)
+                       .refresh_after(4s)
+                       .load_timeout(3s)
+                       .keep_loading(true)
+                       .on_exception([&](std::exception_ptr e) { unheard.push_back(code_of(e)); }));
+    for (int k : {1, 2}) cache.put(k, 7);
+    cache_clock::advance(4s);
+    gate g(io);
+    loader load;
+    load.at = &g;
+    auto by_ref = std::ref(load);
+    asking<int> refreshing, also, waits, leaves;
+    refreshing.ask(io, cache, 1, by_ref);
+    also.ask(io, cache, 2, by_ref);
+    waits.ask(io, cache, 3, by_ref);
+    run(io);
+    CHECK(load.loads == 3);
+    cache_clock::advance(3s);
+    run(io);
+    CHECK(waits.failure == error::deadline_exceeded);
+    CHECK(unheard == std::vector<tidegate::error_code>(2, error::deadline_exceeded));
+    leaves.ask(io, cache, 4, by_ref);
+    run(io);
+    leaves.cancel();
+    run(io);
+    cache_clock::advance(3s);
+    run(io);
+    CHECK(unheard.size() == 3);
+    g.open();
+    run(io);
+    CHECK(unheard.size() == 3); // once
+    CHECK(cache.statistics().load_failures == 4);
+}
+
+TEST_CASE("the time that loads took is counted, however they ended") {
+    asio::io_context io;
+    ints cache(io, up_to(10).load_timeout(10s));
+    gate g(io), other(io);
+    loader load;
+    auto by_ref = std::ref(load);
+    asking<int> a, b, c;
+    load.at = &g;
+    a.ask(io, cache, 1, by_ref);
+    run(io);
+    cache_clock::advance(2s);
+    load.fails = true;
+    b.ask(io, cache, 2, by_ref);
+    run(io);
+    cache_clock::advance(1s);
+    CHECK(cache.statistics().load_time == 0s);
+    g.open();
+    run(io);
+    CHECK(a.value == 101);
+    CHECK(b.failure == asio::error::fault);
+    CHECK(cache.statistics().load_time == 4s);
+    load.at = &other;
+    c.ask(io, cache, 3, by_ref);
+    run(io);
+    cache_clock::advance(10s);
+    run(io);
+    CHECK(c.failure == error::deadline_exceeded);
+    CHECK(cache.statistics().load_time == 14s);
+
+    struct copied_once {
+        copied_once() = default;
+        copied_once(copied_once&&) noexcept = default;
+        copied_once(copied_once const& other) : copies(other.copies) {
+            if (++*copies == 2) throw std::bad_alloc();
+        }
+        asio::awaitable<std::vector<int>> operator()(std::vector<int> const& keys) {
+            co_return keys;
+        }
+        std::shared_ptr<int> copies = std::make_shared<int>(0);
+    };
+    copied_once fragile; // the second copy is that of the load
+    auto asked = [&]() -> asio::awaitable<void> {
+        std::vector<int> const keys{4, 5};
+        auto getting = cache.get_or_load_all(keys, fragile);
+        co_await std::move(getting);
+    };
+    std::exception_ptr failure;
+    asio::co_spawn(io, asked, [&](std::exception_ptr e) { failure = e; });
+    run(io);
+    CHECK_THROWS_AS(std::rethrow_exception(failure), std::bad_alloc);
+    auto const counted = cache.statistics();
+    CHECK(counted.loads == 5);
+    CHECK(counted.load_failures == 4);
+    CHECK(counted.load_time == 14s); // what never began took none
+}
+
 TEST_CASE("loaders may say that there is nothing, for how long, and not to keep it") {
     asio::io_context io;
     int loads = 0;

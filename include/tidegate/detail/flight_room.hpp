@@ -45,7 +45,7 @@ struct flight : load_node {
 
     Key key;
     waiter_list waiting;
-    std::int64_t began = 0; // nanoseconds since the clock's epoch
+    std::optional<std::int64_t> began; // nanoseconds since the clock's epoch
     std::shared_ptr<load_run> run;
     load_wait on_run; // whoever waits for the key waits for all that the run loads
     std::size_t tickets = 0;
@@ -102,7 +102,8 @@ protected:
 /// - `landed(flight&, bool current, exception_ptr const&, Loaded*, leftovers&)`: under the lock;
 /// the
 ///   value, stored if the flight is current, that is, not fenced.
-/// - `overdue(flight&)`: under the lock; it takes too long.
+/// - `overdue(flight&)`: under the lock; it takes too long. Those who wait have not left yet.
+/// - `after_overdue()`: after the lock.
 /// - `after_landing(leftovers&)`: after the lock, also if nobody wanted the result any more.
 template <class Derived, class Key, class Value, class Loaded, class Hash, class Equal, class Clock,
           class Executor>
@@ -289,6 +290,14 @@ protected:
     std::shared_ptr<flight_type> find_flight(Key const& key) const noexcept {
         auto const it = by_key_.find(key);
         return it == by_key_.end() ? nullptr : *(*it)->place;
+    }
+
+    /// How long its run has taken so far; nothing if that could not begin.
+    static std::chrono::nanoseconds time_of(flight_type const& one) noexcept {
+        using std::chrono::nanoseconds;
+        if (!one.began) return nanoseconds(0);
+        auto const now = Clock::now().time_since_epoch();
+        return std::chrono::duration_cast<nanoseconds>(now) - nanoseconds(*one.began);
     }
 
     void take_all(waiter_list& all) noexcept override {
@@ -616,14 +625,8 @@ private:
 
     BOOST_NOINLINE void tell_landing(flight_type const& one,
                                      std::exception_ptr const& failed) noexcept {
-        using std::chrono::nanoseconds;
-        nanoseconds took{0};
-        if (one.began != 0) {
-            auto const now = Clock::now().time_since_epoch();
-            took = std::chrono::duration_cast<nanoseconds>(now) - nanoseconds(one.began);
-        }
         this->trace_.emit(failed ? trace_event::load_failed : trace_event::loaded, 1,
-                          failed ? code_of(failure(failed)) : error_code(), took);
+                          failed ? code_of(failure(failed)) : error_code(), time_of(one));
     }
 
     BOOST_NOINLINE void tell_overdue() noexcept {
@@ -674,6 +677,7 @@ private:
             tell_overdue();
         cancel_doomed();
         ready.abort_all(error::deadline_exceeded);
+        derived().after_overdue();
     }
 
     void cancel_doomed() noexcept {

@@ -365,10 +365,10 @@ public:
     handle landed(flight_type& one, bool current, std::exception_ptr const& failure,
                   loaded<V>* result, leftovers& rest) {
         loads_.fetch_add(1, std::memory_order_relaxed);
-        load_time_.fetch_add(clock::exact() - one.began, std::memory_order_relaxed);
+        load_time_.fetch_add(this->time_of(one).count(), std::memory_order_relaxed);
         if (failure) {
             load_failures_.fetch_add(1, std::memory_order_relaxed);
-            if (one.waiting.empty() && one.tickets == 0) rest.unheard = failure;
+            if (is_unheard(one)) rest.unheard = failure;
             if (current) parts_.put_off(one.key);
             return {};
         }
@@ -390,7 +390,20 @@ public:
     void overdue(flight_type& one) noexcept {
         loads_.fetch_add(1, std::memory_order_relaxed);
         load_failures_.fetch_add(1, std::memory_order_relaxed);
+        load_time_.fetch_add(this->time_of(one).count(), std::memory_order_relaxed);
+        if (is_unheard(one)) ++unheard_overdue_;
         if (one.findable) parts_.put_off(one.key);
+    }
+
+    void after_overdue() noexcept {
+        if (!settings().on_exception_) return;
+        std::size_t unheard = 0;
+        {
+            std::lock_guard lock(this->mutex_);
+            unheard = std::exchange(unheard_overdue_, 0);
+        }
+        for (; unheard > 0; --unheard)
+            settings().on_exception_(to_failure<std::exception_ptr>(error::deadline_exceeded));
     }
 
     void after_landing(leftovers& rest) noexcept {
@@ -594,6 +607,7 @@ private:
     std::atomic<std::uint64_t> loads_{0};
     std::atomic<std::uint64_t> load_failures_{0};
     std::atomic<std::int64_t> load_time_{0};
+    std::size_t unheard_overdue_ = 0;
     std::optional<timer_for_t<Clock, Executor>> maintenance_;
     std::atomic<bool> maintaining_{false};
 

@@ -207,6 +207,7 @@ public:
         return loaded && !failure ? *loaded : nullptr;
     }
     void overdue(flight_type&) noexcept {}
+    void after_overdue() noexcept {}
     void after_landing(leftovers& rest) noexcept {
         if (rest) this->trace_.emit(trace_event::replaced);
         rest.reset();

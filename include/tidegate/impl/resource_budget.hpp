@@ -147,6 +147,7 @@ public:
         return *loaded;
     }
     void overdue(flight_type&) noexcept {}
+    void after_overdue() noexcept {}
     void after_landing(leftovers& rest) noexcept { rest.reset(); }
 
 private:
