@@ -84,8 +84,8 @@ struct cache_statistics {
 /// Guarantees. Never more than the bound, and no entry after its time. With up to 4096 entries
 /// allowed, all that fit are there; a larger cache is divided (see `cache_options::shards`), and
 /// may give up an entry while a few per cent of its room is left. Expired entries make room before
-/// living ones do. Removing what has expired is spread over the calls of `put`: no call pays for
-/// all.
+/// living ones do, as far as a few steps find them. Removing what has expired is spread over the
+/// calls of `put`: no call pays for all.
 ///
 /// One load at a time for a key, however many ask. It runs detached, on the executor of the
 /// options: a caller that is cancelled leaves alone, the last one to leave cancels the load, and

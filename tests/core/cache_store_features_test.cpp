@@ -695,6 +695,47 @@ TEST_CASE("what has expired makes room, though the wheel has to move others to f
     CHECK(find(store, 3) != no_entry);
 }
 
+TEST_CASE("one that needs room does not pay for all that have to move in the wheel") {
+    constexpr std::size_t n = 1000;
+    store_features features = at_most(n);
+    features.expires = true;
+    cache_store<std::uint64_t, std::uint64_t, lru_eviction> store(n, features, 0);
+    std::vector<removal_cause> left;
+    auto const note = [&](std::uint64_t&&, std::uint64_t&&, bool, removal_cause cause) noexcept {
+        left.push_back(cause);
+    };
+    for (std::uint64_t key = 0; key < n; ++key)
+        store.insert({mixed(key), key, key, false, 1, 130 * tick, {}}, 0, note);
+    // A coarser bucket with all of them begins.
+    store.insert({mixed(n), n, n, false, 1, never, {}}, 128 * tick, note);
+    CHECK(left == std::vector{removal_cause::size});
+    CHECK(store.size() == n);
+    std::size_t budget = 2 * n;
+    store.expire(128 * tick, budget, note);
+    CHECK(2 * n - budget == n - 16); // have not moved yet; the one that left had
+    budget = 2 * n;
+    store.expire(132 * tick, budget, note);
+    CHECK(store.size() == 1);
+}
+
+TEST_CASE("what has expired makes all the room that one needs, however much that is") {
+    store_features features;
+    features.weighs = true;
+    features.expires = true;
+    cache_store<std::uint64_t, std::uint64_t, lru_eviction> store(200, features, 0);
+    std::size_t expired = 0, others = 0;
+    auto const note = [&](std::uint64_t&&, std::uint64_t&&, bool, removal_cause cause) noexcept {
+        ++(cause == removal_cause::expired ? expired : others);
+    };
+    for (std::uint64_t key = 0; key < 200; ++key) {
+        std::int64_t const until = key < 100 ? never : 10 * tick;
+        store.insert({mixed(key), key, key, false, 1, until, {}}, 0, note);
+    }
+    store.insert({mixed(200), 200, 200, false, 90, never, {}}, 20 * tick, note);
+    CHECK(expired == 90);
+    CHECK(others == 0);
+}
+
 // Looking on --------------------------------------------------------------------------------------
 
 TEST_CASE("a look that gave up does not say that there is nothing") {

@@ -346,6 +346,7 @@ private:
         std::atomic<std::uint8_t> uses{0};
     };
     static constexpr std::uint8_t flag_bit = 0x80;
+    static constexpr std::size_t most_moved = 16; // in the wheel, to make room for one
 
     // What others may look at is there as long as the chunk.
     struct lasting_slot {
@@ -404,14 +405,22 @@ private:
                (features_.keeps_times ? sizeof(times) : 0);
     }
 
-    // What has expired goes first.
+    // What has expired goes first, unless so many have to move in the wheel before it is found that
+    // one call would pay for all.
     template <class Removed>
     void make_room(std::uint64_t weight, std::int64_t now, Removed& removed) {
+        std::size_t moved = 0;
         while (size() > 0 && weight_ + weight > capacity_) {
-            std::size_t one = 1;
-            std::size_t const before = size();
-            expire(now, one, removed);
-            if (size() < before || one == 0) continue;
+            if (moved < most_moved) {
+                std::size_t one = 1;
+                std::size_t const before = size();
+                expire(now, one, removed);
+                if (size() < before) continue;
+                if (one == 0) {
+                    ++moved;
+                    continue;
+                }
+            }
             take_out(policy_.evict(*this), removal_cause::size, removed);
         }
     }
