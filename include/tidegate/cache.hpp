@@ -305,7 +305,8 @@ public:
         return state_->hottest_keys(most);
     }
 
-    /// Removes everything that has expired, and gives back memory that is not used.
+    /// Removes everything that has expired, and gives back memory that is not used, all before it
+    /// returns.
     void run_maintenance() { state_->run_maintenance(); }
 
     /// Completes all who wait for a load with `operation_aborted`, and cancels the loads.

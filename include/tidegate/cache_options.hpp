@@ -161,7 +161,8 @@ public:
         return *this;
     }
 
-    /// Removes what has expired, and gives memory back, this often, without waiting for traffic.
+    /// Removes what has expired, and gives memory back, this often, without waiting for traffic; a
+    /// few thousand entries at a time, so that the context gets to other things in between.
     /// The context has work as long as the cache is not empty. Default: whenever something is put,
     /// and by `run_maintenance`.
     cache_options& maintain_every(nanoseconds period) {

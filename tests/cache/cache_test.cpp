@@ -4,13 +4,17 @@
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include <algorithm>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -235,6 +239,77 @@ TEST_CASE("the maintenance timer returns memory without traffic, and rests when 
         cache_clock::advance(2s);
     }
     CHECK(cache.size() == 0);
+}
+
+TEST_CASE("the maintenance timer lets others run while it removes many entries") {
+    asio::io_context io;
+    std::size_t const shards = GENERATE(std::size_t{1}, std::size_t{16});
+    ints cache(io, up_to(100'000).time_to_live(10s).maintain_every(2s).shards(shards));
+    for (int i = 0; i < 50'000; ++i) cache.put(i, i);
+    cache_clock::advance(11s);
+    std::size_t most = 0;
+    for (std::size_t before = cache.size(); before > 0; before = cache.size()) {
+        REQUIRE(io.poll_one() == 1);
+        most = std::max(most, before - cache.size());
+    }
+    CHECK(most > 0);
+    CHECK(most < 5000);
+    cache_clock::advance(2s);
+    io.poll();
+    io.restart();
+    io.poll();
+    CHECK(io.stopped()); // it rests
+    cache.put(1, 1);
+    cache_clock::advance(11s);
+    io.restart();
+    io.poll_one();
+    cache.close();
+    io.poll();
+    CHECK(io.stopped());
+}
+
+namespace {
+
+// Lets something be done just after it was unlocked for the nth time.
+struct interrupted_mutex {
+    void lock() noexcept {}
+    void unlock() {
+        if (then && --unlocks == 0) std::exchange(then, nullptr)();
+    }
+    static inline int unlocks = 0;
+    static inline std::function<void()> then;
+};
+
+} // namespace
+
+TEST_CASE("what is put in at any moment of the maintenance is removed in its time") {
+    using interrupted =
+        tidegate::basic_cache<int, int, tidegate::eviction::adaptive, tidegate::cache_hash<int>,
+                              std::equal_to<>, cache_clock, asio::any_io_executor,
+                              interrupted_mutex>;
+    int moments = 0;
+    for (bool reached = true; reached;) {
+        asio::io_context io;
+        interrupted cache(io, up_to(10).time_to_live(10s).maintain_every(2s));
+        cache.put(1, 1);
+        cache_clock::advance(11s);
+        interrupted_mutex::unlocks = moments + 1;
+        interrupted_mutex::then = [&] { cache.put(2, 2); };
+        io.poll();
+        reached = !interrupted_mutex::then;
+        interrupted_mutex::then = nullptr;
+        if (!reached) continue;
+        ++moments;
+        CHECK(cache.size() == 1);
+        for (int i = 0; i < 8; ++i) {
+            io.restart();
+            io.poll();
+            cache_clock::advance(2s);
+        }
+        INFO("after unlocking it " << moments << " times");
+        CHECK(cache.size() == 0);
+    }
+    CHECK(moments > 1);
 }
 
 TEST_CASE("weights are kept within the bound, and nothing is given up for what is too heavy") {

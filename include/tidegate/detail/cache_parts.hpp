@@ -249,23 +249,30 @@ public:
 
     /// Removes all that has expired, and gives back memory.
     void run_maintenance() {
-        for (auto& part : shards_) {
-            for (bool more = true; more;) {
-                removed gone;
-                std::size_t budget = maintenance_step;
-                {
-                    std::lock_guard lock(part->mutex);
-                    part->store.expire(clock::exact(), budget, part->sink(gone, wants()));
-                    more = budget == 0;
-                    if (!more) {
-                        part->store.release_memory();
-                        note_retired(*part);
-                    }
-                }
-                tell(gone);
+        std::size_t part = 0;
+        while (maintain(part)) {
+        }
+    }
+
+    /// A step of that, in the part with this number, which moves on to the next; false after the
+    /// last one.
+    bool maintain(std::size_t& number) {
+        removed gone;
+        {
+            shard& part = *shards_[number];
+            std::size_t budget = maintenance_step;
+            std::lock_guard lock(part.mutex);
+            part.store.expire(clock::exact(), budget, part.sink(gone, wants()));
+            if (budget > 0) {
+                part.store.release_memory();
+                note_retired(part);
+                ++number;
             }
         }
+        tell(gone);
+        if (number < shards_.size()) return true;
         free_retired();
+        return false;
     }
 
     /// After a change, outside all locks: the listener hears what left, and memory that nobody can

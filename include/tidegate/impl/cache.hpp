@@ -10,6 +10,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <algorithm>
@@ -585,23 +586,34 @@ private:
             std::chrono::duration_cast<typename Clock::duration>(*settings().maintain_every_)));
         maintenance_->async_wait([weak = this->weak_from_this()](error_code ec) {
             if (auto const self = weak.lock(); self && !ec) {
-                static_cast<cache_state&>(*self).maintain();
+                static_cast<cache_state&>(*self).maintain(0);
             }
         });
     }
 
-    void maintain() {
+    // A few steps, from that part on, and later the rest: others are to run in between.
+    void maintain(std::size_t part) {
         if (this->is_closed()) return;
-        run_maintenance();
-        std::lock_guard lock(this->mutex_);
-        if (this->closed_ || parts_.is_empty()) maintaining_ = false;
-        else wait_for_maintenance();
+        for (int steps = 0; steps < maintenance_steps; ++steps) {
+            if (!parts_.maintain(part)) return rest_if_empty();
+        }
+        boost::asio::post(this->executor(), [weak = this->weak_from_this(), part] {
+            if (auto const self = weak.lock()) static_cast<cache_state&>(*self).maintain(part);
+        });
+    }
+
+    // Who puts something in after it was looked at finds that nobody maintains it, and sees to it.
+    void rest_if_empty() noexcept {
+        maintaining_ = false;
+        if (!parts_.is_empty()) keep_maintained();
     }
 
     void on_close() noexcept override {
         if (maintenance_) maintenance_->cancel();
         if (gathered_timer_) gathered_timer_->cancel();
     }
+
+    static constexpr int maintenance_steps = 8; // on end
 
     parts parts_;
     std::atomic<std::uint64_t> loads_{0};
