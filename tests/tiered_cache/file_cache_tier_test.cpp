@@ -18,6 +18,7 @@
 #include <fstream>
 #include <thread>
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -199,6 +200,52 @@ TEST_CASE("a folder that cannot be is an error that names it") {
     } catch (tidegate::file_error const& e) {
         CHECK(e.path() == folder / "file");
     }
+}
+
+namespace {
+
+// As long as it lives, the process may open so many more files.
+class descriptors_left {
+public:
+    explicit descriptors_left(::rlim_t n) {
+        int const next = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+        ::close(next);
+        ::getrlimit(RLIMIT_NOFILE, &before_);
+        ::rlimit const few{static_cast<::rlim_t>(next) + n, before_.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &few);
+    }
+    descriptors_left(descriptors_left const&) = delete;
+    descriptors_left& operator=(descriptors_left const&) = delete;
+    ~descriptors_left() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+private:
+    ::rlimit before_{};
+};
+
+} // namespace
+
+TEST_CASE("a folder that cannot be read to its end is an error, unless that is somebody else's") {
+    test::folder folder;
+    loop l;
+    fs::create_directory(folder / "theirs");
+    auto const open_with = [&](::rlim_t descriptors) {
+        descriptors_left const few(descriptors);
+        return l.open(folder.path());
+    };
+    CHECK_NOTHROW(open_with(1));
+    auto tier = l.open(folder.path());
+    l.put(*tier, "a", "value");
+    tier.reset();
+    fs::path const values = files_in(folder.path()).front().parent_path();
+    fs::create_directory(values / "theirs");
+    try {
+        open_with(1); // not enough for the folder that the value is in
+        FAIL("opened a folder that it could not read");
+    } catch (tidegate::file_error const& e) {
+        CHECK(e.path() == folder.path());
+    }
+    tier = open_with(8);
+    CHECK(l.get(*tier, "a") == "value");
 }
 
 TEST_CASE("no room on the device: the old value is gone, and nothing is half there") {

@@ -113,11 +113,14 @@ TIDEGATE_DECL bool file_store::is_known(std::string const& name) const {
 }
 
 // Named by a UUID, in the folder of its first two digits: nobody else's file is to be removed.
+inline constexpr std::string_view uuid_digits = "0123456789abcdef-";
+inline bool is_folder_of_stored_files(std::string_view name) {
+    return name.size() == 2 && name.find_first_not_of(uuid_digits) == name.npos;
+}
 inline bool is_stored_file(std::filesystem::path const& path, std::string_view name) {
     constexpr std::size_t uuid_size = 36;
     return name.size() == uuid_size + file_store_suffix.size() &&
-           name.ends_with(file_store_suffix) &&
-           name.find_first_not_of("0123456789abcdef-") == uuid_size &&
+           name.ends_with(file_store_suffix) && name.find_first_not_of(uuid_digits) == uuid_size &&
            path.parent_path().filename() == name.substr(0, 2);
 }
 
@@ -142,13 +145,15 @@ TIDEGATE_DECL void file_store::read_folder() {
         std::int64_t until;
     };
     std::vector<there> all;
-    fs::recursive_directory_iterator it(folder_, ec);
-    if (ec) throw file_error(ec, folder_, "read folder");
     auto const long_ago = fs::file_time_type::clock::now() - std::chrono::minutes(1);
-    for (; it != fs::recursive_directory_iterator(); it.increment(ec)) {
-        if (ec) throw file_error(ec, folder_, "read folder");
-        if (it.depth() != 1 || !it->is_regular_file(ec)) continue;
+    std::error_code reading; // with which the iterator becomes the end
+    for (fs::recursive_directory_iterator it(folder_, reading), end; it != end;
+         it.increment(reading)) {
         fs::path const& path = it->path();
+        // Those of others need not be readable.
+        if (it.depth() > 0 || !is_folder_of_stored_files(path.filename().string()))
+            it.disable_recursion_pending();
+        if (it.depth() != 1 || !it->is_regular_file(ec)) continue;
         auto const changed = it->last_write_time(ec);
         std::string const file_name = path.filename().string();
         if (is_left_behind(path, file_name) && changed < long_ago) fs::remove(path, ec);
@@ -170,6 +175,7 @@ TIDEGATE_DECL void file_store::read_folder() {
             fs::remove(path, ec);
         }
     }
+    if (reading) throw file_error(reading, folder_, "read folder");
     std::sort(all.begin(), all.end(),
               [](there const& a, there const& b) { return a.changed < b.changed; });
     for (there const& one : all) {
