@@ -50,7 +50,9 @@ public:
     }
     /// What all entries may weigh together, 1 to 2^62, and what one weighs: in bytes, say. The
     /// weigher is called once for each value, with no lock held, and may throw, which refuses the
-    /// value. An entry heavier than all that is allowed is refused; nothing is given up for it.
+    /// value: `put` throws that, and a load fails with it. An entry heavier than all that is
+    /// allowed is refused; nothing is given up for it. Nothing bounds the number of entries that
+    /// weigh 0: let what has a key or takes memory weigh something.
     cache_options& max_weight(std::uint64_t weight,
                               std::function<std::uint64_t(Key const&, V const&)> weigher) {
         detail::check_option<std::uint64_t>("cache max_weight", weight, 1, std::uint64_t{1} << 62);
