@@ -72,7 +72,8 @@ public:
     }
     /// After the start, and after it was idle for `time`, the limiter has one permit and fills at
     /// `1 / cold_factor` of its rate, rising to the full rate over `time` (1 ns to 2^53 ns, 104
-    /// days). `cold_factor` is 1.01 to 1000, default 3. Default: no warm-up.
+    /// days). After a rest it begins to rise when somebody asks, be it with `peek` or `available`
+    /// (or metrics). `cold_factor` is 1.01 to 1000, default 3. Default: no warm-up.
     rate_limiter_options& warm_up(std::chrono::nanoseconds time, double cold_factor = 3) {
         detail::check_option<std::int64_t>("rate_limiter warm-up in ns", time.count(), 1,
                                            std::int64_t{1} << 53);

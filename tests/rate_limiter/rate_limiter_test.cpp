@@ -6,6 +6,7 @@
 #include <tidegate/testing/tracking_executor.hpp>
 
 #include "support/initiating.hpp"
+#include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -78,6 +79,21 @@ void run(asio::io_context& io) {
     io.restart();
     io.poll();
 }
+
+// A bucket that fills every second, in permits times that: exact.
+struct exact_bucket {
+    static constexpr std::uint64_t second = 1'000'000'000;
+
+    std::uint64_t permits;
+    std::uint64_t burst;
+    std::uint64_t there = burst * second;
+
+    void pass(test_clock::duration time) {
+        auto const ns = static_cast<std::uint64_t>(time.count());
+        std::uint64_t const room = burst * second - there;
+        there += ns > room / permits ? room : ns * permits;
+    }
+};
 
 // In small steps: a timer that comes late has let a full bucket overflow.
 void pass(test_clock::duration by, asio::io_context& io) {
@@ -545,6 +561,79 @@ TEST_CASE("a waiting acquire allocates once, from the handler's allocator") {
     CHECK(counts.allocated == 1);
     pass(100ms, io);
     CHECK(counts.live() == 0);
+}
+
+TEST_CASE("to look at a bucket takes nothing from it, however long ago it was used") {
+    struct {
+        std::uint64_t permits;
+        test_clock::duration per;
+        std::uint64_t burst;
+        test_clock::duration rest; // longer than the terms of the rate hold
+    } const rates[] = {
+        {999, 1s, 999, 24h},             // 5 hours
+        {16'000'001, 1s, 4'000'000, 2s}, // a second
+        {999'999'937, 1s, 1000, 2s},     // not exact
+        {10, 1s, 10, 24h * 365},         // 208 days
+    };
+    for (auto const& rate : rates) {
+        for (bool const warms_up : {false, true}) {
+            INFO(rate.permits << " permits a second" << (warms_up ? ", with a warm-up" : ""));
+            asio::io_context io;
+            auto settings = options().rate(rate.permits, rate.per).burst(rate.burst);
+            if (warms_up) settings.warm_up(1s, 4);
+            limiter peeked(io, settings);
+            limiter other(io, settings); // where the time is told without a request
+            for (int round = 0; round < 3; ++round) {
+                for (auto const time : {rate.rest, 1ns, 1000ns, rate.rest / 3}) {
+                    test_clock::advance(time);
+                    std::uint64_t const there = other.available();
+                    CHECK(peeked.peek(1, test_clock::now()));
+                    CHECK(peeked.peek(there, test_clock::now()));
+                    CHECK_FALSE(peeked.peek(there + 1, test_clock::now()));
+                    CHECK(peeked.available() == there);
+                }
+                // A large part of a burst is gone, so that there is something to be lost.
+                test_clock::advance(1s);
+                std::uint64_t const most = other.available();
+                CHECK(peeked.available() == most);
+                CHECK(peeked.try_acquire(most));
+                CHECK(other.try_acquire(most));
+                CHECK(peeked.available() == 0);
+            }
+        }
+    }
+}
+
+TEST_CASE("limits that are only ever taken together keep each of their rates for days") {
+    for (std::uint64_t const seed : test::seeds()) {
+        INFO("seed " << seed);
+        test::random random(seed);
+        asio::io_context io;
+        exact_bucket a{999, 999};
+        exact_bucket b{16'000'001, 1000};
+        limiter first(io, options().rate(a.permits, 1s).burst(a.burst));
+        limiter second(io, options().rate(b.permits, 1s).burst(b.burst));
+        test_clock::duration const scales[] = {10us, 300ms, 300ms, 3h};
+        for (int i = 0; i < 5000; ++i) {
+            auto const most = scales[test::below(random, 4)].count();
+            test_clock::duration const step(test::below(random, static_cast<std::size_t>(most)));
+            test_clock::advance(step);
+            a.pass(step);
+            b.pass(step);
+            std::uint64_t const n = 1 + test::below(random, 400);
+            std::uint64_t const need = n * exact_bucket::second;
+            bool const fits = need <= a.there && need <= b.there;
+            REQUIRE(bool(tidegate::try_acquire_all(n, first, second)) == fits);
+            if (fits) {
+                a.there -= need;
+                b.there -= need;
+            }
+            if (i % 10 == 0) {
+                REQUIRE(first.available() == a.there / exact_bucket::second);
+                REQUIRE(second.available() == b.there / exact_bucket::second);
+            }
+        }
+    }
 }
 
 TEST_CASE("options out of range are refused with the option, the value and the range") {

@@ -325,11 +325,7 @@ private:
     BOOST_NOINLINE decision try_under_lock(std::uint64_t n, std::int64_t now) noexcept {
         std::lock_guard lock(this->mutex_);
         held h(*this);
-        std::uint64_t const before = h.granted;
-        error_code const ec = entry(h, n, now, room::no_deadline);
-        if constexpr (!Take) {
-            if (!ec) h.granted = before;
-        }
+        error_code const ec = entry<Take>(h, n, now, room::no_deadline);
         if (!ec) return decision(decision::verdict::granted);
         if (ec == error::closed) return decision(decision::verdict::closed);
         if (ec == error::invalid_count) return decision(decision::verdict::invalid_count);
@@ -339,12 +335,14 @@ private:
     }
 
     // Takes `n` permits if nobody is ahead and they are there; otherwise says why not:
-    // `would_block` for a request that may wait.
+    // `would_block` for a request that may wait. With `Take` false it looks only, but the terms are
+    // made to cover `now` all the same: they are what an answer is worked out with.
+    template <bool Take = true>
     error_code entry(held& h, std::uint64_t n, std::int64_t now, time_point deadline) noexcept {
         if (this->closed_) return error::closed;
         std::int64_t const bucket_now = settle(h, now);
         if (n == 0 || n > most_at_once()) return error::invalid_count;
-        if (waiting_.empty() && take(h, n, bucket_now)) return {};
+        if (waiting_.empty() && take<Take>(h, n, bucket_now)) return {};
         if (waiting_.size() >= settings_.max_waiters()) return error::queue_full;
         std::int64_t const at = turn_of(h, n);
         if (at - now > settings_.max_wait().count() || time_of(at) > deadline) {
@@ -353,11 +351,12 @@ private:
         return asio::error::would_block;
     }
 
-    bool take(held& h, std::uint64_t n, std::int64_t bucket_now) noexcept {
+    template <bool Take = true>
+    bool take(held& h, std::uint64_t n, std::int64_t bucket_now) const noexcept {
         std::uint64_t const after =
             current_.take(h.granted, current_.earned(bucket_now), current_.units(n));
         if (after == terms_type::refused) return false;
-        h.granted = after;
+        if constexpr (Take) h.granted = after;
         return true;
     }
 
