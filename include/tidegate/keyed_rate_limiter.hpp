@@ -108,7 +108,8 @@ public:
     using options = keyed_rate_limiter_options<Key>;
     using decision = rate_decision<duration>;
 
-    /// Throws std::invalid_argument if `settings` has no rate.
+    /// Throws std::invalid_argument if `settings` has no rate, or one whose permits are too many
+    /// for the default burst.
     explicit basic_keyed_rate_limiter(options settings) : settings_(std::move(settings)) {
         detail::check_option<std::uint64_t>("keyed_rate_limiter permits a period",
                                             settings_.quota().permits(), 1, std::uint64_t{1} << 62);
@@ -297,6 +298,8 @@ private:
     std::uint32_t add_quota(rate_limiter_options const& own, std::int64_t now) {
         detail::check_option<std::uint64_t>("keyed_rate_limiter permits a period", own.permits(), 1,
                                             std::uint64_t{1} << 62);
+        detail::check_option<std::uint64_t>("keyed_rate_limiter burst", own.burst(), 1,
+                                            core::bucket_terms::max_burst);
         auto const period = static_cast<std::uint64_t>(own.period().count());
         std::lock_guard lock(quotas_mutex_);
         auto const [known, is_new] = numbers_.try_emplace(

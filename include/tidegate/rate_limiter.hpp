@@ -40,7 +40,7 @@ public:
         return *this;
     }
     /// The most permits that a limiter nobody used for long gives at once, 1 to 2^52; default: as
-    /// many as `rate` has a period.
+    /// many as `rate` has a period, which then has to be in that range.
     rate_limiter_options& burst(std::uint64_t permits) {
         detail::check_option<std::uint64_t>("rate_limiter burst", permits, 1,
                                             core::bucket_terms::max_burst);
@@ -274,7 +274,8 @@ public:
         using other = basic_rate_limiter<Clock, OtherExecutor, Mutex>;
     };
 
-    /// Throws std::invalid_argument if `settings` has no rate.
+    /// Throws std::invalid_argument if `settings` has no rate, or one whose permits are too many
+    /// for the default burst.
     basic_rate_limiter(executor_type executor, options settings)
         : state_(state::make(executor, settings)) {}
 

@@ -219,6 +219,15 @@ TEST_CASE("units fit, whatever the quota") {
         fits(any_quota(random), power(1 + static_cast<unsigned>(test::below(random, 24))));
 }
 
+TEST_CASE("a burst that is too large counts as the largest that fits") {
+    for (std::uint64_t const burst : {power(52) + 1, power(53), power(62)}) {
+        bucket_terms const terms(power(53), power(53), burst, 0);
+        CHECK(terms.burst() == bucket_terms::max_burst);
+        CHECK(terms.units(1) == 1);
+        CHECK(bucket_terms(5, power(53), burst, 0).burst() == bucket_terms::max_burst);
+    }
+}
+
 TEST_CASE("a nanosecond earns no more units than it may, and a burst is 2^52 where it can") {
     // 2.5 units a nanosecond, were there 2^52 in a permit.
     bucket_terms const few(5, power(53), 1, 0, 2);

@@ -6,6 +6,7 @@
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_exception.hpp>
 
 #include <boost/asio/io_context.hpp>
 
@@ -59,6 +60,19 @@ TEST_CASE("a key can have a quota of its own") {
         CHECK(l.try_acquire(key, static_cast<std::uint64_t>(key)));
     }
     CHECK(l.try_acquire(1255, 6).error() == error::invalid_count); // one quota too many
+}
+
+TEST_CASE("a quota whose default burst is out of range is refused") {
+    constexpr std::int64_t most = std::int64_t{1} << 53;
+    constexpr std::chrono::nanoseconds per(most);
+    CHECK_THROWS_MATCHES(
+        limiter<int>(options<int>().rate(most, per)), std::invalid_argument,
+        Catch::Matchers::Message("tidegate: keyed_rate_limiter burst is 9007199254740992, allowed "
+                                 "is 1 to 4503599627370496"));
+    auto own = [&](int const&) { return tidegate::rate_limiter_options().rate(most, per); };
+    limiter<int> l(options<int>().rate(1, 1s).quota_of(own));
+    CHECK_THROWS_AS(l.try_acquire(1), std::invalid_argument);
+    CHECK(l.size() == 0);
 }
 
 TEST_CASE("memory is bounded, and only full buckets are forgotten") {

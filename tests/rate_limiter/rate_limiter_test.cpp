@@ -653,3 +653,18 @@ TEST_CASE("options out of range are refused with the option, the value and the r
     asio::io_context io;
     CHECK_THROWS_AS(limiter(io, options()), std::invalid_argument);
 }
+
+TEST_CASE("a default burst out of range is refused as one that is set") {
+    asio::io_context io;
+    constexpr std::uint64_t most = std::uint64_t{1} << 52;
+    auto const of_period = [](std::uint64_t permits) {
+        return options().rate(permits, std::chrono::nanoseconds(std::int64_t{1} << 53));
+    };
+    CHECK(limiter(io, of_period(most)).try_acquire(most));
+    CHECK(limiter(io, of_period(most + 1).burst(7)).available() == 7);
+    CHECK_THROWS_MATCHES(
+        limiter(io, of_period(most + 1)), std::invalid_argument,
+        Catch::Matchers::Message("tidegate: rate_limiter burst is 4503599627370497, allowed is 1 "
+                                 "to 4503599627370496"));
+    CHECK_THROWS_AS(limiter(io, of_period(2 * most)), std::invalid_argument);
+}

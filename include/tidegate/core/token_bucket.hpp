@@ -156,7 +156,7 @@ public:
     using nanoseconds = std::int64_t;
 
     /// Limits on what the constructor takes: 1 <= permits <= period (a billion a second),
-    /// period <= 2^62 ns, 1 <= burst <= max_burst.
+    /// period <= 2^62 ns, 1 <= burst. A burst above max_burst counts as that.
     static constexpr std::uint64_t max_burst = std::uint64_t{1} << 52;
     /// Bounds what a horizon lasts from below: 2^54 units at 2^24 a nanosecond are one second.
     static constexpr std::uint64_t max_units_per_ns = std::uint64_t{1} << 24;
@@ -172,6 +172,7 @@ public:
     bucket_terms(std::uint64_t permits, std::uint64_t period, std::uint64_t burst,
                  nanoseconds epoch, std::uint64_t most_per_ns = max_units_per_ns) noexcept
         : epoch_(epoch) {
+        burst = std::min(burst, max_burst);
         std::uint64_t const common = std::gcd(permits, period);
         if (period / common <= max_burst / burst && permits / common <= most_per_ns) {
             per_permit_ = period / common;

@@ -75,6 +75,8 @@ public:
                                                     options const& settings) {
         check_option<std::uint64_t>("rate_limiter permits a period", settings.permits(), 1,
                                     std::uint64_t{1} << 62);
+        check_option<std::uint64_t>("rate_limiter burst", settings.burst(), 1,
+                                    terms_type::max_burst);
         auto state = std::make_shared<rate_limiter_state>(executor, settings);
         state->enroll();
         return state;
