@@ -310,14 +310,15 @@ private:
             return 0;
         }
         kept_.push_back(std::make_unique<quota_terms>(
-            quota_terms{core::bucket_terms(own.permits(), period, own.burst(), now, units_per_ns),
+            quota_terms{core::bucket_terms::lasting(own.permits(), period, own.burst(), now - past),
                         own.burst()}));
         quotas_[known->second].store(kept_.back().get(), std::memory_order_release);
         return known->second;
     }
 
-    // So few that the terms hold for a century: nobody renews them for all keys.
-    static constexpr std::uint64_t units_per_ns = 2;
+    // How far back the clock may go, and half of what the terms hold for: 73 years. Nobody renews
+    // them for all keys.
+    static constexpr std::int64_t past = std::int64_t{1} << 61;
 
     options settings_;
     detail::key_mixing const mixing_{random_seed()};

@@ -248,6 +248,23 @@ TEST_CASE("the time up to the horizon is covered, and none before the epoch") {
     }
 }
 
+TEST_CASE("lasting terms cover 146 years, and tell the very nanosecond to the end") {
+    for (quota const& q : all()) {
+        INFO(q.permits << " per " << q.period << " ns, burst " << q.burst);
+        auto const terms = bucket_terms::lasting(q.permits, q.period, q.burst, 0);
+        CHECK(horizon(terms) == power(62));
+        CHECK_FALSE(terms.covers(-1));
+        for (std::uint64_t const t : {power(10), power(55), power(61), power(62) - power(20)}) {
+            std::uint64_t const earned = terms.earned(time(t));
+            REQUIRE(earned - terms.burst() <= 2 * t);
+            std::int64_t const when = terms.when(earned, 1);
+            if (when == latest) continue;
+            REQUIRE(terms.earned(when) > earned);
+            REQUIRE(terms.earned(when - 1) <= earned);
+        }
+    }
+}
+
 TEST_CASE("a bucket with a whole number of units a nanosecond is exact for ever") {
     auto const seed = GENERATE(from_range(test::seeds()));
     INFO("seed " << seed);

@@ -24,6 +24,9 @@ namespace {
 struct keyed_tag;
 using test_clock = tidegate::testing::basic_manual_clock<keyed_tag>;
 
+constexpr std::chrono::seconds day = 24h;
+constexpr std::chrono::seconds year = 365 * day;
+
 template <class Key>
 using limiter =
     tidegate::basic_keyed_rate_limiter<Key, boost::hash<Key>, std::equal_to<Key>, test_clock>;
@@ -60,6 +63,45 @@ TEST_CASE("a key can have a quota of its own") {
         CHECK(l.try_acquire(key, static_cast<std::uint64_t>(key)));
     }
     CHECK(l.try_acquire(1255, 6).error() == error::invalid_count); // one quota too many
+}
+
+TEST_CASE("a refused key is admitted when it was told to come, and not before, years later too") {
+    for (std::uint64_t const permits : {1u, 2u, 3u, 7u, 999u}) { // a third and more is not exact
+        limiter<int> l(options<int>().rate(permits, 1s).burst(5));
+        for (std::chrono::seconds const rest : {1s, 100 * day, 10 * year}) {
+            INFO(permits << " permits a second, after " << rest / 1s << " s");
+            test_clock::advance(rest);
+            CHECK(l.try_acquire(1, 5));
+            for (int i = 0; i < 20; ++i) {
+                auto const wait = l.try_acquire(1).retry_after();
+                test_clock::advance(wait - 1ns);
+                CHECK(l.try_acquire(1).retry_after() == 1ns);
+                test_clock::advance(1ns);
+                CHECK(l.try_acquire(1));
+            }
+        }
+        CHECK(l.size() == 1);
+    }
+}
+
+TEST_CASE("a clock that goes back holds a key up for the time that fills its bucket") {
+    for (std::chrono::seconds const back : {10s, day, 10 * year}) {
+        INFO("back by " << back / 1s << " s");
+        test_clock::advance(10 * year);
+        limiter<int> l(options<int>().rate(3, 1s).burst(6)); // the clock was never earlier
+        test_clock::advance(1s);
+        CHECK(l.try_acquire(1, 6));
+        test_clock::set(test_clock::now() - back);
+        CHECK_FALSE(l.try_acquire(1));
+        CHECK(l.try_acquire(2, 6)); // a new one
+        int admitted = 0;
+        for (auto passed = 0ms; passed < 10s; passed += 100ms) {
+            test_clock::advance(100ms);
+            admitted += bool(l.try_acquire(1));
+        }
+        CHECK(admitted >= 3 * (10 - 2));
+        CHECK(admitted <= 3 * 10);
+    }
 }
 
 TEST_CASE("a quota whose default burst is out of range is refused") {

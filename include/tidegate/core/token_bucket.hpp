@@ -183,6 +183,15 @@ public:
         burst_ = burst * per_permit_;
     }
 
+    /// Terms that need not be made anew for 146 years, for those who have 64 bits for the granted
+    /// units: of two units a nanosecond at most.
+    static bucket_terms lasting(std::uint64_t permits, std::uint64_t period, std::uint64_t burst,
+                                nanoseconds epoch) noexcept {
+        bucket_terms terms(permits, period, burst, epoch, 2);
+        terms.rate_.horizon_ = fill_rate::never;
+        return terms;
+    }
+
     std::uint64_t units(std::uint64_t permits) const noexcept { return permits * per_permit_; }
     std::uint64_t permits(std::uint64_t units) const noexcept { return units / per_permit_; }
     std::uint64_t burst() const noexcept { return burst_; } // in units
