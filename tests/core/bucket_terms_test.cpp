@@ -248,6 +248,36 @@ TEST_CASE("the time up to the horizon is covered, and none before the epoch") {
     }
 }
 
+TEST_CASE("the time behind others is told however many units they want") {
+    auto const seed = GENERATE(from_range(test::seeds()));
+    INFO("seed " << seed);
+    test::random random(seed);
+    for (quota const& q : all()) {
+        INFO(q.permits << " per " << q.period << " ns, burst " << q.burst);
+        bucket_terms const terms = q.terms();
+        for (int i = 0; i < 200; ++i) {
+            std::uint64_t const ahead = any_up_to(random, power(63));
+            std::uint64_t const granted = terms.burst() + any_up_to(random, terms.burst());
+            std::uint64_t const need = any_up_to(random, terms.burst());
+            std::int64_t const when = terms.when(granted, ahead, need);
+            INFO(ahead << " permits ahead, " << when);
+            wide const units = wide(ahead) * terms.units(1) + granted - terms.burst() + need;
+            if (units < power(54)) REQUIRE(when == terms.when(granted + terms.units(ahead), need));
+            // In parts: the whole does not fit either.
+            wide const one = wide(terms.units(1)) * q.permits;
+            wide const due =
+                units / one * q.period + units % one / terms.units(1) * q.period / q.permits;
+            if (when == latest) {
+                REQUIRE(due >= power(62) - power(13));
+                continue;
+            }
+            wide const error = (due >> 49) + wide(q.period) / q.permits + 4;
+            REQUIRE(wide(when) + error >= due);
+            REQUIRE(wide(when) <= due + error);
+        }
+    }
+}
+
 TEST_CASE("lasting terms cover 146 years, and tell the very nanosecond to the end") {
     for (quota const& q : all()) {
         INFO(q.permits << " per " << q.period << " ns, burst " << q.burst);

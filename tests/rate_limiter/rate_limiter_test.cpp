@@ -563,6 +563,39 @@ TEST_CASE("a waiting acquire allocates once, from the handler's allocator") {
     CHECK(counts.live() == 0);
 }
 
+TEST_CASE("the wait behind thousands of large requests is told as it is") {
+    asio::io_context io;
+    limiter l(io, options().rate(16'000'001, 1s).burst(4'500'000).start_empty(true));
+    std::deque<request> all(5000);
+    for (auto& r : all) r.start(l, 4'500'000);
+    // 5000 * 4.5 / 16.000001
+    CHECK(l.try_acquire().retry_after() > 1406s);
+    CHECK(l.try_acquire().retry_after() < 1407s);
+    request fits, does_not;
+    does_not.start_for(l, 1406s);
+    fits.start_for(l, 1407s);
+    run(io);
+    CHECK(does_not.failed_with(error::rate_limited));
+    CHECK(fits.waits());
+    l.cancel();
+    run(io);
+    CHECK(l.available() == 0);
+}
+
+TEST_CASE("nobody waits for longer than time is counted") {
+    asio::io_context io;
+    constexpr std::uint64_t most = std::uint64_t{1} << 52; // 52 days
+    limiter l(io, options().rate(1, 1ns).burst(most).start_empty(true));
+    std::deque<request> all(5000);
+    for (auto& r : all) r.start(l, most);
+    run(io);
+    CHECK(l.waiting() == 2048); // 292 years
+    CHECK(all.back().failed_with(error::rate_limited));
+    CHECK(l.try_acquire().retry_after() == test_clock::duration::max());
+    l.cancel();
+    run(io);
+}
+
 TEST_CASE("to look at a bucket takes nothing from it, however long ago it was used") {
     struct {
         std::uint64_t permits;

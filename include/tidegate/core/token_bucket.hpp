@@ -89,13 +89,18 @@ public:
         return time > horizon_ ? std::min(never, time + 1 + search(1)) : time;
     }
 
+    /// The same of more units than a word can hold, to within a part in 2^50.
+    std::uint64_t rough_time_for(double units) const noexcept {
+        double const about =
+            std::ldexp(units / static_cast<double>(multiplier_), static_cast<int>(shift_));
+        if (about >= static_cast<double>(never)) return never;
+        return static_cast<std::uint64_t>(about);
+    }
+
 private:
     std::uint64_t search(std::uint64_t units) const noexcept {
-        double const about =
-            std::ldexp(static_cast<double>(units) / static_cast<double>(multiplier_),
-                       static_cast<int>(shift_));
-        if (about >= static_cast<double>(never)) return never;
-        auto const guess = static_cast<std::uint64_t>(about);
+        std::uint64_t const guess = rough_time_for(static_cast<double>(units));
+        if (guess == never) return never;
         std::uint64_t const error = (guess >> 50) + 2;
         std::uint64_t low = guess > error ? guess - error : 0;
         for (std::uint64_t high = guess + error; low < high;) {
@@ -231,12 +236,19 @@ public:
     nanoseconds when(std::uint64_t granted, std::uint64_t need) const noexcept {
         std::uint64_t const wanted = granted + std::min(need, burst_);
         if (wanted <= burst_) return epoch_;
-        std::uint64_t const elapsed = rate_.time_for(wanted - burst_);
-        constexpr nanoseconds latest = std::numeric_limits<nanoseconds>::max();
-        std::uint64_t const room =
-            static_cast<std::uint64_t>(latest) - static_cast<std::uint64_t>(epoch_);
-        if (elapsed >= fill_rate::never || elapsed >= room) return latest;
-        return static_cast<nanoseconds>(static_cast<std::uint64_t>(epoch_) + elapsed);
+        return time_after(rate_.time_for(wanted - burst_));
+    }
+
+    /// The same behind others that want `ahead` permits, however many.
+    nanoseconds when(std::uint64_t granted, std::uint64_t ahead,
+                     std::uint64_t need) const noexcept {
+        std::uint64_t const own = granted + std::min(need, burst_);
+        if (ahead <= (~std::uint64_t{0} - own) / per_permit_) {
+            return when(granted + units(ahead), need);
+        }
+        double const others = static_cast<double>(ahead) * static_cast<double>(per_permit_);
+        double const missing = static_cast<double>(own) - static_cast<double>(burst_);
+        return time_after(rate_.rough_time_for(others + missing));
     }
 
     /// The same as a refusal, which works it out when asked.
@@ -313,6 +325,14 @@ private:
 
     std::uint64_t since_epoch(nanoseconds now) const noexcept {
         return static_cast<std::uint64_t>(now) - static_cast<std::uint64_t>(epoch_);
+    }
+
+    nanoseconds time_after(std::uint64_t elapsed) const noexcept {
+        constexpr nanoseconds latest = std::numeric_limits<nanoseconds>::max();
+        std::uint64_t const room =
+            static_cast<std::uint64_t>(latest) - static_cast<std::uint64_t>(epoch_);
+        if (elapsed >= fill_rate::never || elapsed >= room) return latest;
+        return static_cast<nanoseconds>(static_cast<std::uint64_t>(epoch_) + elapsed);
     }
 
     // Earned units are rounded down, so a full bucket has to forget the fraction of one.

@@ -251,6 +251,8 @@ private:
     static constexpr std::uint64_t locked_path = 1;
     static constexpr std::uint64_t one_version = 2;
     static constexpr std::uint64_t never_cold = ~std::uint64_t{0};
+    // Permits that take longer than any clock can tell, and to which one more can be added.
+    static constexpr std::uint64_t most_queued = std::uint64_t{1} << 63;
     // The most waiters that one hold of the lock wakes.
     static constexpr std::size_t wake_group = 64;
 
@@ -347,7 +349,8 @@ private:
         if (waiting_.empty() && take<Take>(h, n, bucket_now)) return {};
         if (waiting_.size() >= settings_.max_waiters()) return error::queue_full;
         std::int64_t const at = turn_of(h, n);
-        if (at - now > settings_.max_wait().count() || time_of(at) > deadline) {
+        if (at - now > settings_.max_wait().count() || time_of(at) > deadline ||
+            queued_ >= most_queued) {
             return error::rate_limited;
         }
         return asio::error::would_block;
@@ -364,7 +367,7 @@ private:
 
     // When `n` permits will be there after all that wait now have got theirs.
     std::int64_t turn_of(held const& h, std::uint64_t n) const noexcept {
-        return clock_time(current_.when(h.granted + current_.units(queued_), current_.units(n)));
+        return clock_time(current_.when(h.granted, queued_, current_.units(n)));
     }
 
     // Grants from the front while permits are there; sees to the alarm.
