@@ -23,6 +23,7 @@
 #include <mutex>
 #include <optional>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -65,7 +66,9 @@ public:
     }
     /// The quota of one key, asked for when the key is new; nothing for the usual one. Called with
     /// no lock held, from any thread, and may throw, which leaves the key unknown. At most 255
-    /// different quotas are told apart; keys with another one get the usual one.
+    /// different quotas are told apart; keys with another one get the usual one. A quota is a rate
+    /// and a burst: one with a `warm_up`, `overdraw` or `start_empty` makes `try_acquire` throw
+    /// std::invalid_argument, as does one without a rate; limits on waiting have no effect.
     keyed_rate_limiter_options&
     quota_of(std::function<std::optional<rate_limiter_options>(Key const&)> choose) {
         quota_of_ = std::move(choose);
@@ -124,7 +127,8 @@ public:
     basic_keyed_rate_limiter(basic_keyed_rate_limiter const&) = delete;
     basic_keyed_rate_limiter& operator=(basic_keyed_rate_limiter const&) = delete;
 
-    /// Takes `n` permits of `key` if they are there.
+    /// Takes `n` permits of `key` if they are there. Throws what `quota_of` throws, and
+    /// std::invalid_argument for a quota that a key cannot have.
     decision try_acquire(Key const& key, std::uint64_t n = 1) {
         place const at = place_of(key); // the memory comes while the clock is read
         return try_acquire(key, at, n, Clock::now());
@@ -294,12 +298,21 @@ private:
         return own ? add_quota(*own, now) : 0;
     }
 
+    static void refuse_if(bool is_set, char const* option) {
+        if (!is_set) return;
+        throw std::invalid_argument(
+            std::string("tidegate: keyed_rate_limiter quota_of does not take ") + option);
+    }
+
     // The same as one that is known, or a new one; the usual one when there are too many.
     std::uint32_t add_quota(rate_limiter_options const& own, std::int64_t now) {
         detail::check_option<std::uint64_t>("keyed_rate_limiter permits a period", own.permits(), 1,
                                             std::uint64_t{1} << 62);
         detail::check_option<std::uint64_t>("keyed_rate_limiter burst", own.burst(), 1,
                                             core::bucket_terms::max_burst);
+        refuse_if(own.warm_up().count() > 0, "warm_up");
+        refuse_if(own.overdraw(), "overdraw");
+        refuse_if(own.start_empty(), "start_empty");
         auto const period = static_cast<std::uint64_t>(own.period().count());
         std::lock_guard lock(quotas_mutex_);
         auto const [known, is_new] = numbers_.try_emplace(

@@ -227,7 +227,8 @@ private:
 /// (see core/token_bucket.hpp; where a rate cannot be represented exactly, the error is below
 /// 2^-52). Waiters are served first in, first out: nobody overtakes, neither a `try_acquire` nor a
 /// small request behind a large one. A refusal writes nothing that other threads read, so a storm
-/// of them slows nobody down.
+/// of them slows nobody down; but while somebody waits, and in a warm-up, it takes the limiter's
+/// lock, as a grant does then.
 ///
 /// Coroutines take permits with
 ///

@@ -50,6 +50,28 @@ TEST_CASE("each key has a bucket of its own") {
     CHECK(l.size() == 2);
 }
 
+TEST_CASE("a quota that a key cannot have is refused, and leaves the key unknown") {
+    using quota = tidegate::rate_limiter_options;
+    std::optional<quota> own;
+    limiter<int> l(options<int>().rate(1, 1s).burst(5).quota_of([&](int const&) { return own; }));
+    struct {
+        char const* name;
+        quota value;
+    } const wrong[] = {{"warm_up", quota().rate(1, 1s).warm_up(1s)},
+                       {"overdraw", quota().rate(1, 1s).overdraw(true)},
+                       {"start_empty", quota().rate(1, 1s).start_empty(true)}};
+    for (auto const& one : wrong) {
+        own = one.value;
+        CHECK_THROWS_MATCHES(
+            l.try_acquire(1), std::invalid_argument,
+            Catch::Matchers::Message("tidegate: keyed_rate_limiter quota_of does not take " +
+                                     std::string(one.name)));
+        CHECK(l.size() == 0);
+    }
+    own = quota().rate(1, 1s).burst(7).max_waiters(0);
+    CHECK(l.try_acquire(1, 7));
+}
+
 TEST_CASE("a key can have a quota of its own") {
     auto own = [](int const& key) -> std::optional<tidegate::rate_limiter_options> {
         if (key < 1000) return std::nullopt;
