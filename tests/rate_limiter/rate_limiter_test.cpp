@@ -563,6 +563,52 @@ TEST_CASE("a waiting acquire allocates once, from the handler's allocator") {
     CHECK(counts.live() == 0);
 }
 
+TEST_CASE("a clock that goes back holds nobody up for longer than it takes to fill a bucket") {
+    asio::io_context io;
+    SECTION("in a warm-up, which begins again") {
+        limiter l(io, options().rate(100, 1s).burst(10).warm_up(10s, 4));
+        auto const start = test_clock::now();
+        CHECK(admitted(l, 5s, 1ms) > 150);
+        SECTION("to before it began") { test_clock::set(start - 30min); }
+        SECTION("to its beginning") { test_clock::set(start); }
+        CHECK_FALSE(l.try_acquire());
+        int const first = admitted(l, 1s, 1ms);
+        CHECK(first >= 25 - 10);
+        CHECK(first <= 31);
+    }
+    SECTION("who wait go on as soon as somebody asks") {
+        limiter l(io, ten_a_second());
+        test_clock::advance(2h);
+        CHECK(l.try_acquire(10));
+        request a, b;
+        a.start(l);
+        b.start(l, 9);
+        run(io);
+        SECTION("after the terms were made") { test_clock::set(test_clock::now() - 1h); }
+        SECTION("and before") { test_clock::set(test_clock::now() - 3h + 1s); }
+        CHECK_FALSE(l.try_acquire());
+        pass(100ms, io);
+        CHECK(a.granted());
+        CHECK(b.waits());
+        pass(900ms, io);
+        CHECK(b.granted());
+    }
+}
+
+TEST_CASE("who read the clock before new terms were made forgives no overdraft") {
+    asio::io_context io;
+    limiter l(io, options().rate(16'000'001, 1s).burst(1000).overdraw(true));
+    test_clock::advance(2s); // longer than terms hold
+    auto const early = test_clock::now() - 1us;
+    CHECK(l.try_acquire(4'000'000));
+    CHECK_FALSE(l.try_acquire(1, early));
+    CHECK_FALSE(l.try_acquire());
+    test_clock::advance(249ms);
+    CHECK_FALSE(l.try_acquire());
+    test_clock::advance(1ms);
+    CHECK(l.try_acquire());
+}
+
 TEST_CASE("the wait behind thousands of large requests is told as it is") {
     asio::io_context io;
     limiter l(io, options().rate(16'000'001, 1s).burst(4'500'000).start_empty(true));

@@ -15,10 +15,14 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <deque>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -172,7 +176,158 @@ private:
     std::size_t last_granted_ = 0;
 };
 
+// A limiter whose clock stands still, jumps and goes back, and the most that it may grant by the
+// time that has passed: what the clock goes back by is no time.
+class year_of_a_bad_clock {
+    __extension__ using wide = __int128;
+
+public:
+    struct quota {
+        std::uint64_t permits;
+        std::chrono::nanoseconds per;
+        std::uint64_t burst;
+        std::chrono::nanoseconds warm_up;
+    };
+
+    year_of_a_bad_clock(test::random& r, quota const& q)
+        : random_(r),
+          quota_(q),
+          burst_time_(
+              static_cast<std::int64_t>(wide(q.burst) * wide(q.per.count()) / wide(q.permits)) +
+              1) {
+        auto settings = tidegate::rate_limiter_options().rate(q.permits, q.per).burst(q.burst);
+        if (q.warm_up > 0ns) settings.warm_up(q.warm_up, cold_factor);
+        limiter_.emplace(io_, settings);
+    }
+
+    void run() {
+        while (passed_ < 24h * 365) {
+            move();
+            for (std::size_t n = test::below(random_, 4); n > 0; --n) act();
+        }
+        REQUIRE(grants_ > 0);
+        limiter_.reset();
+        poll();
+    }
+
+private:
+    static constexpr int cold_factor = 3;
+
+    test_clock::duration any_up_to(test_clock::duration most) {
+        return test_clock::duration(
+            test::below(random_, static_cast<std::size_t>(most.count()) + 1));
+    }
+
+    void move() {
+        // Mostly what the bucket feels, now and then what its terms do.
+        test_clock::duration const scales[] = {burst_time_ / 4, burst_time_, 3s, 1h, 24h * 10};
+        std::size_t const rare = test::below(random_, 40);
+        test_clock::duration const by = any_up_to(scales[rare < 15   ? 0
+                                                         : rare < 30 ? 1
+                                                         : rare < 35 ? 2
+                                                         : rare < 39 ? 3
+                                                                     : 4]);
+        if (test::below(random_, 8) > 0) {
+            test_clock::advance(by);
+            passed_ += by;
+            quiet_ += by;
+            // Net of refunds, no window that ends now has more than this beyond the rate.
+            over_ = std::max<wide>(0, over_ - wide(by.count()) * wide(quota_.permits));
+        } else {
+            auto const since_zero = test_clock::now().time_since_epoch();
+            test_clock::set(test_clock::now() - std::min(by, since_zero));
+            went_back_ = true;
+        }
+        poll();
+    }
+
+    void act() {
+        std::uint64_t const n = 1 + test::below(random_, quota_.burst);
+        switch (test::below(random_, 6)) {
+        case 0:
+            limiter_->async_acquire_for(any_up_to(burst_time_ * 4), n, [this, n](error_code ec) {
+                if (!ec) grant(n);
+            });
+            break;
+        case 1: {
+            std::uint64_t const back = std::min(granted_, n);
+            granted_ -= back;
+            over_ = std::max<wide>(0, over_ - cost(back));
+            if (back) limiter_->refund(back);
+            break;
+        }
+        case 2: REQUIRE(cost(limiter_->available()) <= cost(quota_.burst) - over_); break;
+        case 3:
+            if (limiter_->peek(n, test_clock::now()))
+                REQUIRE(over_ + cost(n) <= cost(quota_.burst));
+            break;
+        default: try_acquire(random_() % 2 ? n : 1); break;
+        }
+        poll();
+    }
+
+    void try_acquire(std::uint64_t n) {
+        bool const must = limiter_->waiting() == 0 && !went_back_ && n == 1 &&
+                          quiet_ > 2 * cold_factor * burst_time_ + 20ms;
+        bool const taken(limiter_->try_acquire(n));
+        if (must) REQUIRE(taken);
+        if (taken) grant(n);
+        // What a clock that went back has done is put right when somebody asks.
+        if (std::exchange(went_back_, false)) quiet_ = 0s;
+    }
+
+    void grant(std::uint64_t n) {
+        over_ += cost(n);
+        REQUIRE(over_ <= cost(quota_.burst));
+        granted_ += n;
+        ++grants_;
+        quiet_ = 0s;
+    }
+
+    wide cost(std::uint64_t n) const { return wide(n) * wide(quota_.per.count()); }
+
+    void poll() {
+        io_.restart();
+        io_.poll();
+    }
+
+    test::random& random_;
+    quota const quota_;
+    test_clock::duration const burst_time_;
+    asio::io_context io_;
+    std::optional<limiter> limiter_;
+    test_clock::duration passed_{0};
+    test_clock::duration quiet_{0}; // since the last grant, and since it was asked after going back
+    bool went_back_ = false;
+    wide over_ = 0;             // in permits times the period
+    std::uint64_t granted_ = 0; // and not given back
+    std::size_t grants_ = 0;
+};
+
 } // namespace
+
+TEST_CASE("whatever the clock does, no window of a year has more than a burst beyond the rate",
+          "[stress]") {
+    using quota = year_of_a_bad_clock::quota;
+    quota const quotas[] = {{10, 1s, 10, 0s},
+                            {10, 1s, 10, 20s},
+                            {3, 1s, 7, 1h},
+                            {999, 1s, 999, 0s}, // terms hold for 5 hours
+                            {999, 1s, 100, 5s},
+                            {16'000'001, 1s, 4'000'000, 0s}, // for a second
+                            {999'999'937, 1s, 999'999'937, 0s},
+                            {999'999'937, 1s, 50, 1s},
+                            {1'000'003, 24h, 50, 10min},
+                            {5, 24h * 7, 5, 24h}};
+    for (std::uint64_t const seed : test::seeds()) {
+        test::random random(seed);
+        for (quota const& q : quotas) {
+            INFO("seed " << seed << ", " << q.permits << " in " << q.per / 1s << " s, burst "
+                         << q.burst << ", warm-up of " << q.warm_up / 1s << " s");
+            year_of_a_bad_clock(random, q).run();
+        }
+    }
+}
 
 TEST_CASE("random schedules lose nobody, keep the order and keep the rate", "[stress]") {
     for (std::uint64_t const seed : test::seeds()) {

@@ -253,6 +253,8 @@ private:
     static constexpr std::uint64_t never_cold = ~std::uint64_t{0};
     // Permits that take longer than any clock can tell, and to which one more can be added.
     static constexpr std::uint64_t most_queued = std::uint64_t{1} << 63;
+    // Nanoseconds from reading the clock to having the lock, at most.
+    static constexpr std::int64_t late_reader = 10'000'000;
     // The most waiters that one hold of the lock wakes.
     static constexpr std::size_t wake_group = 64;
 
@@ -434,18 +436,38 @@ private:
 
     // Makes the terms cover `now`; returns it as the bucket's time, which runs slower in a warm-up.
     std::int64_t settle(held& h, std::int64_t now) noexcept {
+        if (now < current_.epoch()) now = settle_before_epoch(h, now);
         if (warming_) {
-            std::int64_t const elapsed = std::max<std::int64_t>(0, now - current_.epoch());
-            if (elapsed < ramp().length()) return current_.epoch() + ramp().warped(elapsed);
+            std::int64_t const elapsed = now - current_.epoch();
+            if (elapsed < ramp().length()) {
+                return settle_debt(h, current_.epoch() + ramp().warped(elapsed));
+            }
             end_warm_up(h);
         }
         if (warms_up() && now - current_.when(h.granted, current_.burst()) > ramp().length()) {
             cool(h, now);
             return now;
         }
-        if (!current_.covers(now)) renew(h, now, now < current_.epoch() ? 0 : most_debt());
-        if (is_odd(current_, h.granted, current_.earned(now))) h.granted = current_.earned(now);
+        if (!current_.covers(now)) renew(h, now, most_debt());
+        return settle_debt(h, now);
+    }
+
+    // By a little: somebody read the clock before another made the terms. By more: the clock went
+    // back, to a bucket as it was at the epoch, less its debt. A warm-up begins again.
+    std::int64_t settle_before_epoch(held& h, std::int64_t now) noexcept {
+        if (current_.epoch() - now <= late_reader) return current_.epoch();
+        renew(h, now, 0);
+        if (!waiting_.empty()) wait_for_front(h);
         return now;
+    }
+
+    std::int64_t settle_debt(held& h, std::int64_t bucket_now) noexcept {
+        std::uint64_t const earned = current_.earned(bucket_now);
+        if (is_odd(current_, h.granted, earned)) {
+            h.granted = earned;
+            if (!waiting_.empty()) wait_for_front(h);
+        }
+        return bucket_now;
     }
 
     // The clock's time at which the bucket's is `at`.
