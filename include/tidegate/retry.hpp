@@ -6,6 +6,7 @@
 #include <tidegate/core/backoff.hpp>
 #include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/layer.hpp>
+#include <tidegate/detail/quick_clock.hpp>
 #include <tidegate/detail/thread_random.hpp>
 #include <tidegate/detail/trace_source.hpp>
 #include <tidegate/retry_budget.hpp>
@@ -103,8 +104,9 @@ public:
         budget_ = std::move(shared);
         return *this;
     }
-    /// The pause that the failure itself asks for (Retry-After), instead of the computed one if it
-    /// is longer; empty for none, negative for "do not come back".
+    /// The time before which the failure itself asks not to come back (Retry-After): the pause is
+    /// that and the computed one after it, or the longer of both without jitter. Empty for none;
+    /// negative, or the largest duration, for "do not come back".
     retry_options&
     delay_from(std::function<std::optional<std::chrono::nanoseconds>(failure const&)> hint) {
         delay_from_ = std::move(hint);
@@ -138,6 +140,7 @@ public:
     std::optional<std::chrono::nanoseconds> total_timeout() const noexcept {
         return total_timeout_;
     }
+    core::jitter jitter() const noexcept { return jitter_; }
     bool idempotent() const noexcept { return idempotent_; }
     std::shared_ptr<retry_budget> const& budget() const noexcept { return budget_; }
     auto const& delay_from() const noexcept { return delay_from_; }
@@ -194,8 +197,10 @@ struct random_source {
 ///
 /// It never pauses past the deadline: when there is no time for another attempt, it gives up at
 /// once. A layer inside that refused (an open breaker, a limiter) and knows when to come back is
-/// not asked earlier. Cancellation ends a pause at once. The failure that comes out is the last
-/// attempt's own; `on_give_up` tells the others.
+/// not asked earlier; with jitter, the computed pause comes on top while there is time for that, so
+/// that those who were told the same time do not come back together. One that does not know (a
+/// breaker that was forced open) is not asked again. Cancellation ends a pause at once. The failure
+/// that comes out is the last attempt's own; `on_give_up` tells the others.
 ///
 /// Copies share the settings, which may be changed at any time from any thread.
 template <class Clock = std::chrono::steady_clock, class Predicate = detail::worth_retrying>
@@ -266,7 +271,6 @@ public:
             }
             tell(result.why(), pause);
             trace_->emit(trace_event::retried, attempts_, ec, pause);
-            previous_ = pause;
             begin_attempt(c, pause);
             return {detail::step::what::again, pause};
         }
@@ -296,20 +300,34 @@ public:
                 }
             }
             if (attempts_ >= settings_->max_attempts()) return give_up_reason::attempts_used;
-            pause = std::max(drawn_pause(), c.take_retry_after());
+            nanoseconds hint = c.take_retry_after();
             if (!result && settings_->delay_from()) {
-                auto const hint = settings_->delay_from()(result.why());
-                if (hint && *hint < nanoseconds(0)) return give_up_reason::not_retryable;
-                if (hint) pause = std::max(pause, *hint);
+                auto const asked = settings_->delay_from()(result.why());
+                if (asked && *asked < nanoseconds(0)) return give_up_reason::not_retryable;
+                if (asked) hint = std::max(hint, *asked);
             }
-            if (total_ != context::no_deadline && total_ - c.now() <= pause) {
-                return give_up_reason::out_of_time;
+            previous_ = drawn_pause();
+            pause = std::max(previous_, hint);
+            if (!fits(c, pause)) {
+                // Without a deadline that is a hint which says never.
+                return total_ == context::no_deadline ? give_up_reason::not_retryable
+                                                      : give_up_reason::out_of_time;
+            }
+            if (hint.count() > 0 && settings_->jitter() != core::jitter::none) {
+                // Others have been told the same time.
+                nanoseconds const apart(detail::add_saturated(hint.count(), previous_.count()));
+                if (fits(c, apart)) pause = apart;
             }
             if (auto const& budget = settings_->budget()) {
                 if (!budget->try_withdraw()) return give_up_reason::out_of_budget;
                 withdrawn_for_ = c.attempt();
             }
             return std::nullopt;
+        }
+
+        // Whether there is time for an attempt after that pause.
+        bool fits(context& c, nanoseconds pause) const {
+            return std::chrono::ceil<typename Clock::duration>(pause) < total_ - c.now();
         }
 
         nanoseconds drawn_pause() const {
@@ -348,7 +366,8 @@ public:
         void begin_attempt(context& c, nanoseconds pause) {
             c.set_deadline(total_);
             if (auto const limit = settings_->attempt_timeout()) {
-                c.set_deadline(earlier(c, total_, pause + *limit));
+                nanoseconds const until(detail::add_saturated(pause.count(), limit->count()));
+                c.set_deadline(earlier(c, total_, until));
             }
         }
 
@@ -366,7 +385,7 @@ public:
         typename Clock::time_point total_{};
         std::uint32_t attempts_ = 0;
         std::uint32_t withdrawn_for_ = 0; // the attempt after which a retry was paid for
-        nanoseconds previous_{0};
+        nanoseconds previous_{0};         // the pause drawn last, without what was asked for
         std::array<error_code, 8> errors_;
     };
 

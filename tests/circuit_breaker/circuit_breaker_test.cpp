@@ -227,6 +227,17 @@ TEST_CASE("a failure may ask to be left alone for longer") {
     CHECK(b.retry_after() == 7s);
 }
 
+TEST_CASE("a failure may ask to be left alone for ever, by a coarse clock too") {
+    struct coarse_clock {
+        using duration = std::chrono::microseconds;
+        using time_point = std::chrono::time_point<coarse_clock>;
+        static time_point now() { return time_point(1h); }
+    };
+    tidegate::basic_circuit_breaker<coarse_clock> b(options().consecutive_failures(1));
+    b.try_acquire().failure({}, coarse_clock::duration::max());
+    CHECK(b.retry_after() > 24h);
+}
+
 TEST_CASE("after a recovery a ramp lets through a growing share") {
     breaker b(
         quick().permitted_probes(1).ramp({0.1, 0.5}, 10s).count_window(1000).minimum_calls(100));

@@ -16,6 +16,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_future.hpp>
 
+#include <random>
 #include <string>
 #include <vector>
 
@@ -497,8 +498,9 @@ TEST_CASE("a layer that knows when to come back is not asked earlier") {
 TEST_CASE("a delay that the failure asks for is kept, a negative one ends it") {
     asio::io_context io;
     std::optional<std::chrono::nanoseconds> hint = 3s;
-    policy const guarded{retry{retry_options().base(1ms).max_attempts(2).delay_from(
-        [&](failure const&) { return hint; })}};
+    auto ask = [&](failure const&) { return hint; };
+    policy const guarded{retry{
+        retry_options().base(1ms).jitter(tidegate::jitter::none).max_attempts(2).delay_from(ask)}};
     guarded_call<int> waits, stops;
     auto const start = policy_clock::now();
     waits.start(io, guarded, flaky{1});
@@ -509,6 +511,48 @@ TEST_CASE("a delay that the failure asks for is kept, a negative one ends it") {
     CHECK(waits.at - start == 3s);
     CHECK(waits.value == 2);
     CHECK(stops.failed_with(refused));
+}
+
+TEST_CASE("who is never to come back gives up at once") {
+    asio::io_context io;
+    breaker b;
+    b.force_open();
+    std::vector<tidegate::give_up_reason> reasons;
+    auto settings = retry_options().attempt_timeout(1s).on_give_up(
+        [&](tidegate::give_up_event const& e) { reasons.push_back(e.reason); });
+    policy const forced{retry{settings}, b};
+    auto never = [](failure const&) { return std::chrono::nanoseconds::max(); };
+    policy const told{retry{settings.delay_from(never)}};
+    guarded_call<int> refused_call, failed;
+    refused_call.start(io, forced, flaky{0});
+    failed.start(io, told, flaky{1});
+    run(io);
+    CHECK(refused_call.failed_with(error::circuit_open));
+    CHECK(failed.failed_with(refused));
+    CHECK(reasons == std::vector(2, tidegate::give_up_reason::not_retryable));
+    CHECK(policy_clock::pending() == 0);
+}
+
+TEST_CASE("those who were told the same time do not come back together") {
+    asio::io_context io;
+    breaker b(
+        tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(3s).jitter(0));
+    std::mt19937_64 random(7);
+    auto const settings = retry_options().base(1s).random([&] { return random(); });
+    policy const patient{retry{settings}, b};
+    policy const hasty{timeout{3s + 1ns}, retry{settings}, b};
+    b.trip();
+    std::deque<guarded_call<int>> calls(3);
+    auto const start = policy_clock::now();
+    calls[0].start(io, patient, flaky{0});
+    calls[1].start(io, patient, flaky{0});
+    calls[2].start(io, hasty, flaky{0});
+    pass(io, 4s);
+    for (auto const& call : calls) REQUIRE(call.value == 1);
+    CHECK(calls[0].at - start > 3s);
+    CHECK(calls[1].at - start > 3s);
+    CHECK(calls[0].at != calls[1].at);
+    CHECK(calls[2].at - start == 3s); // in time rather than apart
 }
 
 TEST_CASE("attempts stay within the budget, also through nested retries that share it") {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
-// From a timeout to a deadline.
+// From a timeout to a deadline, and from a clock's durations to nanoseconds.
 #pragma once
 
 #include <tidegate/config.hpp>
+
+#include <chrono>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -14,6 +16,13 @@ typename Clock::time_point deadline_in(typename Clock::duration timeout) {
     time_point const now = Clock::now();
     if (timeout > time_point::max() - now) return time_point::max();
     return timeout > Clock::duration::zero() ? now + timeout : now;
+}
+
+/// The most there are for a longer time, such as the largest duration of a coarser clock.
+template <class Duration>
+constexpr std::chrono::nanoseconds in_nanoseconds(Duration time) noexcept {
+    constexpr auto most = std::chrono::nanoseconds::max();
+    return time > std::chrono::floor<Duration>(most) ? most : std::chrono::nanoseconds(time);
 }
 
 } // namespace detail

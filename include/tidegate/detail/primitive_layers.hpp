@@ -4,6 +4,7 @@
 
 #include <tidegate/adaptive_limiter.hpp>
 #include <tidegate/circuit_breaker.hpp>
+#include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/layer.hpp>
 #include <tidegate/rate_limiter.hpp>
 #include <tidegate/semaphore.hpp>
@@ -46,7 +47,7 @@ public:
             auto const decision = state.try_before_waiting(1, c.now());
             if (decision) return {};
             error_code const ec = decision.error();
-            c.set_retry_after(decision.retry_after());
+            c.set_retry_after(in_nanoseconds(decision.retry_after()));
             if (ec == error::rate_limited) return boost::asio::error::would_block;
             state.tell(decision, 1);
             return ec;
@@ -191,7 +192,7 @@ public:
             timed_ = breaker.measures_time();
             permit_ = timed_ ? breaker.try_acquire(c.now()) : breaker.try_acquire();
             if (permit_) return {};
-            c.set_retry_after(breaker.retry_after(c.now()));
+            c.set_retry_after(in_nanoseconds(breaker.retry_after(c.now())));
             return error::circuit_open;
         }
 

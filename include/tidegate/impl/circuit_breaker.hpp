@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tidegate/circuit_breaker.hpp>
+#include <tidegate/detail/deadline.hpp>
 
 #include <cstdio>
 
@@ -329,7 +330,7 @@ void basic_circuit_breaker<Clock>::open(time_point now, std::optional<duration> 
     if (was_closed && ns(now) - closed_since_ >= last_open_time_) trips_ = 0;
     ++trips_;
     auto time = current().settings.open_.duration(trips_, detail::thread_random());
-    if (retry_after) time = std::max<std::chrono::nanoseconds>(time, *retry_after);
+    if (retry_after) time = std::max(time, detail::in_nanoseconds(*retry_after));
     last_open_time_ = time.count();
     constexpr nanoseconds latest = std::numeric_limits<nanoseconds>::max();
     open_until_ = ns(now) > latest - time.count() ? latest : ns(now) + time.count();
