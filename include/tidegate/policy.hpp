@@ -129,7 +129,7 @@ public:
         static_assert(detail::survives_await_as_temporary<Op&&>,
                       "g++ before 12.3 destroys this temporary twice: name the operation, and pass "
                       "the name or std::ref(name)");
-        return call<0, result_of<Op>, CoroutineExecutor>(
+        return call<0, result_of<Op>, CoroutineExecutor, context>(
             shared_, std::decay_t<Op>(std::forward<Op>(op)), context(shared_->name));
     }
 
@@ -141,7 +141,7 @@ public:
         static_assert(detail::survives_await_as_temporary<Op&&>,
                       "g++ before 12.3 destroys this temporary twice: name the operation, and pass "
                       "the name or std::ref(name)");
-        return call<0, result_of<Op>, CoroutineExecutor>(
+        return call<0, result_of<Op>, CoroutineExecutor, context>(
             shared_, std::decay_t<Op>(std::forward<Op>(op)), outer.inner(shared_->name));
     }
 
@@ -196,13 +196,14 @@ private:
         co_await boost::asio::this_coro::reset_cancellation_state(
             boost::asio::enable_total_cancellation());
         context const here(layers->name);
-        co_return co_await call<0, outcome<result_of<Op>>, Executor>(std::move(layers),
-                                                                     std::move(op), here);
+        co_return co_await call<0, outcome<result_of<Op>>, Executor, context>(std::move(layers),
+                                                                              std::move(op), here);
     }
 
-    template <std::size_t First, class Return, class Executor, class Op>
+    // `Context` is a reference for an attempt of a race, whose context the race reads afterwards.
+    template <std::size_t First, class Return, class Executor, class Context, class Op>
     static boost::asio::awaitable<Return, Executor> call(std::shared_ptr<shared const> layers,
-                                                         Op op, context here);
+                                                         Op op, Context here);
 
     std::shared_ptr<shared const> shared_;
 };

@@ -21,6 +21,9 @@ using tidegate::policy;
 
 using hedge = tidegate::basic_hedge<policy_clock>;
 using bulkhead = tidegate::basic_semaphore<policy_clock>;
+using breaker = tidegate::basic_circuit_breaker<policy_clock>;
+using retry = tidegate::basic_retry<policy_clock>;
+using tidegate::retry_options;
 using timeout = tidegate::basic_timeout<policy_clock>;
 
 namespace {
@@ -179,6 +182,38 @@ TEST_CASE("a timeout outside ends all attempts") {
     pass(io, 50ms);
     CHECK(call.failed_with(error::deadline_exceeded));
     CHECK(p.cancelled == 4);
+}
+
+TEST_CASE("a timeout inside counts from the start of each attempt") {
+    asio::io_context io;
+    policy const guarded{hedge{after(100ms)}, timeout{150ms}};
+    std::vector<policy_clock::duration> given;
+    auto op = [&](context const& c) -> asio::awaitable<int> {
+        given.push_back(c.remaining());
+        co_await test::idle(140ms);
+        co_return 1;
+    };
+    guarded_call<int> call;
+    call.start(io, guarded, op);
+    pass(io, 1h);
+    CHECK(call.value == 1);
+    CHECK(given == std::vector<policy_clock::duration>{150ms, 150ms});
+}
+
+TEST_CASE("a retry outside hears for how long a layer inside refuses") {
+    asio::io_context io;
+    breaker b(
+        tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(3s).jitter(0));
+    policy const guarded{retry{retry_options().base(1ms).jitter(tidegate::jitter::none)},
+                         hedge{after(10ms)}, b};
+    b.trip();
+    guarded_call<int> call;
+    plan p{{{1ms}}};
+    auto const start = policy_clock::now();
+    call.start(io, guarded, p.operation());
+    finish(io);
+    CHECK(call.value == 1);
+    CHECK(call.at - start == 3s + 1ms); // the last is the operation's
 }
 
 TEST_CASE("settings may change while calls run, which keep those they began with") {

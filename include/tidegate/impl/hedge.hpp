@@ -18,6 +18,7 @@ namespace detail {
 /// that waiting for a permit is waiting for an attempt to end.
 template <class Clock, class T>
 class hedge_race : public std::enable_shared_from_this<hedge_race<Clock, T>> {
+    using context = basic_call_context<Clock>;
     using semaphore_type = basic_semaphore<Clock>;
     using time_point = typename Clock::time_point;
 
@@ -29,9 +30,9 @@ public:
 
     std::size_t started() const noexcept { return attempts_.size(); }
 
-    template <class Context, class Op, class Start>
-    void start(Op& op, Context const& context, Start& start_attempt, time_point now) {
-        auto one = std::make_shared<attempt>(executors_.next(), now);
+    template <class Op, class Start>
+    void start(Op& op, context const& here, Start& start_attempt, time_point now) {
+        auto one = std::make_shared<attempt>(executors_.next(), here, now);
         attempts_.push_back(one);
         auto ended = [race = this->shared_from_this(), one, number = started(),
                       permit = std::move(permits_[started() - 1])](std::exception_ptr thrown,
@@ -39,7 +40,7 @@ public:
             if (thrown) came.fail(failure(thrown));
             race->end(*one, number, std::move(came));
         };
-        one->task->start(start_attempt(op, context), std::move(ended));
+        one->task->start(start_attempt(op, one->here), std::move(ended));
     }
 
     /// Completes when one more attempt has ended, or with `deadline_exceeded`.
@@ -58,8 +59,10 @@ public:
         for (auto const& one : attempts_) one->task->cancel();
     }
 
-    outcome<T> take_result() {
+    /// What came of the attempt that decided, and for how long a layer in it goes on refusing.
+    outcome<T> take_result(context& here) {
         std::lock_guard lock(mutex_);
+        here.set_retry_after(retry_after_);
         return std::move(result_);
     }
 
@@ -78,10 +81,11 @@ public:
 
 private:
     struct attempt {
-        attempt(asio::any_io_executor executor, time_point now)
-            : task(std::make_shared<side_task>(std::move(executor))), started(now) {}
+        attempt(asio::any_io_executor executor, context const& call, time_point now)
+            : task(std::make_shared<side_task>(std::move(executor))), here(call), started(now) {}
 
         std::shared_ptr<side_task> task;
+        context here; // the attempt's own, until it is over
         time_point started;
         time_point ended{};
         bool over = false; // changes under the lock
@@ -97,6 +101,7 @@ private:
         if (winner_ != 0) return;
         if (came) winner_ = number;
         result_ = std::move(came);
+        retry_after_ = one.here.retry_after();
     }
 
     serial_executors const executors_;
@@ -106,6 +111,7 @@ private:
     mutable std::mutex mutex_;
     std::size_t winner_ = 0;
     outcome<T> result_;
+    std::chrono::nanoseconds retry_after_{0};
 };
 
 } // namespace detail
@@ -154,7 +160,8 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
             ended_permits.push_back(std::move(std::get<1>(ended)));
             --running;
         } else if (ec == error::deadline_exceeded) {
-            now = Clock::now();
+            here.forget_now();
+            now = here.now();
             may_start = may_hedge(settings, here);
             if (!may_start) continue;
             shared_->trace.emit(trace_event::hedged, attempts->started() + 1, {}, pause);
@@ -177,7 +184,7 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
     co_await asio::this_coro::throw_if_cancelled(throws);
 
     std::size_t const winner = attempts->winner();
-    result = attempts->take_result();
+    result = attempts->take_result(here);
     if (cancelled && !result) result.fail(asio::error::operation_aborted);
     if (winner != 0 && settings.quantile()) {
         for (auto const latency : latencies) shared_->latencies.record(latency);

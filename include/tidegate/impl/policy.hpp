@@ -111,9 +111,9 @@ consteval std::size_t next_racing_layer() {
 // In and out through the layers. A code that is not thrown costs no exception; what throws is
 // caught where it is awaited, since nothing may leave a layer out on the way back.
 template <class Clock, class... Layers>
-template <std::size_t First, class Return, class Executor, class Op>
+template <std::size_t First, class Return, class Executor, class Context, class Op>
 boost::asio::awaitable<Return, Executor>
-basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op, context here) {
+basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op, Context here) {
     using traits = detail::operation_traits<Op, context>;
     using value = typename traits::value;
     using tuple = std::tuple<Layers...>;
@@ -143,9 +143,9 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
             if (ec) {
                 result.fail(ec);
             } else if constexpr (last < sizeof...(Layers)) {
-                auto start = [&layers](auto& each, context one) {
+                auto start = [&layers](auto& each, context& one) {
                     return call<detail::next_racing_layer<tuple, First>() + 1, outcome<value>,
-                                Executor>(layers, detail::borrow(each), one);
+                                Executor, context&>(layers, detail::borrow(each), one);
                 };
                 co_await std::get<last>(layers->layers)
                     .template race<Executor>(op, here, result, start);
