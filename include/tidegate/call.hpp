@@ -37,6 +37,13 @@ public:
         }
     }
 
+    /// Of a call that failed before what is called was started: a refusal, whatever the code.
+    static failure before_start(error_code ec) noexcept {
+        failure f(ec);
+        f.before_start_ = true;
+        return f;
+    }
+
     /// No error for an exception that carries none.
     error_code const& code() const noexcept { return code_; }
 
@@ -47,9 +54,10 @@ public:
     bool is_cancellation() const noexcept { return code_ == boost::asio::error::operation_aborted; }
 
     /// The call was refused before what was called could see it: a limit of this process is used
-    /// up. Says nothing about the health of what was called.
+    /// up, or the time was up in a line for it. Says nothing about the health of what was called.
+    /// The failure of another policy's call, inside this one, is known by its code alone.
     bool is_refusal() const noexcept {
-        return code_ == error::rate_limited || code_ == error::queue_full ||
+        return before_start_ || code_ == error::rate_limited || code_ == error::queue_full ||
                code_ == error::circuit_open || code_ == error::overloaded ||
                code_ == error::dropped;
     }
@@ -58,6 +66,7 @@ public:
     /// come in time, or the connection broke.
     bool is_ambiguous() const noexcept {
         namespace e = boost::asio::error;
+        if (before_start_) return false;
         return code_ == error::deadline_exceeded || code_ == e::timed_out ||
                code_ == e::connection_reset || code_ == e::connection_aborted ||
                code_ == e::broken_pipe || code_ == e::eof;
@@ -70,6 +79,7 @@ public:
 
 private:
     error_code code_;
+    bool before_start_ = false;
     std::exception_ptr thrown_;
 };
 

@@ -2,6 +2,7 @@
 // Calls through layers: what passes, what is changed, and that everything is given back.
 #include <tidegate/fallback.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/testing/chaos.hpp>
 #include <tidegate/timeout.hpp>
 
 #include "policy/support.hpp"
@@ -671,6 +672,93 @@ TEST_CASE("a breaker hears of failures, not of cancellations and refusals") {
     calls[6].start(io, guarded, flaky{0});
     run(io);
     CHECK(calls[6].failed_with(error::circuit_open));
+}
+
+TEST_CASE("a call that got no place in time was never made, whatever the code says") {
+    asio::io_context io;
+    limiter l(io, tidegate::rate_limiter_options().rate(1, 1h).burst(4));
+    breaker b(tidegate::circuit_breaker_options().consecutive_failures(1));
+    bulkhead room(io, 1);
+    auto judge = [](failure const& why) {
+        CHECK(why.code() == error::deadline_exceeded);
+        CHECK(why.is_refusal());
+        CHECK_FALSE(why.is_ambiguous());
+        return -1;
+    };
+    policy const guarded{fallback{judge}, timeout{100ms}, b, l, room};
+    policy const patient{retry{retry_options().base(50ms).jitter(tidegate::jitter::none)},
+                         timeout{100ms}, room};
+    policy const closing{b, room};
+    auto held = room.try_acquire();
+    guarded_call<int> waits, again, too_late;
+    waits.start(io, guarded, flaky{0});
+    again.start(io, patient, flaky{0});
+    pass(io, 100ms);
+    CHECK(waits.value == -1);
+    CHECK(b.state() == tidegate::breaker_state::closed);
+    CHECK(l.available() == 4);
+    CHECK(again.running()); // although it is not idempotent
+    held.release();
+    pass(io, 50ms);
+    CHECK(again.value == 1);
+    room.close();
+    too_late.start(io, closing, flaky{0});
+    run(io);
+    CHECK(too_late.failed_with(error::closed));
+    CHECK(b.state() == tidegate::breaker_state::closed);
+}
+
+TEST_CASE("a probe that got no place in time is no evidence") {
+    asio::io_context io;
+    breaker b(tidegate::circuit_breaker_options().permitted_probes(1).open_duration(1s).jitter(0));
+    bulkhead room(io, bulkhead::options().capacity(1).max_wait(10ms));
+    policy const guarded{b, room};
+    b.trip();
+    pass(io, 1s);
+    auto held = room.try_acquire();
+    guarded_call<int> waits, probes;
+    waits.start(io, guarded, flaky{0});
+    pass(io, 10ms);
+    CHECK(waits.failed_with(error::deadline_exceeded));
+    CHECK(b.state() == tidegate::breaker_state::half_open);
+    held.release();
+    probes.start(io, guarded, flaky{0});
+    run(io);
+    CHECK(probes.value == 1);
+    CHECK(b.state() == tidegate::breaker_state::closed);
+}
+
+TEST_CASE("calls that got no place in time do not lower an adaptive limit") {
+    asio::io_context io;
+    auto const ten = tidegate::concurrency_limit_options().initial(10);
+    tidegate::basic_adaptive_limiter<policy_clock> tide(
+        tidegate::adaptive_limiter_options().limit(ten).window_samples(10));
+    bulkhead room(io, bulkhead::options().capacity(1).max_wait(0s));
+    auto held = room.try_acquire();
+    policy const guarded{tide, room};
+    for (int i = 0; i < 10; ++i) {
+        guarded_call<int> call;
+        call.start(io, guarded, flaky{0});
+        run(io);
+        CHECK(call.failed_with(error::deadline_exceeded));
+    }
+    CHECK(tide.limit() == 10);
+}
+
+TEST_CASE("chaos stands for what is called: its failures are no refusals") {
+    asio::io_context io;
+    breaker b(tidegate::circuit_breaker_options().consecutive_failures(1));
+    auto const fails = tidegate::testing::chaos_options().error(1, refused);
+    auto const slowly = tidegate::testing::chaos_options().error(1, refused).latency(1, 1ms, 1ms);
+    for (auto const& settings : {fails, slowly}) {
+        policy const guarded{b, tidegate::testing::basic_chaos<policy_clock>{settings}};
+        b.close();
+        guarded_call<int> call;
+        call.start(io, guarded, flaky{0});
+        pass(io, 1ms);
+        CHECK(call.failed_with(refused));
+        CHECK(b.state() == tidegate::breaker_state::open);
+    }
 }
 
 TEST_CASE("one breaker serves calls of different results, with predicates of their own") {

@@ -70,6 +70,9 @@ inline constexpr suspect_order suspect_orders[] = {
 /// Neither function is called with a lock held; both run where the call's coroutine runs.
 class layer_call {
 public:
+    /// False for a layer that stands for what is called: if nobody gets in, that has failed.
+    static constexpr bool refuses = true;
+
     template <class Executor, class Context>
     boost::asio::awaitable<error_code, Executor> wait(Context&) {
         co_return error_code();

@@ -120,8 +120,8 @@ private:
     Semaphore* semaphore_;
 };
 
-/// A call has to fit into the limit, and its latency moves the limit. A deadline that passed shows
-/// overload; other failures, and cancellation, show nothing.
+/// A call has to fit into the limit, and its latency moves the limit. A deadline that passed while
+/// the operation ran shows overload; other failures, and cancellation, show nothing.
 template <class Limiter>
 class adaptive_limiter_layer {
 public:
@@ -147,7 +147,8 @@ public:
         template <class T>
         step leave(context& c, outcome<T>& result) noexcept {
             if (result) permit_.success(c.now());
-            else if (result.why().code() == error::deadline_exceeded) permit_.dropped();
+            else if (result.why().code() == error::deadline_exceeded && !result.why().is_refusal())
+                permit_.dropped();
             else permit_.ignore();
             return {};
         }

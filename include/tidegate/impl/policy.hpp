@@ -66,6 +66,14 @@ public:
         return wish;
     }
 
+    /// What it means that layer `i` did not let the call pass. Cancellation is the caller's.
+    failure failure_to_enter(std::size_t i, error_code const& ec) {
+        bool refused = false;
+        visit(i, [&](auto& call) { refused = call.refuses; });
+        refused = refused && ec != asio::error::operation_aborted;
+        return refused ? failure::before_start(ec) : failure(ec);
+    }
+
     template <class Executor, class Context>
     asio::awaitable<error_code, Executor> wait(std::size_t i, Context& context) {
         std::optional<asio::awaitable<error_code, Executor>> waiting;
@@ -133,6 +141,7 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 here.forget_now();
                 if (!ec) here.next_attempt(result.why().code());
             }
+            bool const entering = !ec; // the pause was not cut short
             while (!ec && i < calls.count) {
                 ec = calls.enter_from(i, here);
                 if (!ec || ec != boost::asio::error::would_block) break;
@@ -141,7 +150,7 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 if (!ec) ++i;
             }
             if (ec) {
-                result.fail(ec);
+                result.fail(entering ? calls.failure_to_enter(i, ec) : failure(ec));
             } else if constexpr (last < sizeof...(Layers)) {
                 auto start = [&layers](auto& each, context& one) {
                     return call<detail::next_racing_layer<tuple, First>() + 1, outcome<value>,

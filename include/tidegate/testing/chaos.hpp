@@ -104,6 +104,8 @@ public:
 
     class call : public detail::layer_call {
     public:
+        static constexpr bool refuses = false;
+
         explicit call(basic_chaos const& layer) : layer_(&layer) {}
 
         error_code enter(context&) {
