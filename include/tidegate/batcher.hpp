@@ -162,9 +162,10 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 /// several at once if several submit.
 ///
 /// Executors: handlers run on their associated executor, by default the pool's. Cancellation,
-/// thread safety and destruction are those of `basic_semaphore`. When the pool is closed first,
-/// what is queued fails with `error::closed`; when it drops a queued batch
-/// (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`.
+/// thread safety and destruction are those of `basic_semaphore`. When the pool is closed or drains
+/// first, what is queued, and all that comes later, fails with `error::closed`, except what a
+/// draining pool has been asked to run; batches that run give their results. When the pool drops a
+/// queued batch (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`.
 ///
 /// One allocation an item, from its handler's associated allocator, and the batch function's own
 /// vector for a batch; at most one timer for all batches. Submitting is O(1), with sources O(1) for

@@ -165,6 +165,133 @@ TEST_CASE("a batch that runs while its pool drains gives its results, whatever i
     CHECK(code_of(c[2].failure) == error::closed);
 }
 
+namespace {
+
+/// A batcher of one item a batch on two threads; the first batch runs until `open`.
+struct one_batch_runs {
+    one_batch_runs() {
+        running.start(b, 1);
+        step->entered.wait();
+    }
+    void open() {
+        step->go.set_value();
+        io.restart();
+        io.run();
+    }
+
+    asio::io_context io;
+    worker_pool pool{io, threads(2)};
+    std::shared_ptr<stepped> step = std::make_shared<stepped>();
+    batcher<int, int> b{pool, options{}.max_size(1).max_in_flight(2),
+                        [s = step](std::span<int> items) { return (*s)(items); }};
+    call running;
+};
+
+} // namespace
+
+TEST_CASE("what a draining pool refuses does not take the results of a batch that runs") {
+    one_batch_runs t;
+    t.pool.drain();
+    call late[2];
+    late[0].start(t.b, 2);
+    late[1].start(t.b, 3);
+    t.io.poll();
+    CHECK(code_of(late[0].failure) == error::closed);
+    CHECK(code_of(late[1].failure) == error::closed);
+    CHECK(t.running.completions == 0);
+    t.open();
+    CHECK(t.running.completions == 1);
+    CHECK(t.running.result == 2);
+}
+
+TEST_CASE("a batch that ends in a draining pool takes nothing from another that runs") {
+    one_batch_runs t;
+    std::latch inside(1);
+    std::promise<void> go;
+    REQUIRE(t.pool.post([&] {
+        inside.count_down();
+        go.get_future().wait();
+    }));
+    inside.wait();
+    call quick, left;
+    quick.start(t.b, 2); // asks for the second batch that may run
+    left.start(t.b, 3);
+    t.pool.drain();
+    go.set_value();
+    run_until(t.io, [&] { return left.completions == 1; });
+    CHECK(quick.result == 4); // by the pool, which had been asked
+    CHECK(code_of(left.failure) == error::closed);
+    CHECK(t.running.completions == 0);
+    t.open();
+    CHECK(t.running.result == 2);
+}
+
+TEST_CASE("a draining pool comes for what it was asked for, whatever it refuses meanwhile") {
+    asio::io_context io;
+    worker_pool pool(io, threads(1));
+    held_threads held(pool, 1);
+    batcher<int, int> b(pool, options{}.max_size(1).max_in_flight(2), doubled);
+    call first, late;
+    first.start(b, 1);
+    pool.drain();
+    late.start(b, 2);
+    held.open();
+    io.run();
+    CHECK(first.result == 2);
+    CHECK(code_of(late.failure) == error::closed);
+}
+
+TEST_CASE("a pool that closes fails what is queued, and no batch that runs") {
+    one_batch_runs t;
+    held_threads held(t.pool, 1);
+    call queued;
+    queued.start(t.b, 2);
+    t.pool.close();
+    t.io.poll();
+    CHECK(code_of(queued.failure) == error::closed);
+    CHECK(t.running.completions == 0);
+    held.open();
+    t.open();
+    CHECK(t.running.result == 2);
+}
+
+TEST_CASE("who leaves a batch that runs on in a closed pool leaves at once") {
+    one_batch_runs t;
+    t.pool.close();
+    call late;
+    late.start(t.b, 2);
+    t.running.signal.emit(asio::cancellation_type::total);
+    t.io.restart();
+    t.io.poll();
+    CHECK(code_of(late.failure) == error::closed);
+    CHECK(code_of(t.running.failure) == asio::error::operation_aborted);
+    t.open();
+    CHECK(t.running.completions == 1);
+}
+
+TEST_CASE("when a delay ends in a draining pool, what it kept fails alone") {
+    asio::io_context io;
+    worker_pool pool(io, threads(2));
+    auto const step = std::make_shared<stepped>();
+    auto run = [step](std::span<int> items) { return (*step)(items); };
+    tidegate::basic_batcher<int, int, clock_type> b(pool, options{}.max_size(2).max_delay(10ms),
+                                                    run);
+    call c[3];
+    c[0].start(b, 0);
+    c[1].start(b, 1);
+    step->entered.wait();
+    c[2].start(b, 2);
+    pool.drain();
+    clock_type::advance(10ms);
+    run_until(io, [&] { return c[2].completions == 1; });
+    CHECK(code_of(c[2].failure) == error::closed);
+    CHECK(c[0].completions == 0);
+    step->go.set_value();
+    io.run(); // returns: no timer is left
+    CHECK(c[1].result == 2);
+    CHECK(clock_type::pending() == 0);
+}
+
 TEST_CASE("a full batch does not wait, and flush closes one early") {
     asio::io_context io;
     worker_pool pool(io, threads(1));
@@ -249,6 +376,26 @@ TEST_CASE("another number of results fails the whole batch") {
     c.start(b, 1);
     io.run();
     CHECK(code_of(c.failure) == error::result_count_mismatch);
+}
+
+TEST_CASE("a queue that is refilled from the line has as many workers as may run") {
+    asio::io_context io;
+    worker_pool pool(io, threads(2));
+    held_threads held(pool, 2);
+    auto const step = std::make_shared<stepped>();
+    batcher<int, int> b(pool, options{}.queue(4).max_size(4).max_in_flight(2),
+                        [step](std::span<int> items) { return (*step)(items); });
+    std::deque<call> calls(16);
+    for (std::size_t i = 0; i < calls.size(); ++i) calls[i].start(b, static_cast<int>(i));
+    CHECK(b.waiting() == 12);
+    held.open();
+    step->entered.wait(); // the first four, for long
+    run_until(io, [&] { return calls[15].completions == 1; });
+    CHECK(calls[0].completions == 0);
+    step->go.set_value();
+    io.run();
+    CHECK(step->batches.size() == 4);
+    for (call const& c : calls) CHECK(c.completions == 1);
 }
 
 TEST_CASE("no more than max_in_flight batches run at once") {

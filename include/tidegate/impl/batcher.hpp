@@ -289,35 +289,46 @@ private:
         }
     }
 
-    // The pool was closed, or has dropped the batch to make room for a newer job.
+    // The pool takes nothing more, or has dropped the batch to make room for a newer job.
     void never_executed() noexcept {
-        if (!pool_->accepts()) {
-            this->close();
-            return;
-        }
-        waiter_list dropped;
+        bool const dropped = pool_->accepts();
+        waiter_list gone;
         std::size_t begin = 0;
         {
             std::lock_guard lock(this->mutex_);
             --asked_;
-            if (!this->closed_) {
-                static_cast<void>(take_batch(dropped, now()));
+            if (this->closed_) return;
+            if (dropped) {
+                static_cast<void>(take_batch(gone, now()));
                 begin = ask_for_executions(now());
+            } else if (asked_ == 0) { // else a pool that drains still comes for what is queued
+                take_queued(gone);
+                this->closed_ = true;
+                on_close();
             }
-            if (!dropped.empty()) this->retire_timer_after(*dropped.front());
+            if (!gone.empty()) this->retire_timer_after(*gone.front());
         }
-        this->tell_all(dropped, trace_event::dropped, error::dropped);
-        dropped.abort_all(error::dropped);
+        error const why = dropped ? error::dropped : error::closed;
+        this->tell_all(gone, dropped ? trace_event::dropped : trace_event::rejected, why);
+        gone.abort_all(why);
         begin_executions(begin);
+    }
+
+    // All but those in batches that run: they get their results.
+    void take_queued(waiter_list& gone) noexcept {
+        waiter_list queued;
+        waiting_.move_all_to(queued);
+        queue_.move_all_to(queued);
+        while (waiter* const w = queued.front()) {
+            this->unpark(*w);
+            gone.push_back(*w);
+        }
     }
 
     // On a thread of the pool.
     void execute() noexcept {
         typename batches::iterator batch;
         std::size_t others = 0;
-        // With no delay all that is there has been asked for. A pool that takes nothing more is not
-        // asked: that would close this, with the batch that runs now.
-        bool const may_ask = rule_.max_delay() > Clock::duration::zero() && pool_->accepts();
         {
             auto const lock = lock_patiently(this->mutex_);
             --asked_;
@@ -327,7 +338,8 @@ private:
             running_.splice(running_.end(), spare_batches_, batch);
             time_point const at = now();
             take_items(*batch, at);
-            if (may_ask) others = ask_for_executions(at); // what is left behind has its own time
+            // What is left behind has its own time; what was let into the queue has nobody yet.
+            others = ask_for_executions(at);
         }
         begin_executions(others);
         std::exception_ptr failure;
@@ -345,7 +357,7 @@ private:
             spare_batches_.splice(spare_batches_.end(), running_, batch);
             if (!this->closed_) begin = ask_for_executions(now());
             // While anything goes on, the timer is soon needed again.
-            bool const last = queue_.size() == 0 && running_.empty();
+            bool const last = (this->closed_ || queue_.size() == 0) && running_.empty();
             if (last && !done.empty()) this->retire_timer_after(*done.back());
         }
         hand_out(done, std::move(failure), results);
@@ -446,6 +458,7 @@ private:
     }
 
     void after_departure(waiter_list&) noexcept override {
+        if (this->closed_) return; // a batch that runs was left
         admit_waiting(now());
         begin_after_alarm_ += ask_for_executions(now());
     }
