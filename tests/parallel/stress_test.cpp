@@ -12,11 +12,15 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_future.hpp>
 
 #include <atomic>
 #include <exception>
+#include <functional>
+#include <latch>
 #include <ranges>
 #include <stdexcept>
 #include <thread>
@@ -114,6 +118,25 @@ private:
     std::vector<std::thread> threads_;
 };
 
+/// An io_context's executor that tells when it is asked for its context, as it is for each strand.
+struct watched_executor {
+    asio::io_context* io;
+    std::function<void()> const* asked;
+
+    asio::execution_context& query(asio::execution::context_t) const noexcept {
+        (*asked)();
+        return *io;
+    }
+    static constexpr asio::execution::blocking_t query(asio::execution::blocking_t) noexcept {
+        return asio::execution::blocking.never;
+    }
+    template <class Function>
+    void execute(Function&& function) const {
+        asio::post(*io, std::forward<Function>(function));
+    }
+    bool operator==(watched_executor const&) const noexcept = default;
+};
+
 } // namespace
 
 TEST_CASE("random schedules: each item at most once, all of them over at the end", "[stress]") {
@@ -186,4 +209,45 @@ TEST_CASE("cancelling from a strand while items run on many threads", "[stress]"
         REQUIRE_THROWS_AS(done.get(), boost::system::system_error);
         REQUIRE(running == 0);
     }
+}
+
+TEST_CASE("a failure while workers are being started misses none of them") {
+    std::latch two_wait(2), cancelled(1);
+    std::atomic<std::thread::id> starts;
+    bool last_taken = false;
+    std::atomic<bool> last_ran{false};
+    // The last item is taken, and its worker is not known yet, while the first one fails.
+    std::function<void()> const asked = [&] {
+        if (std::this_thread::get_id() != starts || !std::exchange(last_taken, false)) return;
+        two_wait.count_down();
+        cancelled.wait();
+    };
+    auto take = [&](int i) {
+        starts = std::this_thread::get_id();
+        last_taken = i == 2;
+        return i;
+    };
+    auto f = [&](int i) -> asio::awaitable<void> {
+        if (i == 2) last_ran = true;
+        if (i == 0) {
+            two_wait.wait();
+            throw std::runtime_error("failed");
+        }
+        if (i != 1) co_return;
+        two_wait.count_down();
+        asio::steady_timer never(co_await asio::this_coro::executor,
+                                 asio::steady_timer::time_point::max());
+        try {
+            co_await never.async_wait(asio::deferred);
+        } catch (...) {
+            cancelled.count_down();
+            throw;
+        }
+    };
+    four_threads threads; // gone before what its last functions look at
+    auto items = std::views::iota(0, 3) | std::views::transform(take);
+    asio::any_io_executor const executor = watched_executor{&threads.io, &asked};
+    auto done = asio::co_spawn(executor, parallel_for_each(items, 3, f), asio::use_future);
+    CHECK_THROWS_AS(done.get(), std::runtime_error);
+    CHECK_FALSE(last_ran);
 }

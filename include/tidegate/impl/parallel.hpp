@@ -176,6 +176,7 @@ private:
         auto const worker = std::make_shared<side_task>(executors_.next());
         {
             auto const lock = locked();
+            if (stopping_) return; // since the item was taken: nobody would cancel this one
             workers_.push_back(worker);
         }
         auto ended = [self = this->shared_from_this(),
