@@ -11,9 +11,11 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/use_future.hpp>
 
 #include <atomic>
@@ -324,6 +326,41 @@ TEST_CASE("with_scope: cancelling the caller cancels everything and waits for it
     l.until([&] { return ended.has_value(); });
     CHECK(*ended == "cancelled");
     CHECK(log == std::vector<std::string>{"cancelled", "closed"});
+}
+
+TEST_CASE("with_scope: a cancellation beside the end does not replace what came of it") {
+    for (int const turns : {0, 1, 2}) {
+        for (bool const fails : {true, false}) {
+            bool too_late = false;
+            for (int steps = 0; !too_late; ++steps) {
+                asio::io_context io{1};
+                asio::cancellation_signal signal;
+                bool decided = false;
+                auto body = [&](task_scope&) -> asio::awaitable<int> {
+                    for (int i = 0; i < turns; ++i) co_await asio::post(asio::deferred);
+                    decided = true;
+                    if (fails) throw std::runtime_error("body");
+                    co_return 7;
+                };
+                std::optional<std::string> ended;
+                int result = 0;
+                auto note = [&](std::exception_ptr e, int value) {
+                    ended = text_of(e);
+                    result = value;
+                };
+                asio::co_spawn(io, with_scope(body),
+                               asio::bind_cancellation_slot(signal.slot(), note));
+                for (int i = 0; i < steps; ++i) io.poll_one();
+                too_late = ended.has_value();
+                signal.emit(asio::cancellation_type::terminal);
+                io.run();
+                INFO(turns << " turns, cancelled after " << steps << " steps");
+                REQUIRE(ended);
+                CHECK(*ended == (!decided ? "cancelled" : fails ? "body" : ""));
+                CHECK(result == (decided && !fails ? 7 : 0));
+            }
+        }
+    }
 }
 
 TEST_CASE("a context that goes takes the scope's tasks with it, whichever is destroyed first") {

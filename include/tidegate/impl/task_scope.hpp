@@ -328,12 +328,15 @@ boost::asio::awaitable<scoped_result<Body>> run_in_scope(Body body, on_task_fail
     bool const throws = co_await asio::this_coro::throw_if_cancelled();
     co_await asio::this_coro::throw_if_cancelled(false);
     std::exception_ptr failure;
-    for (;;) {
+    for (bool over = false;;) {
         auto joining = scope.async_join(asio::as_tuple(asio::deferred));
         auto joined = co_await std::move(joining);
         failure = std::get<0>(joined);
-        if (scope.has_ended()) break;
-        scope.cancel(); // the caller was cancelled
+        if (over || !failure) break;
+        // The caller may have been cancelled, and the scope may have ended since: a join that
+        // begins after the end tells what came of it.
+        over = scope.has_ended();
+        if (!over) scope.cancel();
     }
     co_await asio::this_coro::throw_if_cancelled(throws);
     if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
