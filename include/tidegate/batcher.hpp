@@ -67,7 +67,8 @@ public:
         patience_ = items;
         return *this;
     }
-    /// Batches that may run at once, 1 to 4096; default: the threads of the pool.
+    /// Batches that may run at once, 1 to 4096; default: as many as the pool has threads when the
+    /// batcher is made, however it is resized later.
     batcher_options& max_in_flight(std::size_t n) {
         detail::check_option<std::size_t>("batcher max_in_flight", n, 1, 4096);
         max_in_flight_ = n;
@@ -79,7 +80,7 @@ public:
     std::size_t queue() const noexcept { return queue_; }
     when_full full() const noexcept { return full_; }
     std::uint32_t patience() const noexcept { return patience_; }
-    std::size_t max_in_flight() const noexcept { return max_in_flight_; } ///< 0: as the pool
+    std::size_t max_in_flight() const noexcept { return max_in_flight_; } ///< 0: the default
 
 private:
     std::size_t max_size_ = 16;
@@ -161,11 +162,12 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 /// What these functions throw fails the submission; they are called on the submitting thread, by
 /// several at once if several submit.
 ///
-/// Executors: handlers run on their associated executor, by default the pool's. Cancellation,
-/// thread safety and destruction are those of `basic_semaphore`. When the pool is closed or drains
-/// first, what is queued, and all that comes later, fails with `error::closed`, except what a
-/// draining pool has been asked to run; batches that run give their results. When the pool drops a
-/// queued batch (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`.
+/// Executors: handlers run on their associated executor, by default the pool's, and there one after
+/// the other for a whole batch, as those of the pool do. Cancellation, thread safety and
+/// destruction are those of `basic_semaphore`. When the pool is closed or drains first, what is
+/// queued, and all that comes later, fails with `error::closed`, except what a draining pool has
+/// been asked to run; batches that run give their results. When the pool drops a queued batch
+/// (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`.
 ///
 /// One allocation an item, from its handler's associated allocator, and the batch function's own
 /// vector for a batch; at most one timer for all batches. Submitting is O(1), with sources O(1) for

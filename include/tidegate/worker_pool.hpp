@@ -60,16 +60,21 @@ struct submission {
 ///
 /// Executors: the job runs on a thread of the pool, the handler on its associated executor, by
 /// default the pool's, never inside a call of this class. A submitted job holds work on both
-/// executors until its handler runs.
+/// executors until its handler runs. Handlers on the pool's executor run in bursts: all that are
+/// due run one after the other, by one of the threads that run an io_context, and one that blocks
+/// there until a later one has run waits for ever. Those with another executor, such as a strand
+/// each, run on their own.
 ///
 /// Cancellation: total, partial and terminal cancellation take a waiting or queued job out in O(1)
-/// with `operation_aborted`; of a job that runs, they ask its stop token to stop, if it has one.
+/// with `operation_aborted`; of a job that runs on the pool, they ask its stop token to stop, if it
+/// has one.
 ///
 /// Failures arrive as std::exception_ptr: what the job threw, or a boost::system::system_error
 /// with `error::queue_full`, `error::dropped`, `error::closed` or `operation_aborted`.
 ///
 /// Destroying the pool, or the execution context of its executor, refuses what is queued, asks what
-/// runs to stop, and waits for it.
+/// runs to stop, and waits for it. The child of a fork() has no threads to wait for: there neither
+/// may be used or destroyed.
 ///
 /// Thread safety: all members may be called from any thread, except construction, move and
 /// destruction. Memory: one allocation for an awaited job, from its handler's associated allocator;

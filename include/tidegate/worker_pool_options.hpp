@@ -30,6 +30,8 @@ enum class when_full {
     /// `error::dropped`.
     drop_oldest,
     /// The new job runs at once, on the thread that submits it, which does nothing else meanwhile.
+    /// Such a job hears neither cancellation nor the pool's `stop`, and one that submits to its own
+    /// pool while that is full runs the new one inside itself: endlessly, if each submits another.
     caller_runs,
 };
 
