@@ -87,9 +87,13 @@ public:
 
     executor_type get_executor() const noexcept;
 
-    /// Starts `co_await task()` beside the caller. The callable is moved in and lives as long as
-    /// its coroutine. False if the scope takes no more: it was closed, or cancelled, or all has
-    /// ended after a `join`; the callable is then destroyed uncalled.
+    /// Starts `co_await task()` beside the caller: called where the task is to run, that is, by a
+    /// coroutine of the scope's executor if that runs one thing at a time, this returns when the
+    /// task suspends for the first time or ends, elsewhere before it runs. So hold no lock across
+    /// it; and tasks that each spawn the next one before they suspend nest on the stack. The
+    /// callable is moved in and lives as long as its coroutine. False if the scope takes no more:
+    /// it was closed, or cancelled, or all has ended after a `join`; the callable is then destroyed
+    /// uncalled.
     template <class Function>
         requires detail::starts_task<std::decay_t<Function>>
     bool spawn(Function&& task);

@@ -7,6 +7,7 @@
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -15,10 +16,12 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -80,6 +83,32 @@ void pass(asio::io_context& io, std::chrono::milliseconds time) {
     clock_type::advance(time);
     turn(io);
 }
+
+/// Runs on another one, and knows how many of it there are.
+struct tracked_executor {
+    asio::io_context::executor_type inner;
+    static inline int copies = 0;
+    struct count {
+        count() noexcept { ++copies; }
+        count(count const&) noexcept { ++copies; }
+        count& operator=(count const&) noexcept = default;
+        ~count() { --copies; }
+    };
+    count counted{};
+
+    asio::execution_context& query(asio::execution::context_t) const noexcept {
+        return inner.context();
+    }
+    static constexpr asio::execution::blocking_t::never_t query(asio::execution::blocking_t) {
+        return asio::execution::blocking.never;
+    }
+    tracked_executor require(asio::execution::blocking_t::never_t) const { return *this; }
+    template <class Function>
+    void execute(Function&& f) const {
+        asio::post(inner, std::forward<Function>(f));
+    }
+    bool operator==(tracked_executor const& other) const noexcept { return inner == other.inner; }
+};
 
 struct waited {
     std::optional<std::string> failure;
@@ -352,6 +381,127 @@ TEST_CASE("the registry may go first: its tasks are cancelled, and end; or the c
         CHECK(alive.use_count() == 2); // `task` itself
         CHECK(clock_type::pending() == 0);
     }
+}
+
+TEST_CASE("a result may use its registry when it goes, whoever forgets it") {
+    using shared = std::shared_ptr<int>;
+    asio::io_context io{1};
+    tidegate::basic_background_tasks<shared, clock_type> tasks(
+        io, options().history(1).history_age(1s));
+    std::vector<int> gone;
+    auto task = [&](int number) {
+        return [&, number](task_context&) -> asio::awaitable<shared> {
+            co_return shared(new int(number), [&](int* n) {
+                static_cast<void>(tasks.list());
+                gone.push_back(*n);
+                delete n;
+            });
+        };
+    };
+    tasks.spawn("", task(1));
+    turn(io);
+    tasks.spawn("", task(2));
+    CHECK(gone.empty());
+    turn(io);
+    CHECK(gone == std::vector{1}); // one too many had ended
+    clock_type::advance(2s);
+    CHECK(tasks.list().empty());
+    CHECK(gone == std::vector{1, 2});
+    tasks.spawn("", task(3));
+    turn(io);
+    clock_type::advance(2s);
+    tasks.spawn("", task(4));
+    CHECK(gone == std::vector{1, 2, 3});
+    turn(io);
+    clock_type::advance(2s);
+    static_cast<void>(tasks.list());
+    CHECK(gone == std::vector{1, 2, 3, 4});
+}
+
+TEST_CASE("spawn returns before the task runs, also where tasks run") {
+    auto const in_turn = GENERATE(true, false);
+    asio::io_context io{in_turn ? 1 : 2};
+    asio::any_io_executor executor = io.get_executor();
+    if (!in_turn) executor = asio::make_strand(io);
+    registry tasks(executor, options().max_running(in_turn ? 1 : 100));
+    bool in_spawn = false;
+    int ran = 0, ran_in_spawn = 0;
+    std::function<asio::awaitable<int>(task_context&)> spawns_next;
+    spawns_next = [&](task_context&) -> asio::awaitable<int> {
+        ran_in_spawn += in_spawn;
+        if (++ran < 5) {
+            in_spawn = true;
+            tasks.spawn("", spawns_next);
+            in_spawn = false;
+        }
+        co_return ran;
+    };
+    asio::post(executor, [&] {
+        in_spawn = true;
+        tasks.spawn("", spawns_next);
+        in_spawn = false;
+    });
+    turn(io);
+    CHECK(ran == 5);
+    CHECK(ran_in_spawn == 0);
+}
+
+TEST_CASE("queued tasks that were cancelled are forgotten, though nothing ever runs on") {
+    tracked_executor::copies = 0;
+    asio::io_context io{1};
+    registry tasks(tracked_executor{io.get_executor()}, options().max_running(1).history(10));
+    tasks.spawn("stuck", job(1h, 1));
+    turn(io);
+    int most = 0;
+    for (int i = 0; i < 1000; ++i) {
+        tasks.cancel(tasks.spawn("", job(0ms, 1)));
+        most = std::max(most, tracked_executor::copies);
+    }
+    CHECK(tasks.list().size() == 11);
+    CHECK(most < 200); // a few for each that is known
+    // One from the middle goes alone.
+    std::vector<task_id> ids;
+    for (int i = 0; i < 3; ++i) ids.push_back(tasks.spawn("", job(0ms, i)));
+    CHECK(tasks.cancel(ids[1]));
+    CHECK(tasks.live() == 3);
+    tasks.cancel(task_id{1});
+    turn(io);
+    pass(io, 1ms);
+    CHECK(tasks.status(ids[0])->state == task_state::done);
+    CHECK(tasks.status(ids[1])->state == task_state::cancelled);
+    CHECK(tasks.status(ids[2])->state == task_state::done);
+}
+
+TEST_CASE("a result that cannot be moved makes a task that failed") {
+    struct immovable {
+        immovable() = default; // Asio makes one when a task failed
+        immovable(int& moves, int most) : left(&moves) { moves = most; }
+        immovable(immovable&& other) : left(other.left) {
+            if (left && (*left)-- == 0) throw std::runtime_error("no move");
+        }
+        int* left = nullptr;
+    };
+    asio::io_context io{1};
+    tidegate::background_tasks<immovable> tasks(io, options().max_running(1));
+    int left = 0;
+    int failed = 0, done = 0;
+    for (int most = 0; most < 10; ++most) { // wherever it is moved
+        auto task = [&, most](task_context&) -> asio::awaitable<immovable> {
+            co_return immovable(left, most);
+        };
+        task_id const id = tasks.spawn("", task);
+        std::string waited;
+        tasks.async_wait(id, [&](std::exception_ptr e, auto) {
+            waited = text_of(e);
+            ++(e ? failed : done);
+        });
+        REQUIRE_NOTHROW(turn(io));
+        auto const state = tasks.status(id)->state;
+        CHECK(((state == task_state::failed && waited == "no move") ||
+               (state == task_state::done && waited.empty())));
+    }
+    CHECK(failed > 0);
+    CHECK(done > 0);
 }
 
 TEST_CASE("a hundred thousand live tasks") {

@@ -35,7 +35,14 @@ public:
     void start(Coroutine coroutine, Handler ended) {
         // `co_spawn` runs the coroutine's first steps where it is called, and they look whether it
         // has been cancelled: so that has to be where `cancel` emits.
-        if (runs_here(executor_)) return spawn(std::move(coroutine), std::move(ended));
+        if (runs_here(executor_)) spawn(std::move(coroutine), std::move(ended));
+        else start_later(std::move(coroutine), std::move(ended));
+    }
+
+    /// As `start`, which on its executor runs the coroutine's first steps: this runs none of it
+    /// before it returns.
+    template <class Coroutine, class Handler>
+    void start_later(Coroutine coroutine, Handler ended) {
         boost::asio::post(executor_, [self = shared_from_this(), coroutine = std::move(coroutine),
                                       ended = std::move(ended)]() mutable {
             self->spawn(std::move(coroutine), std::move(ended));

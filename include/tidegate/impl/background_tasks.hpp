@@ -16,8 +16,9 @@ namespace detail {
 struct wait_for_task {};
 struct wait_for_all_tasks {};
 
-/// A task's entry is in the table while it lives and while it is remembered. The registry's mutex
-/// guards all of it but the progress.
+/// A task's entry is in the table while it lives and while it is remembered, and so long in one of
+/// three lists: of those that are queued, run, or have ended. The registry's mutex guards all of it
+/// but the progress.
 template <class Result, class Clock>
 class background_tasks_state final : public waiting_room<Clock, asio::any_io_executor, std::mutex> {
     using room = waiting_room<Clock, asio::any_io_executor, std::mutex>;
@@ -58,6 +59,46 @@ class background_tasks_state final : public waiting_room<Clock, asio::any_io_exe
         bool cancelled = false; // asked to end
         result_pointer result;
         waiter_list waiters;
+        entry_pointer next; // in the list that it is in
+        entry* previous = nullptr;
+    };
+
+    /// A list of entries, linked through themselves: to put one in cannot fail.
+    class entry_list {
+    public:
+        entry_list() = default;
+        entry_list(entry_list const&) = delete;
+        entry_list& operator=(entry_list const&) = delete;
+        ~entry_list() {
+            while (!empty()) take(front()); // else each would destroy the next one, in itself
+        }
+
+        bool empty() const noexcept { return !first_; }
+        std::size_t size() const noexcept { return size_; }
+        entry& front() const noexcept { return *first_; }
+
+        void push_back(entry_pointer one) noexcept {
+            entry_pointer& link = last_ ? last_->next : first_;
+            one->previous = std::exchange(last_, one.get());
+            link = std::move(one);
+            ++size_;
+        }
+        entry_pointer take(entry& one) noexcept {
+            entry_pointer& link = one.previous ? one.previous->next : first_;
+            entry_pointer taken = std::move(link);
+            link = std::move(one.next);
+            (link ? link->previous : last_) = std::exchange(one.previous, nullptr);
+            --size_;
+            return taken;
+        }
+        void move_all_to(entry_list& other) noexcept {
+            while (!empty()) other.push_back(take(front()));
+        }
+
+    private:
+        entry_pointer first_;
+        entry* last_ = nullptr;
+        std::size_t size_ = 0;
     };
 
     template <class Function>
@@ -66,13 +107,32 @@ class background_tasks_state final : public waiting_room<Clock, asio::any_io_exe
             : entry(std::move(executor)), callable(std::move(task)) {}
 
         void run(background_tasks_state& state) override {
-            auto begin = [this] { return (*callable)(this->context); };
-            auto ended = [all = state.self(), this](std::exception_ptr thrown, auto... value) {
-                all->task_ended(*this, std::move(thrown), std::move(value)...);
+            auto begin = [this] {
+                if constexpr (moves_in_silence) return (*callable)(this->context);
+                else return share();
             };
-            this->start(begin, std::move(ended));
+            auto ended = [all = state.self(), this](std::exception_ptr thrown, auto... value) {
+                auto const made = [&]() -> result_pointer {
+                    if constexpr (std::is_void_v<Result>) return nullptr;
+                    else if constexpr (!moves_in_silence) return (std::move(value), ...);
+                    else return std::make_shared<Result const>(std::move(value)...);
+                };
+                all->task_ended(*this, std::move(thrown), made);
+            };
+            this->start_later(begin, std::move(ended));
         }
         void forget_callable() noexcept override { callable.reset(); }
+
+        using value_type =
+            typename awaited_type<std::invoke_result_t<Function&, task_context&>>::type;
+        // Asio moves what the coroutine returned, and what that throws leaves the event loop.
+        static constexpr bool moves_in_silence =
+            std::is_void_v<value_type> || std::is_nothrow_move_constructible_v<value_type>;
+
+        // Where it does throw, the coroutine itself does what is done after it otherwise.
+        asio::awaitable<result_pointer> share() {
+            co_return std::make_shared<Result const>(co_await (*callable)(this->context));
+        }
 
         std::optional<Function> callable;
     };
@@ -103,9 +163,10 @@ public:
         auto const now = Clock::now();
         bool to_send = false;
         bool taken = false;
+        entry_list gone;
         {
             std::lock_guard lock(this->mutex_);
-            forget_old(now);
+            forget_old(now, gone);
             taken = takes_tasks_;
             if (taken) {
                 one->status.id.value = last_id_ + 1;
@@ -132,9 +193,10 @@ public:
 
     std::vector<status_type> list() {
         std::vector<status_type> all;
+        entry_list gone;
         {
             std::lock_guard lock(this->mutex_);
-            forget_old(Clock::now());
+            forget_old(Clock::now(), gone);
             all.reserve(entries_.size());
             for (auto const& [id, one] : entries_) all.push_back(status_of(*one));
         }
@@ -150,7 +212,7 @@ public:
 
     std::size_t live() const noexcept {
         std::lock_guard lock(this->mutex_);
-        return running_ + waiting_;
+        return running_.size() + queued_.size();
     }
 
     bool cancel_task(task_id id) {
@@ -227,7 +289,7 @@ public:
         {
             std::lock_guard lock(this->mutex_);
             if (this->closed_) ec = error::closed;
-            else if (running_ + waiting_ > 0) {
+            else if (!running_.empty() || !queued_.empty()) {
                 this->park(end_waiters_, op, room::no_deadline, cancel);
             }
         }
@@ -248,16 +310,15 @@ private:
         auto const place = entries_.emplace(one->status.id, one).first;
         try {
             note(one->status.id, task_state::queued);
-            if (into_queue) queued_.push_back(one);
-            else note(one->status.id, task_state::running);
+            if (!into_queue) note(one->status.id, task_state::running);
         } catch (...) {
             entries_.erase(place);
             throw;
         }
         if (into_queue) {
-            ++waiting_;
+            queued_.push_back(one);
         } else {
-            ++running_;
+            running_.push_back(one);
             one->status.state = task_state::running;
             one->status.started_at = now;
         }
@@ -310,38 +371,34 @@ private:
 
     entry_pointer next_to_run() {
         std::lock_guard lock(this->mutex_);
-        while (!this->closed_ && !queued_.empty() && running_ < settings_.max_running()) {
-            entry_pointer const next = std::move(queued_.front());
-            queued_.pop_front();
-            if (has_ended(next->status.state)) continue; // was cancelled
-            --waiting_;
-            ++running_;
-            next->status.state = task_state::running;
-            next->status.started_at = Clock::now();
-            note(next->status.id, task_state::running);
-            return next;
+        if (this->closed_ || queued_.empty() || running_.size() >= settings_.max_running()) {
+            return nullptr;
         }
-        return nullptr;
+        entry_pointer const next = queued_.take(queued_.front());
+        running_.push_back(next);
+        next->status.state = task_state::running;
+        next->status.started_at = Clock::now();
+        note(next->status.id, task_state::running);
+        return next;
     }
 
-    template <class... Value>
-    void task_ended(entry& one, std::exception_ptr thrown, Value... value) {
+    template <class MakeResult>
+    void task_ended(entry& one, std::exception_ptr thrown, MakeResult const& make_result) {
         result_pointer result;
-        if (!thrown) {
-            if constexpr (sizeof...(Value) > 0) {
-                result = std::make_shared<Result const>(std::move(value)...);
-            }
-            end(one, task_state::done, nullptr, std::move(result));
-        } else {
-            bool asked = false;
-            {
-                std::lock_guard lock(this->mutex_);
-                asked = one.cancelled;
-            }
-            bool const cancelled = asked && is_cancellation(thrown);
-            end(one, cancelled ? task_state::cancelled : task_state::failed,
-                cancelled ? nullptr : std::move(thrown), nullptr);
+        try {
+            if (!thrown) result = make_result();
+        } catch (...) {
+            thrown = std::current_exception();
         }
+        if (!thrown) return end(one, task_state::done, nullptr, std::move(result));
+        bool asked = false;
+        {
+            std::lock_guard lock(this->mutex_);
+            asked = one.cancelled;
+        }
+        bool const cancelled = asked && is_cancellation(thrown);
+        end(one, cancelled ? task_state::cancelled : task_state::failed,
+            cancelled ? nullptr : std::move(thrown), nullptr);
     }
 
     static bool is_cancellation(std::exception_ptr const& thrown) noexcept {
@@ -358,13 +415,12 @@ private:
         bool was_queued = false;
         {
             std::lock_guard lock(this->mutex_);
-            if (has_ended(one->status.state)) return;
+            if (this->closed_ || has_ended(one->status.state)) return;
             one->cancelled = true;
             was_queued = one->status.state == task_state::queued;
-            if (was_queued) {
-                --waiting_;
-                ++running_;                                // `end` takes it back
-                one->status.state = task_state::cancelled; // so that nobody starts it
+            if (was_queued) { // so that nobody starts it
+                running_.push_back(queued_.take(*one));
+                one->status.state = task_state::cancelled;
             }
         }
         if (was_queued) end(*one, task_state::cancelled, nullptr, nullptr);
@@ -392,22 +448,22 @@ private:
 
     void end(entry& one, task_state how, std::exception_ptr failure, result_pointer result) {
         waiter_list waiters, all_ended;
+        entry_list gone;
         bool others_wait = false, to_send = false;
         one.forget_callable(); // what it holds is the user's
         auto const now = Clock::now();
         {
             std::lock_guard lock(this->mutex_);
-            --running_;
             one.status.state = how;
             one.status.failure = failure;
             one.status.ended_at = now;
             one.result = result;
+            if (!this->closed_) history_.push_back(running_.take(one));
             unpark_all(one.waiters, waiters);
-            if (running_ + waiting_ == 0) unpark_all(end_waiters_, all_ended);
+            if (running_.empty() && queued_.empty()) unpark_all(end_waiters_, all_ended);
             note(one.status.id, how);
-            if (!this->closed_) history_.push_back(one.self());
-            forget_old(now);
-            others_wait = waiting_ > 0;
+            forget_old(now, gone);
+            others_wait = !queued_.empty();
             to_send = !unsent_.empty();
         }
         if (this->trace_.is_heard()) [[unlikely]]
@@ -432,12 +488,13 @@ private:
         }
     }
 
+    // Moves what is too old to `gone`, which is to go after the lock: results are the user's.
     // Called under the lock.
-    void forget_old(time_point now) {
+    void forget_old(time_point now, entry_list& gone) {
         while (!history_.empty() &&
-               (history_.size() > settings_.history() || is_too_old(*history_.front(), now))) {
-            entries_.erase(history_.front()->status.id);
-            history_.pop_front();
+               (history_.size() > settings_.history() || is_too_old(history_.front(), now))) {
+            entries_.erase(history_.front().status.id);
+            gone.push_back(history_.take(history_.front()));
         }
     }
 
@@ -476,12 +533,12 @@ private:
     void shutdown() noexcept override {
         room::shutdown();
         decltype(entries_) gone;
-        std::deque<entry_pointer> queued_gone, history_gone;
+        entry_list all;
         std::lock_guard lock(this->mutex_);
         gone.swap(entries_);
-        queued_gone.swap(queued_);
-        history_gone.swap(history_);
-        running_ = waiting_ = 0;
+        queued_.move_all_to(all);
+        running_.move_all_to(all);
+        history_.move_all_to(all);
     }
 
     serial_executors const executors_;
@@ -489,10 +546,9 @@ private:
     bool takes_tasks_ = true;
     std::uint64_t last_id_ = 0;
     boost::unordered_flat_map<task_id, entry_pointer, std::hash<task_id>> entries_;
-    std::deque<entry_pointer> queued_; // and those that were cancelled there
-    std::size_t waiting_ = 0;          // of them, the ones to be started
-    std::size_t running_ = 0;
-    std::deque<entry_pointer> history_; // in the order in which they ended
+    entry_list queued_;  // first in, first out
+    entry_list running_; // and those that are just about to have ended
+    entry_list history_; // in the order in which they ended
     waiter_list end_waiters_;
     std::vector<std::weak_ptr<events_state>> subscribers_;
     std::deque<task_event> unsent_;
