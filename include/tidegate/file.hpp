@@ -49,8 +49,9 @@ private:
 /// How a file is written, with the defaults.
 class write_file_options {
 public:
-    /// True, the default: when it completes, the new contents survive a loss of power. False saves
-    /// two calls that wait for the device.
+    /// True, the default: when it completes, the new contents survive a loss of power. In a folder
+    /// that the process may not read, or on a file system that cannot make folders durable, either
+    /// the old contents do or the new. False saves two calls that wait for the device.
     write_file_options& durable(bool yes) noexcept {
         durable_ = yes;
         return *this;
@@ -107,12 +108,16 @@ read_chunks(basic_worker_pool<Executor>& pool, std::filesystem::path path,
 ///
 /// Written is a temporary file in the same folder, with the permissions of the file that is
 /// replaced; it then takes the name. A failure or cancellation removes it and leaves the old file
-/// alone; a crash may leave it behind, named `.NAME.*.tmp`. A symbolic link is followed. What is
+/// alone, but for one: if the folder cannot be made durable (`sync` of the folder, in `what()`) the
+/// new file is in place, and a loss of power may bring the old one back. A crash may leave the
+/// temporary file behind, named `.NAME.*.tmp`. A symbolic link is followed. What is
 /// there and is no regular file (a device, a folder) is not replaced but refused.
 ///
-/// All of it runs on `pool`, since Asio knows no asynchronous way to make a file durable. Throws
-/// `file_error`. Cancellation: total, partial and terminal, with `operation_aborted`, between two
-/// blocks; once the file has been replaced, it has been written. Otherwise as `read_file`.
+/// All of it runs on `pool`, since Asio knows no asynchronous way to make a file durable; only
+/// after a failure or cancellation the temporary file is closed and removed where the coroutine
+/// ends. Throws `file_error`. Cancellation: total, partial and terminal, with `operation_aborted`,
+/// between two blocks; once the file has been replaced, it has been written. Otherwise as
+/// `read_file`.
 template <class Executor>
 boost::asio::awaitable<void, Executor> write_file(basic_worker_pool<Executor>& pool,
                                                   std::filesystem::path path, std::string bytes,

@@ -11,6 +11,7 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/io_context.hpp>
 
 #include <algorithm>
@@ -25,7 +26,10 @@
 #include <string>
 #include <vector>
 
+#include <cerrno>
 #include <csignal>
+#include <fcntl.h>
+#include <sys/fsuid.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -212,6 +216,53 @@ TEST_CASE("permissions are kept, links are followed") {
     CHECK(get(f / "file") == "new");
     CHECK(fs::is_symlink(f / "link"));
     CHECK(fs::status(f / "file").permissions() == (fs::perms::owner_read | fs::perms::owner_write));
+}
+
+TEST_CASE("a path that cannot be followed is a file_error, as any other failure") {
+    folder f;
+    loop l;
+    fs::create_symlink("self", f / "self");
+    auto const too_many = boost::system::errc::too_many_symbolic_link_levels;
+    for (auto const& path : {f / "self", f / "self" / "file"}) {
+        INFO(path);
+        auto const read = [&] { l.run(read_file(l.pool, path)); };
+        auto const write = [&] { l.run(write_file(l.pool, path, "x")); };
+        CHECK_THROWS_AS(read(), tidegate::file_error);
+        CHECK_THROWS_AS(write(), tidegate::file_error);
+        CHECK(code_of(read) == too_many);
+        CHECK(code_of(write) == too_many);
+    }
+    CHECK(f.entries() == 1);
+}
+
+TEST_CASE("a durable write needs no right to read the folder") {
+    folder f;
+    put(f / "file", "old");
+    asio::io_context io{1};
+    worker_pool pool(io, tidegate::worker_pool_options().threads(1));
+    // For root, to whom nothing is forbidden: the pool's thread becomes somebody else.
+    bool const is_root = ::geteuid() == 0;
+    fs::permissions(f.path(), is_root ? fs::perms(0733) : fs::perms(0300));
+    bool forbidden = false;
+    auto write = [&]() -> asio::awaitable<void> {
+        auto const look = [&] {
+            if (is_root) ::setfsuid(65534);
+            int const opened = ::open(f.path().c_str(), O_RDONLY | O_DIRECTORY);
+            forbidden = opened < 0 && errno == EACCES;
+            if (opened >= 0) ::close(opened);
+        };
+        auto looking = pool.async_submit(look, asio::deferred);
+        co_await std::move(looking);
+        co_await write_file(pool, f / "file", "new");
+    };
+    std::exception_ptr failure;
+    asio::co_spawn(io, write(), [&](std::exception_ptr e) { failure = e; });
+    io.run();
+    fs::permissions(f.path(), fs::perms::owner_all);
+    CHECK(forbidden);
+    CHECK_FALSE(failure);
+    CHECK(get(f / "file") == "new");
+    CHECK(f.entries() == 1);
 }
 
 TEST_CASE("what is no regular file is not replaced") {

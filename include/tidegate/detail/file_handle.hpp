@@ -79,6 +79,7 @@ public:
     file_handle& file() noexcept { return file_; }
 
     /// Closes the file and gives it its name; `durable`: it survives a loss of power from now on.
+    /// If that fails at the folder, it has its name all the same.
     TIDEGATE_DECL void replace(bool durable);
 
 private:

@@ -27,11 +27,18 @@ inline error_code last_system_error() { return {errno, boost::system::generic_ca
 
 // The same calls under Windows' names; what it lacks does nothing.
 #if defined(_WIN32)
-inline int open_file(std::filesystem::path const& path, bool create) {
-    return ::_wopen(path.c_str(),
-                    create ? _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT
-                           : _O_RDONLY | _O_BINARY | _O_NOINHERIT,
+inline int open_to_read(std::filesystem::path const& path) {
+    return ::_wopen(path.c_str(), _O_RDONLY | _O_BINARY | _O_NOINHERIT);
+}
+inline int create_file(std::filesystem::path const& path, bool /*is_private*/) {
+    return ::_wopen(path.c_str(), _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT,
                     _S_IREAD | _S_IWRITE);
+}
+inline error_code set_permissions(int, std::filesystem::path const& path,
+                                  std::filesystem::perms wanted) {
+    std::error_code ec;
+    std::filesystem::permissions(path, wanted, ec);
+    return ec;
 }
 inline auto read_bytes(int file, char* to, std::size_t n) {
     return ::_read(file, to, static_cast<unsigned>(n));
@@ -45,9 +52,15 @@ inline int sync_file(int file) { return ::_commit(file); }
 inline int close_file(int file) { return ::_close(file); }
 inline void sync_folder(std::filesystem::path const&) {}
 #else
-inline int open_file(std::filesystem::path const& path, bool create) {
-    return ::open(path.c_str(),
-                  create ? O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC : O_RDONLY | O_CLOEXEC, 0666);
+inline int open_to_read(std::filesystem::path const& path) {
+    return ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+}
+inline int create_file(std::filesystem::path const& path, bool is_private) {
+    return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, is_private ? 0600 : 0666);
+}
+inline error_code set_permissions(int file, std::filesystem::path const&,
+                                  std::filesystem::perms wanted) {
+    return ::fchmod(file, static_cast<::mode_t>(wanted)) == 0 ? error_code() : last_system_error();
 }
 inline auto read_bytes(int file, char* to, std::size_t n) { return ::read(file, to, n); }
 inline auto write_bytes(int file, char const* from, std::size_t n) {
@@ -59,7 +72,11 @@ inline int sync_file(int file) { return ::fsync(file); }
 inline int close_file(int file) { return ::close(file); }
 inline void sync_folder(std::filesystem::path const& folder) {
     int const descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor < 0) throw file_error(last_system_error(), folder, "open");
+    if (descriptor < 0) {
+        // Who may not read a folder may write in it all the same, and nobody else can help.
+        if (errno == EACCES) return;
+        throw file_error(last_system_error(), folder, "open");
+    }
     int const failed = ::fsync(descriptor);
     error_code const why = last_system_error();
     ::close(descriptor);
@@ -77,10 +94,11 @@ TIDEGATE_DECL file_handle::~file_handle() {
 }
 
 TIDEGATE_DECL file_handle file_handle::open(std::filesystem::path const& path) {
-    if (std::filesystem::is_directory(path)) {
+    std::error_code unknown; // then opening it will tell why
+    if (std::filesystem::is_directory(path, unknown)) {
         throw file_error(make_error_code(boost::system::errc::is_a_directory), path, "open");
     }
-    int const descriptor = open_file(path, false);
+    int const descriptor = open_to_read(path);
     if (descriptor < 0) throw file_error(last_system_error(), path, "open");
     return {descriptor, path};
 }
@@ -130,7 +148,8 @@ TIDEGATE_DECL replacement_file::~replacement_file() {
 TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target) {
     std::error_code ec;
     bool const is_link = std::filesystem::is_symlink(target, ec);
-    target_ = is_link ? std::filesystem::weakly_canonical(target) : target;
+    target_ = is_link ? std::filesystem::weakly_canonical(target, ec) : target;
+    if (is_link && ec) throw file_error(error_code(ec), target, "follow");
     auto const there = std::filesystem::status(target_, ec);
     if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
         throw file_error(make_error_code(std::filesystem::is_directory(there)
@@ -138,6 +157,9 @@ TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target)
                                              : boost::system::errc::operation_not_supported),
                          target_, "replace");
     }
+    // What is there may be private: then nobody may open what takes its place, not even before that
+    // has its permissions.
+    bool const replaces = std::filesystem::exists(there);
     std::random_device random;
     int descriptor = -1;
     for (int i = 0; i < 16 && descriptor < 0; ++i) {
@@ -145,7 +167,7 @@ TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target)
         std::snprintf(unique, sizeof unique, ".%08x%08x.tmp", random(), random());
         temporary_ = target_;
         temporary_.replace_filename("." + target_.filename().string() + unique);
-        descriptor = open_file(temporary_, true);
+        descriptor = create_file(temporary_, replaces);
         if (descriptor < 0 && errno != EEXIST) break;
     }
     if (descriptor < 0) {
@@ -154,10 +176,9 @@ TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target)
         throw failed;
     }
     file_ = file_handle(descriptor, target_);
-    if (std::filesystem::exists(there)) {
-        std::filesystem::permissions(temporary_, there.permissions(), ec);
-        if (ec) throw file_error(error_code(ec), target_, "keep the permissions of");
-    }
+    if (!replaces) return;
+    error_code const failed = set_permissions(descriptor, temporary_, there.permissions());
+    if (failed) throw file_error(failed, target_, "keep the permissions of");
 }
 
 TIDEGATE_DECL void replacement_file::replace(bool durable) {
