@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -126,13 +127,14 @@ public:
     }
 
     /// Loads all that have a loader, `at_once` at a time (1 to 2^20); calls `progress(done, of)`,
-    /// which may be null, after each, where this coroutine runs. Throws the first failure, having
-    /// cancelled its part in the others.
+    /// which may be null, after each, on this coroutine's executor: one call at a time, though on
+    /// several threads if that has several. Throws the first failure, having cancelled its part in
+    /// the others.
     boost::asio::awaitable<void>
     load_all(std::function<void(std::size_t, std::size_t)> progress = {}, std::size_t at_once = 4) {
         auto all = keys();
-        std::size_t done = 0;
-        auto one = [&](Key const& key) { return load_one(key, progress, done, all.size()); };
+        load_progress loaded{std::move(progress), all.size()};
+        auto one = [&](Key const& key) { return load_one(key, loaded); };
         co_await parallel_for_each(all, at_once, one);
     }
 
@@ -169,12 +171,22 @@ public:
     void close() noexcept { state_->close(); }
 
 private:
-    boost::asio::awaitable<void>
-    load_one(Key key, std::function<void(std::size_t, std::size_t)> const& progress,
-             std::size_t& done, std::size_t of) {
+    struct load_progress {
+        std::function<void(std::size_t, std::size_t)> tell;
+        std::size_t of;
+        std::size_t done = 0;
+        std::mutex mutex{}; // the loads may end on several threads
+
+        void one_more() {
+            std::lock_guard lock(mutex);
+            ++done;
+            if (tell) tell(done, of);
+        }
+    };
+
+    boost::asio::awaitable<void> load_one(Key key, load_progress& progress) {
         co_await get<boost::asio::any_io_executor>(std::move(key));
-        ++done;
-        if (progress) progress(done, of);
+        progress.one_more();
     }
 
     template <class Token>

@@ -36,7 +36,8 @@ public:
         keep_loading_ = keep;
         return *this;
     }
-    /// While it is loaded anew, callers get the old value. Default: they wait.
+    /// While it is loaded anew, and after that failed, callers get the old value. Default: they
+    /// wait, and the old value is forgotten.
     lazy_options& serve_old_while_reloading(bool serve) {
         serve_old_ = serve;
         return *this;

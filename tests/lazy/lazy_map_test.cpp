@@ -6,6 +6,8 @@
 #include <tidegate/testing/manual_clock.hpp>
 #include <tidegate/testing/manual_timer.hpp>
 
+#include "support/stress.hpp"
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
@@ -14,10 +16,17 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_future.hpp>
 
+#include <algorithm>
+#include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -206,6 +215,90 @@ TEST_CASE("while it is reloaded, callers wait or get the old value") {
     }
 }
 
+TEST_CASE("after a reload that failed, all callers get the old value, or none") {
+    for (bool const serve_old : {false, true}) {
+        asio::io_context io;
+        tidegate::semaphore gate(io, 1);
+        counting load{gate};
+        lazy_int value(
+            io, [&] { return load(); },
+            lazy_options{}.serve_old_while_reloading(serve_old).keep_failure(1h));
+        result first, reloaded, after, later;
+        value.async_get(first.handler());
+        run(io);
+        load.fails = true;
+        value.async_reload(reloaded.handler());
+        run(io);
+        CHECK(reloaded.failure == asio::error::fault);
+        value.async_get(after.handler());
+        run(io);
+        CHECK(after.done);
+        CHECK(after.value == (serve_old ? 1 : 0));
+        CHECK(after.failure == (serve_old ? error_code() : asio::error::fault));
+        CHECK((value.get_if_ready() != nullptr) == serve_old);
+        CHECK(load.loads == 2);
+        load.fails = false;
+        value.async_reload(later.handler());
+        run(io);
+        CHECK(later.value == 3);
+        CHECK(*value.get_if_ready() == 3);
+    }
+}
+
+TEST_CASE("what another loader loads is not kept, whenever a loader is registered") {
+    asio::io_context io;
+    lazy_ints values(io);
+    int registered = 0;
+    auto const register_next = [&] {
+        values.register_loader("key",
+                               [n = ++registered]() -> asio::awaitable<int> { co_return int(n); });
+    };
+    register_next();
+    // Registers one wherever a call moves its handler.
+    struct meddling {
+        std::function<void()> const* meddle;
+        meddling(std::function<void()> const& f) noexcept : meddle(&f) {}
+        meddling(meddling const&) noexcept = default;
+        meddling(meddling&& other) noexcept : meddle(other.meddle) {
+            if (*meddle) (*meddle)();
+        }
+        void operator()(std::exception_ptr, std::shared_ptr<int>) const {}
+    };
+    std::function<void()> meddle = register_next;
+    values.async_get("key", meddling(meddle));
+    meddle = nullptr;
+    REQUIRE(registered > 1);
+    run(io);
+    if (auto const kept = values.get_if_ready("key")) CHECK(*kept == registered);
+    result last;
+    values.async_get("key", last.handler());
+    run(io);
+    CHECK(last.value == registered);
+}
+
+TEST_CASE("who registers a loader gets its values from then on, whoever else asks", "[stress]") {
+    asio::thread_pool threads(2);
+    tidegate::lazy_map<int, int> values(threads);
+    std::atomic<bool> over{false};
+    auto ask = [&]() -> asio::awaitable<void> {
+        while (!over) co_await values.get(1);
+    };
+    values.register_loader(1, []() -> asio::awaitable<int> { co_return 0; });
+    auto asking = asio::co_spawn(threads, ask(), asio::use_future);
+    int wrong = 0;
+    int const rounds = static_cast<int>(std::min<std::size_t>(test::schedules(2000), 50'000));
+    for (int n = 1; n <= rounds; ++n) {
+        values.register_loader(1, [n]() -> asio::awaitable<int> { co_return int(n); });
+        auto const ready = values.get_if_ready(1);
+        wrong += ready && *ready != n;
+        wrong += *values.async_get(1, asio::use_future).get() != n;
+    }
+    over = true;
+    asking.get();
+    threads.join();
+    CHECK(wrong == 0);
+}
+
 TEST_CASE("a load that hangs fails at its time limit") {
     asio::io_context io;
     tidegate::semaphore gate(io, 1);
@@ -265,6 +358,26 @@ TEST_CASE("all are loaded, some at a time, with progress") {
     CHECK(seen.front() == std::pair<std::size_t, std::size_t>(1, 20));
     CHECK(seen.back() == std::pair<std::size_t, std::size_t>(20, 20));
     for (int i = 0; i < 20; ++i) CHECK(*values.get_if_ready(i) == i * i);
+}
+
+TEST_CASE("on several threads, too, progress is told one call at a time", "[stress]") {
+    asio::thread_pool threads(4);
+    tidegate::lazy_map<int, int> values(threads);
+    constexpr std::size_t many = 1000;
+    for (int i = 0; i < int(many); ++i) {
+        values.register_loader(i, [i]() -> asio::awaitable<int> {
+            co_await asio::post(asio::deferred);
+            co_return int(i);
+        });
+    }
+    std::vector<std::size_t> seen; // by nobody else at the same time
+    std::function<void(std::size_t, std::size_t)> const note =
+        [&](std::size_t done, std::size_t of) { seen.push_back(of == many ? done : 0); };
+    asio::co_spawn(threads, values.load_all(note, 8), asio::use_future).get();
+    std::vector<std::size_t> expected(many);
+    std::iota(expected.begin(), expected.end(), std::size_t{1});
+    CHECK(seen == expected);
+    threads.join();
 }
 
 TEST_CASE("one that fails ends loading them all") {

@@ -90,11 +90,13 @@ public:
           options_(options) {}
 
     void register_loader(Key key, lazy_loader<T> load) {
-        this->fence(key);
         slot old; // goes after the lock
         {
             std::lock_guard lock(this->mutex_);
-            old = std::exchange(slots_[std::move(key)], slot{std::move(load), {}, {}, {}});
+            auto const it = slots_.try_emplace(std::move(key)).first;
+            old = std::exchange(it->second, slot{std::move(load), {}, {}, {}});
+            // At once: no load may begin with the old loader after this, or end before it.
+            if (auto const one = this->find_flight(it->first)) this->unlist(*one);
         }
         if (old.loaded) this->trace_.emit(trace_event::removed);
     }
@@ -118,12 +120,13 @@ public:
         else if (anew) reset(key);
         else if (this->trace_.is_heard()) [[unlikely]]
             this->trace_.emit(find(key) ? trace_event::hit : trace_event::missed);
-        auto load = loader_of(key);
+        // Which loader is asked only when the load has begun, and `register_loader` can tell it
+        // from later ones. The load keeps this alive.
+        auto const load = [this](Key const& k) { return loader_of(k)(); };
         typename base::terms how;
         how.kept = options_.keep_loading();
         how.anew = anew;
-        base::start(join_flight{}, std::forward<Handler>(handler), std::move(key), std::move(load),
-                    how);
+        base::start(join_flight{}, std::forward<Handler>(handler), std::move(key), load, how);
     }
 
     void reset(Key const& key) {
@@ -187,8 +190,9 @@ public:
         auto const it = slots_.find(key);
         if (it == slots_.end()) return false;
         slot const& s = it->second;
-        if (s.fails_still()) failed = s.failure;
-        else found = s.loaded;
+        // Both are there when it could not be loaded anew, and the old value is served meanwhile.
+        if (s.loaded) found = s.loaded;
+        else if (s.fails_still()) failed = s.failure;
         return failed || found;
     }
     value landed(flight_type& one, bool current, std::exception_ptr const& failure, value* loaded,
