@@ -530,6 +530,29 @@ TEST_CASE("a delay that the failure asks for is kept, a negative one ends it") {
     CHECK(stops.failed_with(refused));
 }
 
+TEST_CASE("the time for which a permit was waited for is not waited again") {
+    asio::io_context io;
+    limiter l(io, tidegate::rate_limiter_options().rate(1, 10s));
+    breaker b(
+        tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(1s).jitter(0));
+    policy const breaks{b, l};
+    policy const repeats{retry{retry_options().base(1ms).jitter(tidegate::jitter::none)}, l};
+    CHECK(l.try_acquire());
+    guarded_call<int> call;
+    call.start(io, breaks, flaky{1});
+    pass(io, 10s);
+    CHECK(call.failed_with(refused));
+    CHECK(b.retry_after() == 1s);
+    guarded_call<int> again;
+    again.start(io, repeats, flaky{1});
+    pass(io, 10s);
+    l.set_rate(1000, 1s); // nothing to wait for any more, but for the pause
+    auto const start = policy_clock::now();
+    finish(io);
+    CHECK(again.value == 2);
+    CHECK(again.at - start < 10ms);
+}
+
 TEST_CASE("who is never to come back gives up at once") {
     asio::io_context io;
     breaker b;

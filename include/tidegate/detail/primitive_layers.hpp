@@ -57,6 +57,7 @@ public:
         boost::asio::awaitable<error_code, Executor> wait(context& c) {
             auto [ec] = co_await limiter_->async_acquire_until(
                 c.deadline(), boost::asio::as_tuple(boost::asio::deferred));
+            if (!ec) c.set_retry_after({}); // that time is over
             co_return ec;
         }
 
