@@ -244,6 +244,8 @@ public:
               trace_(&layer.shared_->trace) {}
 
         error_code enter(context& c) {
+            attempts_ = 0; // a retry outside this one may enter it again
+            previous_ = nanoseconds(0);
             outer_ = total_ = c.deadline();
             if (auto const limit = settings_->total_timeout()) total_ = earlier(c, total_, *limit);
             begin_attempt(c, nanoseconds(0));

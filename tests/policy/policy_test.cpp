@@ -595,6 +595,27 @@ TEST_CASE("those who were told the same time do not come back together") {
     CHECK(calls[2].at - start == 3s); // in time rather than apart
 }
 
+TEST_CASE("a retry inside another begins anew each time") {
+    asio::io_context io;
+    std::vector<std::uint32_t> pauses;
+    auto settings = retry_options().max_attempts(3).base(1ms).jitter(tidegate::jitter::none);
+    auto told = [&](tidegate::retry_event const& e) {
+        pauses.push_back(static_cast<std::uint32_t>(e.pause / 1ms));
+    };
+    std::vector<std::size_t> known;
+    auto gave_up = [&](tidegate::give_up_event const& e) { known.push_back(e.errors.size()); };
+    policy const guarded{retry{settings},
+                         retry{retry_options(settings).on_retry(told).on_give_up(gave_up)}};
+    flaky const op{100};
+    guarded_call<int> call;
+    call.start(io, guarded, op);
+    finish(io);
+    CHECK(call.failed_with(refused));
+    CHECK(*op.attempts == 9);
+    CHECK(pauses == std::vector<std::uint32_t>{1, 2, 1, 2, 1, 2});
+    CHECK(known == std::vector<std::size_t>{3, 3, 3});
+}
+
 TEST_CASE("attempts stay within the budget, also through nested retries that share it") {
     asio::io_context io;
     auto budget = std::make_shared<tidegate::retry_budget>(0.2, 10, 0);
