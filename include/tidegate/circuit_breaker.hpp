@@ -76,7 +76,8 @@ public:
     /// (Retry-After).
     circuit_breaker_options& open_duration(nanoseconds time);
     /// What the open time is multiplied with each time it opens again before it has been closed for
-    /// as long, 1 to 100, and what it may grow to; default 1 (fixed), 5 min.
+    /// as long, 1 to 100, and what it may grow to, which is never less than `open_duration`;
+    /// default 1 (fixed), 5 min.
     circuit_breaker_options& open_growth(double factor, nanoseconds cap = std::chrono::minutes(5));
     /// Share by which the open time varies either way, 0 to 1 (exclusive); default 0.1: clients
     /// that opened together should not come back together.

@@ -220,6 +220,12 @@ TEST_CASE("the open time grows while it does not recover, and starts over when i
     CHECK(b.retry_after() == 1s);
 }
 
+TEST_CASE("an open time that is longer than what it may grow to is kept") {
+    breaker b(quick().open_duration(1h));
+    b.trip();
+    CHECK(b.retry_after() == 1h);
+}
+
 TEST_CASE("a failure may ask to be left alone for longer") {
     breaker b(quick());
     fail(b, 3);

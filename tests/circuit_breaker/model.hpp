@@ -110,9 +110,9 @@ public:
     void open(std::int64_t retry_after, std::int64_t now) {
         if (state_ == state::closed && now - closed_since_ >= last_open_time_) trips_ = 0;
         ++trips_;
-        std::int64_t time = std::min(rules_.open_time, rules_.cap);
+        std::int64_t time = rules_.open_time;
         for (int i = 1; i < std::min(trips_, 20); ++i) {
-            time = std::min(time * rules_.growth, rules_.cap);
+            time = std::max(rules_.open_time, std::min(time * rules_.growth, rules_.cap));
         }
         last_open_time_ = std::max(time, retry_after);
         open_until_ = now + last_open_time_;

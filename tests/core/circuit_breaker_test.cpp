@@ -313,6 +313,9 @@ TEST_CASE("open times grow to their cap, with jitter on either side") {
     CHECK(plain.duration(5, random) == 10s);
     CHECK(plain.duration(4'000'000'000u, random) == 10s);
     CHECK(random == std::mt19937_64(1)); // without jitter nothing is drawn
+    core::open_schedule const beyond{1h, 2, 5min, 0};
+    CHECK(beyond.duration(1, random) == 1h);
+    CHECK(beyond.duration(3, random) == 1h);
     core::open_schedule const jittered{1s, 1, 10s, 0.2};
     auto low = 2s + 0ns, high = 0ns;
     for (int i = 0; i < 10000; ++i) {

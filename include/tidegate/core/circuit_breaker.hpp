@@ -103,8 +103,9 @@ private:
     call_counts total_;
 };
 
-/// How long a breaker stays open: `base * growth^(n - 1)` at its n-th trip in a row, at most `cap`,
-/// give or take a share for jitter, so that not all come back at the same moment.
+/// How long a breaker stays open: `base * growth^(n - 1)` at its n-th trip in a row, at most `cap`
+/// or the base if that is longer, give or take a share for jitter, so that not all come back at the
+/// same moment.
 struct open_schedule {
     std::chrono::nanoseconds base = std::chrono::seconds(5);
     double growth = 1;
@@ -115,7 +116,7 @@ struct open_schedule {
     std::chrono::nanoseconds duration(std::uint32_t trips_in_a_row, Random& random) const {
         double const grown = static_cast<double>(base.count()) *
                              std::pow(growth, static_cast<double>(trips_in_a_row) - 1);
-        double const capped = std::min(grown, static_cast<double>(cap.count()));
+        double const capped = std::min(grown, static_cast<double>(std::max(base, cap).count()));
         double const factor =
             jitter > 0 ? std::uniform_real_distribution<double>(1 - jitter, 1 + jitter)(random) : 1;
         return std::chrono::nanoseconds(
