@@ -92,7 +92,8 @@ TEST_CASE("assigning to an awaitable leaks the coroutine that it had, up to Boos
 #endif
 }
 
-TEST_CASE("a handler without an executor is for other threads up to Boost 1.88, and in place later") {
+TEST_CASE(
+    "a handler without an executor is for other threads up to Boost 1.88, and in place later") {
     using ours = asio::associated_executor_t<decltype(do_nothing)>;
 #if BOOST_VERSION <= 108800
     CHECK(std::is_same_v<ours, asio::system_executor>);

@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 config=$(find "$1" -name tidegate.pc)
 export PKG_CONFIG_PATH="${config%/*}"
 
-for package in tidegate tidegate-compiled; do
+for package in tidegate tidegate-compiled tidegate-redis; do
   pkg-config --exists "$package" || continue # not built
   # shellcheck disable=SC2046
   "$2" -std=c++20 "$3" "$here/../guarded.cpp" $(pkg-config --cflags --libs "$package") -o "./$package"
