@@ -282,6 +282,12 @@ public:
     /// a slow call in its window, and with no recovery to be careful about.
     bool is_as_new() const;
 
+    /// The same whatever is in its window: closed, and with no recovery to be careful about.
+    bool has_recovered() const;
+
+    /// Whether its settings were changed since it was made.
+    bool was_reconfigured() const;
+
     /// The error code of the last failure that was reported.
     error_code last_error() const;
 
@@ -352,6 +358,7 @@ private:
     std::uint64_t move_to(breaker_state next, time_point now);
     void open(time_point now, std::optional<duration> retry_after);
     void start_probing(time_point now);
+    bool recovered(nanoseconds now) const;
     core::trip_rule probe_rule() const;
     nanoseconds next_probe(nanoseconds now) const; // takes the lock itself
     bool should_trip(nanoseconds now) const;

@@ -31,7 +31,7 @@ TEST_CASE("a name that comes later may have settings of its own") {
     CHECK(fragile->state() == breaker_state::open);
 }
 
-TEST_CASE("only breakers that have nothing to remember make room") {
+TEST_CASE("breakers in use, and those that are not closed, make no room") {
     circuit_breaker_registry hosts(tidegate::circuit_breaker_options().consecutive_failures(1), 3);
     auto const held = hosts.get("held");
     hosts.get("open")->try_acquire().failure();
@@ -47,16 +47,39 @@ TEST_CASE("only breakers that have nothing to remember make room") {
     CHECK_THROWS_AS(circuit_breaker_registry({}, 0), std::invalid_argument);
 }
 
-TEST_CASE("a breaker that counts, or recovers carefully, is not forgotten") {
+TEST_CASE("old failures do not keep new names out") {
+    circuit_breaker_registry hosts({}, 3);
+    for (auto const* name : {"a", "b", "c", "a"}) hosts.get(name)->try_acquire().failure();
+    hosts.get("d")->try_acquire().failure();
+    CHECK(hosts.names() == std::vector<std::string>{"a", "c", "d"}); // b was asked for longest ago
+    CHECK(hosts.get("a")->counts().failures == 2);
+    hosts.get("c")->try_acquire().failure();
+    static_cast<void>(hosts.get("e"));
+    CHECK(hosts.names() == std::vector<std::string>{"a", "c", "e"});
+    static_cast<void>(hosts.get("f")); // there is nothing to forget about e
+    CHECK(hosts.names() == std::vector<std::string>{"a", "c", "f"});
+}
+
+TEST_CASE("settings of one's own are the last to be forgotten") {
+    using options = tidegate::circuit_breaker_options;
+    circuit_breaker_registry hosts({}, 3);
+    static_cast<void>(hosts.get("own", options().count_window(7)));
+    hosts.get("changed")->reconfigure(options().count_window(8));
+    hosts.get("usual")->try_acquire().failure();
+    static_cast<void>(hosts.get("new"));
+    CHECK(hosts.names() == std::vector<std::string>{"changed", "new", "own"});
+    auto const held = hosts.get("new");
+    static_cast<void>(hosts.get("last"));
+    CHECK(hosts.names() == std::vector<std::string>{"changed", "last", "new"});
+}
+
+TEST_CASE("a breaker that recovers carefully is not forgotten") {
     using namespace std::chrono_literals;
     using options = tidegate::circuit_breaker_options;
     struct tag;
     using clock = tidegate::testing::basic_manual_clock<tag>;
     tidegate::basic_circuit_breaker_registry<clock> hosts(
         options().consecutive_failures(3).open_duration(1s).jitter(0).permitted_probes(1), 1);
-    hosts.get("a")->try_acquire().failure();
-    CHECK_THROWS_AS(hosts.get("b"), std::length_error);
-    hosts.get("a")->try_acquire().success();
     options ramped = options().open_duration(1s).jitter(0).permitted_probes(1).ramp({0.1}, 10s);
     {
         auto const b = hosts.get("b", ramped);

@@ -479,11 +479,28 @@ template <class Clock>
 bool basic_circuit_breaker<Clock>::is_as_new() const {
     nanoseconds const now = ns(Clock::now());
     std::lock_guard lock(mutex_);
+    auto const seen = window_counts(now);
+    return recovered(now) && seen.failures == 0 && seen.slow == 0;
+}
+
+template <class Clock>
+bool basic_circuit_breaker<Clock>::has_recovered() const {
+    nanoseconds const now = ns(Clock::now());
+    std::lock_guard lock(mutex_);
+    return recovered(now);
+}
+
+template <class Clock>
+bool basic_circuit_breaker<Clock>::recovered(nanoseconds now) const {
     std::uint64_t const word = word_.load(std::memory_order_relaxed);
     if (state_of(word) != breaker_state::closed || !ramp_.over(now)) return false;
-    if (trips_ > 0 && now - closed_since_ < last_open_time_) return false;
-    auto const seen = window_counts(now);
-    return seen.failures == 0 && seen.slow == 0;
+    return trips_ == 0 || now - closed_since_ >= last_open_time_;
+}
+
+template <class Clock>
+bool basic_circuit_breaker<Clock>::was_reconfigured() const {
+    std::lock_guard lock(mutex_);
+    return regimes_.size() > 1;
 }
 
 template <class Clock>
