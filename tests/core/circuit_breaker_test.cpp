@@ -56,6 +56,23 @@ TEST_CASE("a count window holds the last calls exactly") {
     }
 }
 
+TEST_CASE("a count window starts anew when eras are counted from one again") {
+    std::uint64_t constexpr cycle = (std::uint64_t{1} << 24) - 1;
+    for (std::uint64_t const later : {cycle, cycle + 1, cycle + 2, 2 * cycle}) {
+        for (bool const failed : {false, true}) {
+            call_window window(2);
+            window.begin(cycle - 1); // marked with the largest number
+            for (int i = 0; i < 3; ++i) window.record(cycle - 1, failed, false);
+            window.begin(later);
+            CHECK(window.counts() == core::call_counts{});
+            window.record(later, false, false);
+            CHECK(window.counts() == core::call_counts{1, 0, 0});
+            window.record(later, true, false);
+            CHECK(window.counts() == core::call_counts{2, 1, 0});
+        }
+    }
+}
+
 TEST_CASE("a count window that threads fill at the same time ends up exact") {
     for (std::size_t const length : {1u, 2u, 7u, 1000u}) {
         call_window window(length);

@@ -48,10 +48,10 @@ public:
 
     std::size_t length() const noexcept { return length_; }
 
-    /// Starts anew. Eras grow by one; call with the breaker's lock held.
+    /// Starts anew. Eras grow, by any number; call with the breaker's lock held.
     void begin(std::uint64_t breaker_era) noexcept {
         std::uint64_t const era = short_form(breaker_era);
-        if (era == 1) {
+        if (era <= next_.load(std::memory_order_relaxed) >> 40) {    // counted from one again
             for (std::size_t i = 0; i < length_; ++i) slots_[i] = 0; // of 16 million eras ago
             for (shard& one : shards_) one.count = 0;
         }
