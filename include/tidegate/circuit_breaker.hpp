@@ -91,7 +91,7 @@ public:
     on_transition(std::function<void(breaker_state from, breaker_state to)> listener);
     /// Called for every refused call, where it is refused.
     circuit_breaker_options& on_rejected(std::function<void()> listener);
-    /// Gets what a listener throws; default: one line on standard error.
+    /// Gets what a listener throws. Must not throw. Default: one line on standard error.
     circuit_breaker_options& on_exception(std::function<void(std::exception_ptr)> handler);
 
     /// The shares that trip it, and the calls that are needed first.
@@ -306,7 +306,9 @@ public:
 
     /// Changes the settings, not the state. The window starts anew unless it keeps its shape. Half
     /// open, what probes have reported is forgotten, and those that are out are the first ones
-    /// under the new settings. An open breaker stays open for as long as it was to.
+    /// under the new settings. An open breaker stays open for as long as it was to. Calls that read
+    /// the old settings take no lock, so those are kept until the breaker goes, with the old window
+    /// (4 bytes a call) if its length changes: meant for changes by an operator, not for a loop.
     void reconfigure(options settings);
 
 private:
