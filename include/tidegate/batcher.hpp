@@ -146,8 +146,9 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 ///
 /// Keys: with a function `key(In const&)`, whose result can be hashed and compared, a batch has
 /// items of one key only, such as tensors of one shape. Size, delay and flush count for each key on
-/// its own; keys that have a batch ready take turns. Keys without items take no memory but
-/// three list nodes for each of the most keys that ever had some at once.
+/// its own; keys that have a batch ready take turns. Keys are hashed (std::hash), compared and
+/// destroyed with the batcher's lock held, none of which may throw. Keys without items take no
+/// memory but three list nodes for each of the most keys that ever had some at once.
 ///
 /// Sources: with a function `source(In const&)`, whose result can be hashed, a batch takes the
 /// items of several sources (tenants, connections) in turns, each in its order, so that no source
