@@ -44,24 +44,17 @@ public:
         return f;
     }
 
-    /// The same, of an operation that ended with `operation_aborted` although nobody cancelled the
-    /// call: by a deadline of its own (`cancel_after`), or because somebody closed its socket.
-    failure by_itself() const {
-        failure f = *this;
-        f.by_itself_ = true;
-        return f;
-    }
-
     /// No error for an exception that carries none.
     error_code const& code() const noexcept { return code_; }
 
     /// Null when the failure is a code alone.
     std::exception_ptr const& exception() const noexcept { return thrown_; }
 
-    /// The caller does not want the result any more. Never an answer of what was called.
-    bool is_cancellation() const noexcept {
-        return code_ == boost::asio::error::operation_aborted && !by_itself_;
-    }
+    /// `operation_aborted`: the result is not wanted any more, by the caller, or by whoever
+    /// cancelled what the operation waits for (`cancel()`, a socket that was closed). Never an
+    /// answer of what was called. An operation that limits its own time with `cancel_after` ends
+    /// with that code, too: let it throw another one then, or leave the limit to a `timeout`.
+    bool is_cancellation() const noexcept { return code_ == boost::asio::error::operation_aborted; }
 
     /// The call was refused before what was called could see it: a limit of this process is used
     /// up, or the time was up in a line for it. Says nothing about the health of what was called.
@@ -73,14 +66,13 @@ public:
     }
 
     /// What was called may have done its work although it seems to have failed: the answer did not
-    /// come in time, or the connection broke, or the operation gave up by itself. Codes of other
-    /// libraries than Asio are not known here; a predicate can tell them.
+    /// come in time, or the connection broke.
     bool is_ambiguous() const noexcept {
         namespace e = boost::asio::error;
         if (before_start_) return false;
         return code_ == error::deadline_exceeded || code_ == e::timed_out ||
                code_ == e::connection_reset || code_ == e::connection_aborted ||
-               code_ == e::broken_pipe || code_ == e::eof || code_ == e::operation_aborted;
+               code_ == e::broken_pipe || code_ == e::eof;
     }
 
     [[noreturn]] void rethrow() const {
@@ -91,7 +83,6 @@ public:
 private:
     error_code code_;
     bool before_start_ = false;
-    bool by_itself_ = false;
     std::exception_ptr thrown_;
 };
 

@@ -84,8 +84,7 @@ struct common_clock<First, Rest...> {
 ///
 /// Cancellation: the caller's is handed to the operation, or to the layer that waits; it ends the
 /// call in any pause at once, and is never retried, never answered by a fallback and never counted
-/// as a failure. An operation that ends with `operation_aborted` although nobody cancelled the call
-/// has failed. When a call completes, its operation has ended, and all permits, probes and budget
+/// as a failure. When a call completes, its operation has ended, and all permits, probes and budget
 /// that it held were given back.
 ///
 /// Executors: all of it runs in the calling coroutine, so on its executor; with a deadline, the

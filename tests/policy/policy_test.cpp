@@ -168,7 +168,7 @@ TEST_CASE("whatever cancels a guarded call reaches the operation") {
                     seen = type;
                     asio::post(io, [kept] {
                         asio::get_associated_cancellation_slot(*kept).clear();
-                        std::move (*kept)(asio::error::operation_aborted);
+                        std::move(*kept)(asio::error::operation_aborted);
                     });
                 });
         };
@@ -179,7 +179,8 @@ TEST_CASE("whatever cancels a guarded call reaches the operation") {
         for (bool const with_deadline : {false, true}) {
             asio::cancellation_signal signal;
             error_code ec;
-            auto token = asio::bind_cancellation_slot(signal.slot(), [&](error_code e) { ec = e; });
+            auto token =
+                asio::bind_cancellation_slot(signal.slot(), [&](error_code e) { ec = e; });
             if (with_deadline) timed.async_call(io.get_executor(), std::ref(listens), token);
             else bare.async_call(io.get_executor(), std::ref(listens), token);
             run(io);
@@ -227,23 +228,6 @@ TEST_CASE("a call that its caller cancelled stays cancelled when its time is up 
     CHECK(call.running());
     pass(io, 200ms);
     CHECK(call.failed_with(asio::error::operation_aborted));
-}
-
-TEST_CASE("an operation that aborts itself has failed: nobody cancelled the call") {
-    asio::io_context io;
-    error_code const aborted = asio::error::operation_aborted;
-    breaker b(tidegate::circuit_breaker_options().consecutive_failures(2));
-    retry const again{retry_options().base(1ms).idempotent(true)};
-    guarded_call<int> retried, answered, broken, once;
-    retried.start(io, policy{timeout{1s}, again}, flaky{2, aborted});
-    answered.start(io, policy{fallback{[](failure const&) { return -1; }}}, flaky{1, aborted});
-    broken.start(io, policy{again, b}, flaky{9, aborted});
-    once.start(io, policy{retry{}}, flaky{1, aborted}); // may have done its work
-    pass(io, 1s);
-    CHECK(retried.value == 3);
-    CHECK(answered.value == -1);
-    CHECK(b.state() == tidegate::breaker_state::open);
-    CHECK(once.failed_with(aborted));
 }
 
 TEST_CASE("an operation that succeeds although its time is up has succeeded") {

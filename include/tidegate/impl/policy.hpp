@@ -133,8 +133,8 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
     outcome<value> result;
     std::size_t i = 0;
     for (detail::step wish;;) {
-        error_code ec;
         try {
+            error_code ec;
             if (wish.next == what::again) {
                 ec = co_await detail::pause_until<Clock, Executor>(detail::deadline_in<Clock>(
                     std::chrono::ceil<typename Clock::duration>(wish.pause)));
@@ -177,11 +177,6 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
             }
         } catch (...) {
             result.fail(failure(std::current_exception()));
-        }
-        if (!ec && !result && result.why().is_cancellation()) {
-            auto const state = co_await boost::asio::this_coro::cancellation_state;
-            if (state.cancelled() == boost::asio::cancellation_type::none)
-                result.fail(result.why().by_itself());
         }
         here.forget_now();
         for (wish = {}; i > 0 && wish.next != what::again;) {
