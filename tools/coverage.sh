@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSL-1.0
 # coverage.sh [TEST...]: which lines of include/tidegate the unit tests run, by clang's own counters.
-# Prints a line a file and the lines that nothing ran, with the reason as tests/untested_lines.txt has
-# it. When all tests ran, fails below 95 % or when lines have no reason.
+# Prints a line a file and the lines that nothing ran. When all tests ran, fails below 95 %. With
+# tests/untested_lines.txt (see coverage.py) each line has its reason, and one without fails, too.
 # With names of test programs (test_core ...), runs those only.
 set -euo pipefail
 
@@ -13,7 +13,6 @@ build=build/coverage
 jobs=${TIDEGATE_JOBS:-$(nproc)}
 
 need sanitize
-[ -r tests/untested_lines.txt ] || fail "no tests/untested_lines.txt"
 if command -v ccache >/dev/null; then launcher=-DCMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
 mkdir -p build
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_COMPILER=clang++-19 ${launcher:+"$launcher"} \
@@ -38,6 +37,7 @@ done
 llvm-profdata-19 merge -sparse "$build"/*.profraw -o "$build/all.profdata"
 llvm-cov-19 export --format=lcov --instr-profile="$build/all.profdata" "${objects[@]:1}" \
   --sources "$here/include/tidegate" >"$build/all.lcov" 2>"$build/llvm-cov.log"
-goal=(95 tests/untested_lines.txt)
+goal=(95)
+if [ -e tests/untested_lines.txt ]; then goal+=(tests/untested_lines.txt); fi
 if [ $# -gt 0 ]; then goal=(0); fi
 python3 tools/coverage.py "$build/all.lcov" "$here/include/tidegate" "${goal[@]}"
