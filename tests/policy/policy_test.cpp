@@ -168,7 +168,7 @@ TEST_CASE("whatever cancels a guarded call reaches the operation") {
                     seen = type;
                     asio::post(io, [kept] {
                         asio::get_associated_cancellation_slot(*kept).clear();
-                        std::move(*kept)(asio::error::operation_aborted);
+                        std::move (*kept)(asio::error::operation_aborted);
                     });
                 });
         };
@@ -179,8 +179,7 @@ TEST_CASE("whatever cancels a guarded call reaches the operation") {
         for (bool const with_deadline : {false, true}) {
             asio::cancellation_signal signal;
             error_code ec;
-            auto token =
-                asio::bind_cancellation_slot(signal.slot(), [&](error_code e) { ec = e; });
+            auto token = asio::bind_cancellation_slot(signal.slot(), [&](error_code e) { ec = e; });
             if (with_deadline) timed.async_call(io.get_executor(), std::ref(listens), token);
             else bare.async_call(io.get_executor(), std::ref(listens), token);
             run(io);
