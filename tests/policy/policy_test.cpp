@@ -167,8 +167,9 @@ TEST_CASE("whatever cancels a guarded call reaches the operation") {
                 [&seen, &io, kept](asio::cancellation_type type) {
                     seen = type;
                     asio::post(io, [kept] {
-                        asio::get_associated_cancellation_slot(*kept).clear();
-                        std::move (*kept)(asio::error::operation_aborted);
+                        auto& done = *kept;
+                        asio::get_associated_cancellation_slot(done).clear();
+                        std::move(done)(asio::error::operation_aborted);
                     });
                 });
         };
