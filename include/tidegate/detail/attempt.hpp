@@ -9,6 +9,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_state.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
@@ -24,6 +25,21 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
+/// What `co_spawn` leaves in its caller's slot has the executor: a strand, which must not be there
+/// when its context has gone. Slots outlive operations.
+class slot_emptied_at_end {
+public:
+    explicit slot_emptied_at_end(asio::cancellation_slot slot) noexcept : slot_(slot) {}
+    slot_emptied_at_end(slot_emptied_at_end const&) = delete;
+    slot_emptied_at_end& operator=(slot_emptied_at_end const&) = delete;
+    ~slot_emptied_at_end() {
+        if (slot_.is_connected()) slot_.clear();
+    }
+
+private:
+    asio::cancellation_slot slot_;
+};
+
 /// The deadline is the context's. When it passes, the operation is cancelled and waited for. On an
 /// executor that may run functions at the same time, the alarm could ring while the operation is
 /// being started or ends: there all of it goes to a strand.
@@ -35,6 +51,8 @@ asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context,
     auto room = alarm_room<typename Context::clock_type>::of(executor);
     if constexpr (std::is_same_v<Executor, asio::any_io_executor>) {
         if (!on_strand && !room->runs_in_turn(executor)) {
+            auto const callers = co_await asio::this_coro::cancellation_state;
+            slot_emptied_at_end const empty(callers.slot());
             auto on_a_strand = attempt_until_deadline<Executor>(op, context, result, true);
             auto spawned = asio::co_spawn(asio::any_io_executor(asio::make_strand(executor)),
                                           std::move(on_a_strand), asio::deferred);
