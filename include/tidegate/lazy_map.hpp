@@ -133,7 +133,7 @@ public:
     boost::asio::awaitable<void>
     load_all(std::function<void(std::size_t, std::size_t)> progress = {}, std::size_t at_once = 4) {
         auto all = keys();
-        load_progress loaded{std::move(progress), all.size()};
+        load_progress loaded(std::move(progress), all.size());
         auto one = [&](Key const& key) { return load_one(key, loaded); };
         co_await parallel_for_each(all, at_once, one);
     }
@@ -171,17 +171,22 @@ public:
     void close() noexcept { state_->close(); }
 
 private:
-    struct load_progress {
-        std::function<void(std::size_t, std::size_t)> tell;
-        std::size_t of;
-        std::size_t done = 0;
-        std::mutex mutex{}; // the loads may end on several threads
+    class load_progress {
+    public:
+        load_progress(std::function<void(std::size_t, std::size_t)> tell, std::size_t of)
+            : tell_(std::move(tell)), of_(of) {}
 
         void one_more() {
-            std::lock_guard lock(mutex);
-            ++done;
-            if (tell) tell(done, of);
+            std::lock_guard lock(mutex_); // the loads may end on several threads
+            ++done_;
+            if (tell_) tell_(done_, of_);
         }
+
+    private:
+        std::function<void(std::size_t, std::size_t)> tell_;
+        std::size_t of_;
+        std::size_t done_ = 0;
+        std::mutex mutex_;
     };
 
     boost::asio::awaitable<void> load_one(Key key, load_progress& progress) {
