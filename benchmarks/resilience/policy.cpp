@@ -4,6 +4,7 @@
 #include "coroutines.hpp"
 
 #include <tidegate/fallback.hpp>
+#include <tidegate/hedge.hpp>
 #include <tidegate/instrument.hpp>
 #include <tidegate/policy.hpp>
 #include <tidegate/retry.hpp>
@@ -97,6 +98,14 @@ group const layers{[] {
     claim("instrument_unobserved", ratio_of("layers/unobserved", "layers/five"), at_most(1.02));
     claim("instrument_observed", ratio_of("layers/observed", "layers/five"), at_most(1.5));
     claim("fallback", ratio_of("layers/fallback", "layers/none"), at_most(1.05));
+}};
+
+// A hedge whose first attempt answers long before a second would begin. No claim.
+group const hedged{[] {
+    guarded_row("hedge/none", [](parts&) { return policy<>(); });
+    guarded_row("hedge/tidegate", [](parts&) {
+        return policy{tidegate::hedge{tidegate::hedge_options().delay(1s).idempotent(true)}};
+    });
 }};
 
 // A timeout around an operation that suspends once.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Runs that have ended keep no memory.
+// Runs that have ended keep no memory, and take little while they run.
 #include <tidegate/single_flight.hpp>
 
 #include "support/counting_new.hpp"
@@ -43,4 +43,22 @@ TEST_CASE("runs that end while an earlier one hangs are forgotten at once") {
     flights.close();
     io.poll();
     CHECK(done == 2001);
+}
+
+TEST_CASE("a run alone takes no more than its records and its coroutine") {
+    asio::io_context io{1};
+    tidegate::single_flight<int, int> flights(io);
+    int done = 0;
+    auto const note = [&](std::exception_ptr, auto const&) { ++done; };
+    auto ends = [](int key) -> asio::awaitable<int> { co_return key; };
+    auto const run = [&] {
+        flights.async_run(1, ends, note);
+        io.restart();
+        io.run();
+    };
+    for (int i = 0; i < 10; ++i) run();
+    std::size_t const before = test::allocated();
+    run();
+    CHECK(done == 11);
+    CHECK(test::allocated() - before <= 20);
 }

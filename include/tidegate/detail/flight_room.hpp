@@ -313,9 +313,9 @@ protected:
 private:
     friend Derived;
 
-    flight_room(Executor const& executor, boost::asio::any_io_executor load_on,
+    flight_room(Executor const& executor, boost::asio::any_io_executor const& load_on,
                 typename Clock::duration time_limit)
-        : room(executor), load_on_(std::move(load_on)), time_limit_(time_limit) {}
+        : room(executor), load_on_(load_on), time_limit_(time_limit) {}
 
     struct by_key_hash {
         using is_transparent = void;
@@ -428,7 +428,9 @@ private:
         }
 
         // The context on which it ran is gone, and took the run with it.
-        ~landing() { fail(to_failure<std::exception_ptr>(error::closed)); }
+        ~landing() {
+            if (state_) fail(to_failure<std::exception_ptr>(error::closed));
+        }
 
         void operator()(std::exception_ptr failure, results loaded) noexcept {
             if (!failure && loaded.size() != flights_.size()) {
@@ -527,7 +529,7 @@ private:
             auto run = make_run();
             auto const record = std::make_shared<load_run>();
             auto const task = std::make_shared<side_task>(
-                load_executor(serial_executors(load_on_).next(), std::weak_ptr<load_node>(record)));
+                load_executor(load_on_.next(), std::weak_ptr<load_node>(record)));
             if (!take_off_ground(landed.flights(), record, task)) return;
             task->start([run = std::move(run), record]() mutable { return run(); },
                         std::move(landed));
@@ -721,7 +723,7 @@ private:
         if (!limits_.empty()) this->set_alarm(limits_.begin()->first);
     }
 
-    boost::asio::any_io_executor load_on_;
+    serial_executors const load_on_;
     typename Clock::duration time_limit_;
     std::list<std::shared_ptr<flight_type>> all_;
     std::unordered_set<flight_type*, by_key_hash, by_key_equal> by_key_;

@@ -5,13 +5,17 @@
 #include <tidegate/config.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/execution/context.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/execution/relationship.hpp>
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/query.hpp>
 #include <boost/asio/require.hpp>
 #include <boost/asio/strand.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -83,45 +87,127 @@ private:
     std::shared_ptr<load_node const> on_;
 };
 
-/// Runs a load, and tells everything that is awaited in it which load that is.
-class load_executor {
+/// What the executors of one load share: on what it runs, and the work that those of them which
+/// track it hold together.
+class load_context {
 public:
-    load_executor(boost::asio::any_io_executor inner, std::weak_ptr<load_node> load) noexcept
+    load_context(boost::asio::any_io_executor inner, std::weak_ptr<load_node> load) noexcept
         : inner_(std::move(inner)), load_(std::move(load)) {}
+    load_context(load_context const&) = delete;
+    load_context& operator=(load_context const&) = delete;
 
+    boost::asio::any_io_executor const& inner() const noexcept { return inner_; }
     std::shared_ptr<load_node> load() const noexcept { return load_.lock(); }
 
-    template <class Property>
-        requires boost::asio::can_require<boost::asio::any_io_executor const&, Property>::value
-    load_executor require(Property const& p) const {
-        return {boost::asio::require(inner_, p), load_};
+    void begin_work() {
+        if (change_unless(0, 1)) return;
+        std::lock_guard lock(mutex_);
+        if (held_.load() == 0) {
+            working_ =
+                boost::asio::prefer(inner_, boost::asio::execution::outstanding_work.tracked);
+        }
+        held_.fetch_add(1);
     }
-    template <class Property>
-        requires boost::asio::can_prefer<boost::asio::any_io_executor const&, Property>::value
-    load_executor prefer(Property const& p) const {
-        return {boost::asio::prefer(inner_, p), load_};
+
+    void end_work() noexcept {
+        if (change_unless(1, -1)) return;
+        boost::asio::any_io_executor last; // ends after the lock
+        std::lock_guard lock(mutex_);
+        if (held_.fetch_sub(1) == 1) last.swap(working_);
+    }
+
+private:
+    // Changes the number unless it is `edge`, where the work itself begins or ends.
+    bool change_unless(long edge, long by) noexcept {
+        long seen = held_.load();
+        while (seen != edge) {
+            if (held_.compare_exchange_weak(seen, seen + by)) return true;
+        }
+        return false;
+    }
+
+    boost::asio::any_io_executor const inner_;
+    std::weak_ptr<load_node> const load_;
+    std::atomic<long> held_{0};
+    std::mutex mutex_;
+    boost::asio::any_io_executor working_; // while somebody holds it
+};
+
+/// Runs a load, and tells everything that is awaited in it which load that is. Its properties are
+/// bits, so that it is small enough for any_io_executor to hold it without allocating: a load asks
+/// for its executor with this property and that some dozens of times.
+class load_executor {
+    using blocking = boost::asio::execution::blocking_t;
+    using relationship = boost::asio::execution::relationship_t;
+    using outstanding_work = boost::asio::execution::outstanding_work_t;
+
+public:
+    load_executor(boost::asio::any_io_executor inner, std::weak_ptr<load_node> load)
+        : context_(std::make_shared<load_context>(std::move(inner), std::move(load))) {}
+    load_executor(load_executor const& other) noexcept // where work is held, more throws nothing
+        : load_executor(other.context_, other.properties_) {}
+    load_executor(load_executor&& other) noexcept
+        : context_(std::move(other.context_)), properties_(std::exchange(other.properties_, 0)) {}
+    load_executor& operator=(load_executor other) noexcept {
+        context_.swap(other.context_);
+        std::swap(properties_, other.properties_);
+        return *this;
+    }
+    ~load_executor() {
+        if (properties_ & tracks_work) context_->end_work();
+    }
+
+    std::shared_ptr<load_node> load() const noexcept { return context_->load(); }
+
+    load_executor require(blocking::never_t) const { return with(never_blocks); }
+    load_executor require(blocking::possibly_t) const { return without(never_blocks); }
+    load_executor require(relationship::continuation_t) const { return with(continues); }
+    load_executor require(relationship::fork_t) const { return without(continues); }
+    load_executor require(outstanding_work::tracked_t) const { return with(tracks_work); }
+    load_executor require(outstanding_work::untracked_t) const { return without(tracks_work); }
+
+    blocking query(blocking) const noexcept {
+        if (properties_ & never_blocks) return blocking::never;
+        return blocking::possibly;
     }
     template <class Property>
         requires boost::asio::can_query<boost::asio::any_io_executor const&, Property>::value
     decltype(auto) query(Property const& p) const {
-        return boost::asio::query(inner_, p);
+        return boost::asio::query(context_->inner(), p);
     }
     template <class Function>
     void execute(Function&& function) const {
-        inner_.execute(std::forward<Function>(function));
+        namespace asio = boost::asio;
+        auto on = context_->inner();
+        if (properties_ & continues)
+            on = asio::prefer(on, asio::execution::relationship.continuation);
+        if (properties_ & never_blocks) on = asio::require(on, asio::execution::blocking.never);
+        on.execute(std::forward<Function>(function));
     }
 
     friend bool operator==(load_executor const& a, load_executor const& b) noexcept {
-        return a.inner_ == b.inner_;
+        return a.properties_ == b.properties_ && a.context_->inner() == b.context_->inner();
     }
     friend bool operator!=(load_executor const& a, load_executor const& b) noexcept {
         return !(a == b);
     }
 
 private:
-    boost::asio::any_io_executor inner_;
-    std::weak_ptr<load_node> load_;
+    enum property : unsigned { never_blocks = 1, continues = 2, tracks_work = 4 };
+
+    load_executor(std::shared_ptr<load_context> context, unsigned properties)
+        : context_(std::move(context)), properties_(properties) {
+        if (properties_ & tracks_work) context_->begin_work();
+    }
+
+    load_executor with(property one) const { return {context_, properties_ | one}; }
+    load_executor without(property one) const { return {context_, properties_ & ~one}; }
+
+    std::shared_ptr<load_context> context_;
+    unsigned properties_ = 0;
 };
+
+static_assert(sizeof(load_executor) <= sizeof(std::shared_ptr<void>) + sizeof(void*));
 
 /// The load that a coroutine with this executor is part of; null if none.
 template <class Executor>

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -47,7 +48,14 @@ public:
     using size = std::array<std::uint64_t, kinds>;
     using time_point = typename Clock::time_point;
 
-    struct item {
+    struct item;
+    using line = std::list<item*>;
+
+    struct item : std::enable_shared_from_this<item> {
+        item() = default;
+        item(item const&) = delete;
+        item& operator=(item const&) = delete;
+
         Key key;
         size takes{};
         std::shared_ptr<T> value;
@@ -58,9 +66,13 @@ public:
         trace_event gone_as = trace_event::removed; // once it is not resident
         double missed_by_a_use = 0;                 // load time, by the share of the budget
         double uses = 0;
-        double worth = 0; // since it was used last
-        time_point idle_since{};
-        std::optional<typename std::list<std::shared_ptr<item>>::iterator> idle_place;
+        double worth = 0;              // since it was used last
+        time_point idle_since{};       // where idle things have a time to live
+        std::uint64_t idle_number = 0; // grows
+        bool idle = false;
+        // Its place in a line, while it is in none, so that becoming idle takes no memory.
+        line out_of_line{this};
+        typename line::iterator const place = out_of_line.begin();
     };
 
     resource_space(Executor const& executor, size limit, std::size_t max_waiting,
@@ -273,11 +285,11 @@ private:
     items in_order() const {
         items all;
         for (auto const& one : idle_) {
-            if (!one->pinned) all.push_back(one);
+            if (!one->pinned) all.push_back(one->shared_from_this());
         }
         if (order_ == unload_order::least_missed)
             std::ranges::sort(
-                all, {}, [](auto const& one) { return std::pair(one->worth, one->idle_since); });
+                all, {}, [](auto const& one) { return std::pair(one->worth, one->idle_number); });
         return all;
     }
 
@@ -304,16 +316,21 @@ private:
     void retire(item& one, trace_event how, items& given_up) {
         one.resident = false;
         one.gone_as = how;
-        if (!one.idle_place) return; // goes with its last lease
-        given_up.push_back(**one.idle_place);
+        if (!one.idle) return; // goes with its last lease
+        given_up.push_back(one.shared_from_this());
         leave_idle(one);
         for (std::size_t k = 0; k < kinds; ++k) leaving_[k] += one.takes[k];
     }
 
+    void become_idle(item& one) noexcept {
+        one.idle = true;
+        one.idle_number = ++times_idle_;
+        idle_.splice(idle_.end(), one.out_of_line, one.place);
+    }
+
     void leave_idle(item& one) noexcept {
-        if (!one.idle_place) return;
-        idle_.erase(*one.idle_place);
-        one.idle_place.reset();
+        if (!std::exchange(one.idle, false)) return;
+        one.out_of_line.splice(one.out_of_line.end(), idle_, one.place);
         settle_alarm();
     }
 
@@ -345,35 +362,35 @@ private:
     // Leases ------------------------------------------------------------------------------------
 
     struct use {
-        std::shared_ptr<resource_space> space;
+        use(std::shared_ptr<resource_space> s, std::shared_ptr<item> i) noexcept
+            : space(std::move(s)), of(std::move(i)) {}
+        use(use const&) = delete;
+        use& operator=(use const&) = delete;
+        ~use() { space->end_use(std::move(of)); }
+
+        std::shared_ptr<resource_space> const space;
         std::shared_ptr<item> of;
-        ~use() {
-            if (space) space->end_use(std::move(of));
-        }
     };
 
     std::shared_ptr<T> lease(std::shared_ptr<item> const& one) {
         auto self = std::static_pointer_cast<resource_space>(this->shared_from_this());
-        auto mine = std::make_shared<use>();
+        auto mine = std::make_shared<use>(std::move(self), one);
         ++one->leases;
         ++one->uses;
-        mine->of = one;
-        mine->space = std::move(self);
         leave_idle(*one);
         T* const value = one->value.get();
         return std::shared_ptr<T>(std::move(mine), value);
     }
 
     void end_use(std::shared_ptr<item> one) noexcept {
-        if (!one) return;
         items given_up;
         waiter_list ready;
         {
             std::lock_guard lock(this->mutex_);
             if (--one->leases > 0) return;
-            one->idle_since = Clock::now();
+            if (time_to_idle_) one->idle_since = Clock::now();
             one->worth = worth_of_the_last_ + one->uses * one->missed_by_a_use;
-            one->idle_place = idle_.insert(idle_.end(), one);
+            become_idle(*one);
             if (!one->resident) retire(*one, one->gone_as, given_up);
             else serve(ready, given_up);
             settle_alarm();
@@ -431,7 +448,7 @@ private:
 
     void on_alarm(time_point now, waiter_list& ready) noexcept override {
         for (auto it = idle_.begin(); it != idle_.end();) {
-            auto const one = *it++;
+            auto const one = (*it++)->shared_from_this();
             if (one->pinned || one->idle_since + *time_to_idle_ > now) continue;
             items_.erase(one->key);
             retire(*one, trace_event::expired, overdue_);
@@ -450,10 +467,11 @@ private:
     size used_{};
     size leaving_{}; // of that, what is being given up
     std::unordered_map<Key, std::shared_ptr<item>, Hash, Equal> items_;
-    std::list<std::shared_ptr<item>> idle_; // longest first
+    line idle_;                    // longest first
     double worth_of_the_last_ = 0; // that was given up: what is used from now on is worth more
     waiter_list waiting_;
     items overdue_;
+    std::uint64_t times_idle_ = 0;
     std::uint64_t unloads_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <tidegate/config.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/execution_context.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -19,15 +20,37 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
+/// Remembers what was promised of a context: reading its configuration takes longer than most of
+/// what depends on it.
+class thread_promise final : public boost::asio::execution_context::service {
+public:
+    using key_type = thread_promise;
+    static inline boost::asio::execution_context::id id;
+
+    explicit thread_promise(boost::asio::execution_context& context)
+        : boost::asio::execution_context::service(context), one_thread_(read(context)) {}
+
+    bool one_thread() const noexcept { return one_thread_; }
+
+private:
+    static bool read(boost::asio::execution_context& context) {
+#if BOOST_ASIO_VERSION >= 103200
+        return boost::asio::config(context).get("scheduler", "concurrency_hint", 0) == 1;
+#else
+        static_cast<void>(context);
+        return false;
+#endif
+    }
+
+    void shutdown() override {}
+
+    bool const one_thread_;
+};
+
 /// True if whoever made the context promised, by a concurrency hint of 1, to run it from one
 /// thread. Boost tells from 1.87 on.
 inline bool has_one_thread(boost::asio::io_context& context) {
-#if BOOST_ASIO_VERSION >= 103200
-    return boost::asio::config(context).get("scheduler", "concurrency_hint", 0) == 1;
-#else
-    static_cast<void>(context);
-    return false;
-#endif
+    return boost::asio::use_service<thread_promise>(context).one_thread();
 }
 
 /// What a strand is made of; empty if it is none, as far as can be told.

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSL-1.0
+// The executor of a load: as good as the one inside it.
+#include <tidegate/detail/load_graph.hpp>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/prefer.hpp>
+#include <boost/asio/query.hpp>
+#include <boost/asio/require.hpp>
+#include <boost/asio/thread_pool.hpp>
+
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace asio = boost::asio;
+namespace execution = boost::asio::execution;
+using tidegate::detail::load_executor;
+using tidegate::detail::load_node;
+using tidegate::detail::load_of;
+
+namespace {
+
+struct node : load_node {};
+
+} // namespace
+
+TEST_CASE("a load is known by its executor, whatever properties that has") {
+    asio::io_context io;
+    auto const load = std::make_shared<node>();
+    asio::any_io_executor const plain = load_executor(io.get_executor(), load);
+    CHECK(load_of(plain) == load);
+    CHECK(load_of(asio::require(plain, execution::blocking.never)) == load);
+    CHECK(load_of(asio::prefer(plain, execution::outstanding_work.tracked)) == load);
+    CHECK(load_of(asio::prefer(plain, execution::relationship.continuation)) == load);
+    CHECK(load_of(asio::any_io_executor(io.get_executor())) == nullptr);
+    CHECK(&asio::query(plain, execution::context) == &io);
+}
+
+TEST_CASE("a load that is over is nobody's") {
+    asio::io_context io;
+    auto load = std::make_shared<node>();
+    asio::any_io_executor const plain = load_executor(io.get_executor(), load);
+    load.reset();
+    CHECK(load_of(plain) == nullptr);
+}
+
+TEST_CASE("executors of a load are the same if their properties are") {
+    asio::io_context io;
+    asio::io_context other;
+    auto const load = std::make_shared<node>();
+    load_executor const one(io.get_executor(), load);
+    load_executor const same(io.get_executor(), load);
+    CHECK(one == same);
+    CHECK(one != load_executor(other.get_executor(), load));
+    CHECK(one != asio::require(one, execution::blocking.never));
+    CHECK(one == asio::require(asio::require(one, execution::blocking.never),
+                               execution::blocking.possibly));
+}
+
+TEST_CASE("an executor that may not block posts, one that may runs at once where it can") {
+    asio::io_context io;
+    auto const load = std::make_shared<node>();
+    load_executor const one(io.get_executor(), load);
+    CHECK(asio::query(one, execution::blocking) == execution::blocking.possibly);
+    auto const never = asio::require(one, execution::blocking.never);
+    CHECK(asio::query(never, execution::blocking) == execution::blocking.never);
+    std::vector<int> order;
+    one.execute([&] {
+        one.execute([&] { order.push_back(1); });
+        never.execute([&] { order.push_back(3); });
+        asio::require(never, execution::relationship.continuation).execute([&] {
+            order.push_back(4);
+        });
+        order.push_back(2);
+    });
+    io.run();
+    CHECK(order == std::vector{1, 2, 3, 4});
+}
+
+TEST_CASE("a context goes on while an executor of a load tracks work there") {
+    asio::io_context io;
+    auto const load = std::make_shared<node>();
+    load_executor const one(io.get_executor(), load);
+    {
+        std::optional<load_executor> first = asio::prefer(one, execution::outstanding_work.tracked);
+        std::optional<load_executor> second = first;
+        load_executor third = std::move(*first);
+        first.reset();
+        io.poll();
+        CHECK_FALSE(io.stopped());
+        third = one;
+        io.poll();
+        CHECK_FALSE(io.stopped()); // the second
+        second = asio::prefer(*second, execution::outstanding_work.untracked);
+        io.poll();
+        CHECK(io.stopped());
+    }
+    io.restart();
+    load_executor again = asio::prefer(one, execution::outstanding_work.tracked);
+    io.poll();
+    CHECK_FALSE(io.stopped());
+    again = one;
+    io.poll();
+    CHECK(io.stopped());
+}
+
+TEST_CASE("threads may track work at the same time") {
+    asio::io_context io;
+    load_executor const one(io.get_executor(), std::make_shared<node>());
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) {
+        threads.emplace_back([&one] {
+            for (int n = 0; n < 5000; ++n) {
+                auto const first = asio::prefer(one, execution::outstanding_work.tracked);
+                auto const second = first;
+                static_cast<void>(second);
+            }
+        });
+    }
+    threads.clear();
+    io.poll();
+    CHECK(io.stopped());
+}
