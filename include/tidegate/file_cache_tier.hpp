@@ -61,16 +61,20 @@ using file_cache_tier_statistics = detail::file_store_statistics;
 /// All that blocks runs on `pool`, which has to outlive this, and a call that a `tiered_cache` left
 /// behind keeps this alive. Thread-safe. Cancellation: between
 /// two values. Operations throw `file_error`. Memory: about 200 bytes a file.
-class file_cache_tier final : public cache_tier {
+///
+/// `Executor` is the pool's.
+template <class Executor = boost::asio::any_io_executor>
+class basic_file_cache_tier final : public cache_tier {
 public:
+    using executor_type = Executor;
     using options = file_cache_tier_options;
     template <class T>
     using awaitable = boost::asio::awaitable<T>;
 
     /// Makes the folder if need be, reads which values there are, and removes what is over or
     /// damaged, and what is too much. Throws `file_error`.
-    static awaitable<std::shared_ptr<file_cache_tier>>
-    open(worker_pool& pool, std::filesystem::path folder, options settings = {}) {
+    static awaitable<std::shared_ptr<basic_file_cache_tier>>
+    open(basic_worker_pool<Executor>& pool, std::filesystem::path folder, options settings = {}) {
         std::unique_ptr<detail::file_store> store;
         auto const read = [&] {
             store = std::make_unique<detail::file_store>(folder, settings.max_bytes(),
@@ -78,7 +82,8 @@ public:
         };
         auto reading = pool.async_submit(read, boost::asio::deferred);
         co_await std::move(reading);
-        co_return std::shared_ptr<file_cache_tier>(new file_cache_tier(pool, std::move(store)));
+        co_return std::shared_ptr<basic_file_cache_tier>(
+            new basic_file_cache_tier(pool, std::move(store)));
     }
 
     awaitable<std::vector<std::optional<tier_value>>>
@@ -130,11 +135,14 @@ public:
     file_cache_tier_statistics statistics() const { return store_->statistics(); }
 
 private:
-    file_cache_tier(worker_pool& pool, std::unique_ptr<detail::file_store> store) noexcept
+    basic_file_cache_tier(basic_worker_pool<Executor>& pool,
+                          std::unique_ptr<detail::file_store> store) noexcept
         : pool_(pool), store_(std::move(store)) {}
 
-    worker_pool& pool_;
+    basic_worker_pool<Executor>& pool_;
     std::unique_ptr<detail::file_store> store_;
 };
+
+using file_cache_tier = basic_file_cache_tier<>;
 
 TIDEGATE_END_NAMESPACE

@@ -11,6 +11,7 @@
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/version.hpp>
 
+#include <concepts>
 #include <type_traits>
 
 #if BOOST_ASIO_VERSION >= 103200 // Boost 1.87
@@ -53,73 +54,80 @@ inline bool has_one_thread(boost::asio::io_context& context) {
     return boost::asio::use_service<thread_promise>(context).one_thread();
 }
 
+// What any_io_executor needs for each type that it may hold takes the compiler long, so these are
+// templates: whoever includes them without a call does not pay. `Executor` is any_io_executor.
+
 /// What a strand is made of; empty if it is none, as far as can be told.
-inline boost::asio::any_io_executor inside_strand(boost::asio::any_io_executor const& executor) {
+template <std::same_as<boost::asio::any_io_executor> Executor>
+Executor inside_strand(Executor const& executor) {
     namespace asio = boost::asio;
-    auto const inner = [&]<class Of>(std::type_identity<Of>) -> asio::any_io_executor {
-        auto const* const strand = executor.target<asio::strand<Of>>();
-        return strand ? asio::any_io_executor(strand->get_inner_executor())
-                      : asio::any_io_executor();
+    auto const inner = [&]<class Of>(std::type_identity<Of>) {
+        auto const* const strand = executor.template target<asio::strand<Of>>();
+        return strand ? Executor(strand->get_inner_executor()) : Executor();
     };
     if (auto found = inner(std::type_identity<asio::io_context::executor_type>())) return found;
-    if (auto found = inner(std::type_identity<asio::any_io_executor>())) return found;
+    if (auto found = inner(std::type_identity<Executor>())) return found;
     return inner(std::type_identity<asio::thread_pool::executor_type>());
 }
 
 /// As far as can be told.
-inline bool is_strand(boost::asio::any_io_executor const& executor) noexcept {
+template <std::same_as<boost::asio::any_io_executor> Executor>
+bool is_strand(Executor const& executor) noexcept {
     namespace asio = boost::asio;
-    return executor.target<asio::strand<asio::io_context::executor_type>>() ||
-           executor.target<asio::strand<asio::any_io_executor>>() ||
-           executor.target<asio::strand<asio::thread_pool::executor_type>>();
+    return executor.template target<asio::strand<asio::io_context::executor_type>>() ||
+           executor.template target<asio::strand<Executor>>() ||
+           executor.template target<asio::strand<asio::thread_pool::executor_type>>();
 }
 
 /// True if what `executor` runs never runs at the same time, as far as can be told.
-inline bool runs_in_turn(boost::asio::any_io_executor const& executor) {
-    namespace asio = boost::asio;
-    using io_executor = asio::io_context::executor_type;
+template <std::same_as<boost::asio::any_io_executor> Executor>
+bool runs_in_turn(Executor const& executor) {
     if (is_strand(executor)) return true;
-    auto const* const io = executor.target<io_executor>();
+    auto const* const io = executor.template target<boost::asio::io_context::executor_type>();
     return io && has_one_thread(io->context());
 }
 
 /// True if this is called by something that `executor` runs, as far as can be told.
-inline bool runs_here(boost::asio::any_io_executor const& executor) noexcept {
+template <std::same_as<boost::asio::any_io_executor> Executor>
+bool runs_here(Executor const& executor) noexcept {
     namespace asio = boost::asio;
     auto const is_in = [&]<class Of>(std::type_identity<Of>) {
-        auto const* const own = executor.target<Of>();
+        auto const* const own = executor.template target<Of>();
         return own && own->running_in_this_thread();
     };
     return is_in(std::type_identity<asio::io_context::executor_type>()) ||
            is_in(std::type_identity<asio::strand<asio::io_context::executor_type>>()) ||
-           is_in(std::type_identity<asio::strand<asio::any_io_executor>>()) ||
+           is_in(std::type_identity<asio::strand<Executor>>()) ||
            is_in(std::type_identity<asio::thread_pool::executor_type>()) ||
            is_in(std::type_identity<asio::strand<asio::thread_pool::executor_type>>());
 }
 
 /// Executors for operations that run beside the coroutine that may cancel them: each runs in turn.
-class serial_executors {
+template <std::same_as<boost::asio::any_io_executor> Executor>
+class basic_serial_executors {
 public:
-    explicit serial_executors(boost::asio::any_io_executor const& executor)
+    explicit basic_serial_executors(Executor const& executor)
         : executor_(executor), in_turn_(runs_in_turn(executor)) {}
 
     /// They are all the same one, which is the executor itself.
     bool in_turn() const noexcept { return in_turn_; }
 
     /// The executor itself if that runs in turn, else a new strand of it.
-    boost::asio::any_io_executor next() const {
+    Executor next() const {
         namespace asio = boost::asio;
         if (in_turn_) return executor_;
-        if (auto const* io = executor_.target<asio::io_context::executor_type>()) {
+        if (auto const* io = executor_.template target<asio::io_context::executor_type>()) {
             return asio::make_strand(*io);
         }
         return asio::make_strand(executor_);
     }
 
 private:
-    boost::asio::any_io_executor executor_;
+    Executor executor_;
     bool in_turn_;
 };
+
+using serial_executors = basic_serial_executors<boost::asio::any_io_executor>;
 
 } // namespace detail
 TIDEGATE_END_NAMESPACE

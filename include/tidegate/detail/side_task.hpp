@@ -9,6 +9,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 
+#include <concepts>
 #include <exception>
 #include <memory>
 #include <utility>
@@ -49,8 +50,11 @@ public:
         });
     }
 
+    // A template, so that who includes this without using it does not pay for compiling `post`.
+    template <std::same_as<boost::asio::any_io_executor> Executor = boost::asio::any_io_executor>
     void cancel() {
-        boost::asio::post(executor_, [self = shared_from_this()] {
+        Executor const& where = executor_;
+        boost::asio::post(where, [self = shared_from_this()] {
             self->cancelled_ = true;
             if (!self->over_) self->signal_.emit(boost::asio::cancellation_type::all);
         });

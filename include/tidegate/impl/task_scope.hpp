@@ -9,6 +9,7 @@
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <concepts>
 #include <functional>
 #include <list>
 #include <optional>
@@ -24,7 +25,6 @@ struct join_scope {};
 class task_scope_state final
     : public waiting_room<std::chrono::steady_clock, asio::any_io_executor, std::mutex> {
     using room = waiting_room<std::chrono::steady_clock, asio::any_io_executor, std::mutex>;
-    using cleanup = std::function<asio::awaitable<void>()>;
 
     class joiner : public waiter_of<void(std::exception_ptr)> {
     protected:
@@ -32,6 +32,8 @@ class task_scope_state final
     };
 
 public:
+    using cleanup = std::function<asio::awaitable<void>()>;
+
     static std::shared_ptr<task_scope_state> make(asio::any_io_executor const& executor,
                                                   on_task_failure reaction) {
         auto state = std::make_shared<task_scope_state>(executor, reaction);
@@ -68,10 +70,13 @@ public:
         return true;
     }
 
-    bool on_exit(cleanup run) {
+    // A template, so that only who has clean-ups pays for compiling what starts them.
+    template <std::same_as<cleanup> Cleanup>
+    bool on_exit(Cleanup run) {
         std::lock_guard lock(this->mutex_);
         if (this->closed_ || stage_ != stage::tasks_run) return false;
         cleanups_.push_back(std::move(run));
+        start_clean_up_ = &task_scope_state::template start_clean_up<Cleanup>;
         return true;
     }
 
@@ -211,17 +216,23 @@ private:
             nothing_to_do = cleanups_.empty();
             if (!nothing_to_do) stage_ = stage::cleaning_up;
         }
-        if (nothing_to_do) return end(nullptr);
+        if (nothing_to_do) end(nullptr);
+        else (this->*start_clean_up_)();
+    }
+
+    template <class Cleanup>
+    void start_clean_up() {
         // Nobody has a slot to cancel it with.
-        asio::co_spawn(executors_.next(), clean_up(),
+        asio::co_spawn(executors_.next(), clean_up<Cleanup>(),
                        [self = self()](std::exception_ptr thrown) { self->end(thrown); });
     }
 
     // The last one added first; each is run whatever the others did. The first failure counts.
+    template <class Cleanup>
     asio::awaitable<void> clean_up() {
         std::exception_ptr first;
         while (!cleanups_.empty()) { // nobody else touches them by now
-            cleanup const next = std::move(cleanups_.back());
+            Cleanup const next = std::move(cleanups_.back());
             cleanups_.pop_back();
             try {
                 co_await next();
@@ -268,6 +279,7 @@ private:
     bool wanted_over_ = false;
     tasks tasks_;
     std::vector<cleanup> cleanups_;
+    void (task_scope_state::*start_clean_up_)() = nullptr; // while there are any
     waiter_list joiners_;
     std::exception_ptr failure_;
 };
@@ -368,7 +380,7 @@ template <class Function>
 bool task_scope::on_exit(Function&& cleanup) {
     using callable = std::decay_t<Function>;
     auto shared = std::make_shared<callable>(std::forward<Function>(cleanup)); // may be move-only
-    return state_->on_exit([shared = std::move(shared)] { return (*shared)(); });
+    return state_->on_exit(state::cleanup([shared = std::move(shared)] { return (*shared)(); }));
 }
 
 inline void task_scope::observe(std::shared_ptr<trace_observer> observer, std::string name) {
