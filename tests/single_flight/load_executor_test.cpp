@@ -1,16 +1,28 @@
 // SPDX-License-Identifier: BSL-1.0
 // The executor of a load: as good as the one inside it.
 #include <tidegate/detail/load_graph.hpp>
+#include <tidegate/parallel.hpp>
+#include <tidegate/semaphore.hpp>
+#include <tidegate/single_flight.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/query.hpp>
 #include <boost/asio/require.hpp>
-#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/config.hpp>
 
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -26,6 +38,12 @@ using tidegate::detail::load_of;
 namespace {
 
 struct node : load_node {};
+
+/// Where the stack is; no coroutine, whose variables are elsewhere.
+BOOST_NOINLINE std::intptr_t stack_now() {
+    char volatile here = 0;
+    return reinterpret_cast<std::intptr_t>(&here);
+}
 
 } // namespace
 
@@ -80,6 +98,60 @@ TEST_CASE("an executor that may not block posts, one that may runs at once where
     });
     io.run();
     CHECK(order == std::vector{1, 2, 3, 4});
+}
+
+TEST_CASE("inside any_io_executor a load's executor tells its properties") {
+    asio::io_context io;
+    auto const load = std::make_shared<node>();
+    asio::any_io_executor const plain = load_executor(io.get_executor(), load);
+    CHECK(asio::query(plain, execution::blocking) == execution::blocking.possibly);
+    CHECK(asio::query(asio::require(plain, execution::blocking.never), execution::blocking) ==
+          execution::blocking.never);
+    CHECK(asio::query(plain, execution::outstanding_work) == execution::outstanding_work.untracked);
+    CHECK(asio::query(asio::prefer(plain, execution::outstanding_work.tracked),
+                      execution::outstanding_work) == execution::outstanding_work.tracked);
+    CHECK(asio::query(plain, execution::relationship) == execution::relationship.fork);
+    CHECK(asio::query(asio::prefer(plain, execution::relationship.continuation),
+                      execution::relationship) == execution::relationship.continuation);
+}
+
+TEST_CASE("what is posted to a strand on a load's executor does not run inside the call") {
+    asio::io_context io;
+    auto const load = std::make_shared<node>();
+    auto const strand =
+        asio::make_strand(asio::any_io_executor(load_executor(io.get_executor(), load)));
+    std::vector<int> order;
+    asio::post(strand, [&] {
+        order.push_back(1);
+        asio::post(strand, [&] { order.push_back(3); });
+        order.push_back(2);
+    });
+    io.run();
+    CHECK(order == std::vector{1, 2, 3});
+}
+
+TEST_CASE("what a load starts on strands does not grow the stack") {
+    asio::io_context io{1};
+    tidegate::single_flight<int, int> flights(io);
+    std::intptr_t const start = stack_now();
+    std::intptr_t deepest = 0;
+    auto load = [&](int const&) -> asio::awaitable<int> {
+        std::vector<int> const one{1};
+        auto each = [&](int) -> asio::awaitable<void> {
+            tidegate::semaphore slots(co_await asio::this_coro::executor, 1);
+            for (int i = 0; i < 1000; ++i) {
+                auto const held = co_await slots.async_acquire(asio::deferred);
+                deepest = std::max(deepest, std::abs(start - stack_now()));
+            }
+        };
+        co_await tidegate::parallel_for_each(one, 1, each);
+        co_return 1;
+    };
+    bool done = false;
+    flights.async_run(1, load, [&](std::exception_ptr failed, auto const&) { done = !failed; });
+    io.run();
+    CHECK(done);
+    CHECK(deepest < 200'000);
 }
 
 TEST_CASE("a context goes on while an executor of a load tracks work there") {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tidegate/detail/initiation.hpp>
+#include <tidegate/detail/load_graph.hpp>
 #include <tidegate/detail/serial_executor.hpp>
 #include <tidegate/detail/waiting_room.hpp>
 
@@ -113,7 +114,7 @@ private:
         std::shared_ptr<alarm_room> room_for(asio::any_io_executor const& executor) {
             std::lock_guard lock(mutex_);
             if (!room_) {
-                room_ = std::make_shared<alarm_room>(outside_strand(executor));
+                room_ = std::make_shared<alarm_room>(context_executor(executor));
                 room_->enroll();
             }
             return room_;
@@ -129,10 +130,14 @@ private:
         std::shared_ptr<alarm_room> room_;
     };
 
-    // The timer must not wait for somebody's strand.
-    static asio::any_io_executor outside_strand(asio::any_io_executor executor) {
-        while (auto inner = inside_strand(executor)) executor = std::move(inner);
-        return executor;
+    // The timer must not wait for somebody's strand, nor keep a load.
+    static asio::any_io_executor context_executor(asio::any_io_executor executor) {
+        for (;;) {
+            auto inner = inside_strand(executor);
+            if (auto const* const load = executor.target<load_executor>()) inner = load->inner();
+            if (!inner) return executor;
+            executor = std::move(inner);
+        }
     }
 
     void take_all(waiter_list& all) noexcept override { all.append(waiting_); }

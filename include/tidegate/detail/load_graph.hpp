@@ -158,6 +158,8 @@ public:
     }
 
     std::shared_ptr<load_node> load() const noexcept { return context_->load(); }
+    /// What it runs on.
+    boost::asio::any_io_executor const& inner() const noexcept { return context_->inner(); }
 
     load_executor require(blocking::never_t) const { return with(never_blocks); }
     load_executor require(blocking::possibly_t) const { return without(never_blocks); }
@@ -170,15 +172,22 @@ public:
         if (properties_ & never_blocks) return blocking::never;
         return blocking::possibly;
     }
-    template <class Property>
-        requires boost::asio::can_query<boost::asio::any_io_executor const&, Property>::value
-    decltype(auto) query(Property const& p) const {
-        return boost::asio::query(context_->inner(), p);
+    relationship query(relationship) const noexcept {
+        if (properties_ & continues) return relationship::continuation;
+        return relationship::fork;
     }
+    outstanding_work query(outstanding_work) const noexcept {
+        if (properties_ & tracks_work) return outstanding_work::tracked;
+        return outstanding_work::untracked;
+    }
+    boost::asio::execution_context& query(boost::asio::execution::context_t) const noexcept {
+        return boost::asio::query(inner(), boost::asio::execution::context);
+    }
+
     template <class Function>
     void execute(Function&& function) const {
         namespace asio = boost::asio;
-        auto on = context_->inner();
+        auto on = inner();
         if (properties_ & continues)
             on = asio::prefer(on, asio::execution::relationship.continuation);
         if (properties_ & never_blocks) on = asio::require(on, asio::execution::blocking.never);
@@ -186,7 +195,7 @@ public:
     }
 
     friend bool operator==(load_executor const& a, load_executor const& b) noexcept {
-        return a.properties_ == b.properties_ && a.context_->inner() == b.context_->inner();
+        return a.properties_ == b.properties_ && a.inner() == b.inner();
     }
     friend bool operator!=(load_executor const& a, load_executor const& b) noexcept {
         return !(a == b);

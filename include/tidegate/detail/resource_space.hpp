@@ -149,7 +149,10 @@ public:
         fresh->value = std::move(value);
         fresh->pinned = pinned;
         fresh->missed_by_a_use = std::chrono::duration<double>(load_time).count() / share(takes);
+        // All that may throw comes before anything that would have to be taken back.
         items given_up;
+        given_up.reserve(1);
+        auto mine = new_use();
         std::shared_ptr<T> leased;
         {
             std::lock_guard lock(this->mutex_);
@@ -160,7 +163,7 @@ public:
                 if (place) retire(*place, trace_event::replaced, given_up);
                 place = fresh;
             }
-            leased = lease(fresh);
+            leased = lease(fresh, std::move(mine));
         }
         unload(std::move(given_up));
         return leased;
@@ -169,7 +172,7 @@ public:
     std::shared_ptr<T> try_lease(Key const& key) {
         std::lock_guard lock(this->mutex_);
         auto const it = items_.find(key);
-        return it == items_.end() ? nullptr : lease(it->second);
+        return it == items_.end() ? nullptr : lease(it->second, new_use());
     }
 
     bool has(Key const& key) const {
@@ -184,9 +187,9 @@ public:
             std::lock_guard lock(this->mutex_);
             auto const it = items_.find(key);
             if (it == items_.end()) return false;
-            auto const one = std::move(it->second);
-            items_.erase(it);
+            auto const one = it->second;
             retire(*one, trace_event::removed, given_up);
+            items_.erase(it);
         }
         unload(std::move(given_up));
         return true;
@@ -306,18 +309,18 @@ private:
         if (!fits(wanted, after)) return false;
         for (auto const& one : std::ranges::subrange(candidates.begin(), end)) {
             worth_of_the_last_ = std::max(worth_of_the_last_, one->worth);
-            items_.erase(one->key);
             retire(*one, trace_event::evicted, given_up);
+            items_.erase(one->key);
         }
         return true;
     }
 
-    // Not to be looked up any more.
+    // Not to be looked up any more; somebody still keeps it. An exception changes nothing.
     void retire(item& one, trace_event how, items& given_up) {
+        if (one.idle) given_up.push_back(one.shared_from_this());
         one.resident = false;
         one.gone_as = how;
         if (!one.idle) return; // goes with its last lease
-        given_up.push_back(one.shared_from_this());
         leave_idle(one);
         for (std::size_t k = 0; k < kinds; ++k) leaving_[k] += one.takes[k];
     }
@@ -362,19 +365,24 @@ private:
     // Leases ------------------------------------------------------------------------------------
 
     struct use {
-        use(std::shared_ptr<resource_space> s, std::shared_ptr<item> i) noexcept
-            : space(std::move(s)), of(std::move(i)) {}
+        explicit use(std::shared_ptr<resource_space> s) noexcept : space(std::move(s)) {}
         use(use const&) = delete;
         use& operator=(use const&) = delete;
-        ~use() { space->end_use(std::move(of)); }
+        ~use() {
+            if (of) space->end_use(std::move(of));
+        }
 
         std::shared_ptr<resource_space> const space;
         std::shared_ptr<item> of;
     };
 
-    std::shared_ptr<T> lease(std::shared_ptr<item> const& one) {
-        auto self = std::static_pointer_cast<resource_space>(this->shared_from_this());
-        auto mine = std::make_shared<use>(std::move(self), one);
+    std::shared_ptr<use> new_use() {
+        return std::make_shared<use>(
+            std::static_pointer_cast<resource_space>(this->shared_from_this()));
+    }
+
+    std::shared_ptr<T> lease(std::shared_ptr<item> const& one, std::shared_ptr<use> mine) noexcept {
+        mine->of = one;
         ++one->leases;
         ++one->uses;
         leave_idle(*one);
@@ -450,8 +458,8 @@ private:
         for (auto it = idle_.begin(); it != idle_.end();) {
             auto const one = (*it++)->shared_from_this();
             if (one->pinned || one->idle_since + *time_to_idle_ > now) continue;
-            items_.erase(one->key);
             retire(*one, trace_event::expired, overdue_);
+            items_.erase(one->key);
         }
         settle_alarm();
         static_cast<void>(ready);
