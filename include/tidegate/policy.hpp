@@ -215,7 +215,8 @@ class policy : public basic_policy<typename detail::common_clock<Layers...>::typ
 
 public:
     template <class... Parts>
-        requires(sizeof...(Parts) == sizeof...(Layers))
+        requires(sizeof...(Parts) == sizeof...(Layers) &&
+                 (... && !std::is_same_v<std::remove_cvref_t<Parts>, policy>))
     explicit policy(Parts&&... parts) : base(Layers(std::forward<Parts>(parts))...) {
         static_assert(
             (... &&

@@ -177,3 +177,19 @@ TEST_CASE("threads never share an object", "[stress]") {
     CHECK(p.try_acquire()->uses + p.try_acquire()->uses >= 1000);
     CHECK(p.idle() == 2);
 }
+
+TEST_CASE("a pool that is closed does not wait for what would have been idle for too long") {
+    asio::io_context io{1};
+    auto const make = [] { return std::make_unique<int>(1); };
+    tidegate::object_pool<int> pool(
+        io, tidegate::object_pool_options<int>{}.max_size(1).max_idle_time(std::chrono::hours(1)),
+        make);
+    {
+        auto const lease = pool.try_acquire();
+    }
+    io.poll();
+    CHECK_FALSE(io.stopped()); // it is to be destroyed in an hour
+    pool.close();
+    io.poll();
+    CHECK(io.stopped());
+}

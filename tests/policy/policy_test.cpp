@@ -73,6 +73,16 @@ TEST_CASE("a policy without layers is the operation") {
     CHECK(bad.failed_with(refused));
 }
 
+TEST_CASE("a policy of one layer is copied, also from where it must not change") {
+    tidegate::policy const once{tidegate::timeout{1s}};
+    auto const copied = once;
+    auto const moved = std::move(copied); // NOLINT(performance-move-const-arg): as lambdas do
+    CHECK(moved.describe() == once.describe());
+    auto captured = [once](int n) { return n + (once.describe().empty() ? 0 : 1); };
+    auto const elsewhere = std::move(captured);
+    CHECK(elsewhere(1) == 2);
+}
+
 TEST_CASE("exceptions that carry no code pass through untouched") {
     struct own_exception {
         int number;

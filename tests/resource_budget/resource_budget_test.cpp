@@ -606,3 +606,21 @@ TEST_CASE("limits out of range are refused by name") {
     CHECK_THROWS_WITH(resource_budget_options{}.max_wait(0s),
                       ContainsSubstring("resource_budget max_wait in ns is 0"));
 }
+
+TEST_CASE("a budget that is closed does not wait for what would have been idle for too long") {
+    asio::io_context io{1};
+    tidegate::worker_pool pool(io, tidegate::worker_pool_options().threads(1));
+    tidegate::resource_budget<std::string, int> things(io, {100},
+                                                       resource_budget_options{}.time_to_idle(1h));
+    things.add("a", {1}, pool, [] { return std::make_shared<int>(1); });
+    bool loaded = false;
+    things.async_acquire("a", [&](std::exception_ptr, std::shared_ptr<int> const& lease) {
+        loaded = lease != nullptr;
+    });
+    while (!loaded) io.run_one();
+    io.poll();
+    CHECK_FALSE(io.stopped()); // it is to be unloaded in an hour
+    things.close();
+    io.poll();
+    CHECK(io.stopped());
+}

@@ -44,6 +44,8 @@ public:
     /// As `detail::runs_in_turn`, for executors of this context: remembers what does not change.
     bool runs_in_turn(asio::any_io_executor const& executor) const noexcept {
         if (executor.target<asio::io_context::executor_type>()) return context_runs_in_turn_;
+        if (auto const* const load = executor.target<load_executor>())
+            return runs_in_turn(load->inner());
         return is_strand(executor);
     }
 

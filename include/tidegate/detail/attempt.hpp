@@ -54,8 +54,8 @@ asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context,
             auto const callers = co_await asio::this_coro::cancellation_state;
             slot_emptied_at_end const empty(callers.slot());
             auto on_a_strand = attempt_until_deadline<Executor>(op, context, result, true);
-            auto spawned = asio::co_spawn(asio::any_io_executor(asio::make_strand(executor)),
-                                          std::move(on_a_strand), asio::deferred);
+            auto spawned = asio::co_spawn(serial_executors(executor).next(), std::move(on_a_strand),
+                                          asio::deferred);
             co_await std::move(spawned);
             co_return;
         }

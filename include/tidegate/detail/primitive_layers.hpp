@@ -192,7 +192,8 @@ public:
         error_code enter(context& c) {
             auto& breaker = *layer_->breaker_;
             timed_ = breaker.measures_time();
-            permit_ = timed_ ? breaker.try_acquire(c.now()) : breaker.try_acquire();
+            bool const read = timed_ || breaker.state() == breaker_state::open; // the clock, once
+            permit_ = read ? breaker.try_acquire(c.now()) : breaker.try_acquire();
             if (permit_) return {};
             c.set_retry_after(in_nanoseconds(breaker.retry_after(c.now())));
             return error::circuit_open;

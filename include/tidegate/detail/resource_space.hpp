@@ -227,6 +227,7 @@ public:
             for (auto& [key, one] : items_) retire(*one, trace_event::removed, given_up);
             items_.clear();
         }
+        static_cast<after_handler&>(*this).handler_finished(); // nobody needs the timer any more
         unload(std::move(given_up));
     }
 
@@ -285,10 +286,13 @@ private:
     }
 
     // What is idle and not pinned, that first which goes first.
-    items in_order() const {
+    items in_order(size const& wanted, size after) const {
         items all;
         for (auto const& one : idle_) {
-            if (!one->pinned) all.push_back(one->shared_from_this());
+            if (order_ == unload_order::idle_longest && fits(wanted, after)) break;
+            if (one->pinned) continue;
+            all.push_back(one->shared_from_this());
+            for (std::size_t k = 0; k < kinds; ++k) after[k] -= one->takes[k];
         }
         if (order_ == unload_order::least_missed)
             std::ranges::sort(
@@ -301,7 +305,7 @@ private:
     bool make_room(size const& wanted, items& given_up) {
         size after = used_;
         for (std::size_t k = 0; k < kinds; ++k) after[k] -= leaving_[k];
-        items const candidates = fits(wanted, after) ? items() : in_order();
+        items const candidates = fits(wanted, after) ? items() : in_order(wanted, after);
         auto end = candidates.begin();
         for (; end != candidates.end() && !fits(wanted, after); ++end) {
             for (std::size_t k = 0; k < kinds; ++k) after[k] -= (*end)->takes[k];

@@ -2,7 +2,7 @@
 // An executor on which only one thing runs at a time.
 #pragma once
 
-#include <tidegate/config.hpp>
+#include <tidegate/detail/load_graph.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/execution_context.hpp>
@@ -83,6 +83,8 @@ bool is_strand(Executor const& executor) noexcept {
 template <std::same_as<boost::asio::any_io_executor> Executor>
 bool runs_in_turn(Executor const& executor) {
     if (is_strand(executor)) return true;
+    if (auto const* const load = executor.template target<load_executor>())
+        return runs_in_turn(load->inner());
     auto const* const io = executor.template target<boost::asio::io_context::executor_type>();
     return io && has_one_thread(io->context());
 }
@@ -118,6 +120,9 @@ public:
         if (in_turn_) return executor_;
         if (auto const* io = executor_.template target<asio::io_context::executor_type>()) {
             return asio::make_strand(*io);
+        }
+        if (auto const* pool = executor_.template target<asio::thread_pool::executor_type>()) {
+            return asio::make_strand(*pool);
         }
         return asio::make_strand(executor_);
     }

@@ -3,11 +3,11 @@
 #pragma once
 
 #include <tidegate/detail/file_handle.hpp>
+#include <tidegate/detail/thread_random.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <random>
 #include <utility>
 
 #include <fcntl.h>
@@ -160,11 +160,12 @@ TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target)
     // What is there may be private: then nobody may open what takes its place, not even before that
     // has its permissions.
     bool const replaces = std::filesystem::exists(there);
-    std::random_device random;
+    auto& random = thread_random(); // anybody may guess it: O_EXCL sees to the rest
     int descriptor = -1;
     for (int i = 0; i < 16 && descriptor < 0; ++i) {
         char unique[32];
-        std::snprintf(unique, sizeof unique, ".%08x%08x.tmp", random(), random());
+        std::snprintf(unique, sizeof unique, ".%016llx.tmp",
+                      static_cast<unsigned long long>(random()));
         temporary_ = target_;
         temporary_.replace_filename("." + target_.filename().string() + unique);
         descriptor = create_file(temporary_, replaces);

@@ -161,6 +161,7 @@ public:
         forget_objects(idle.size());
         lock.unlock();
         tell_destroyed(idle.size());
+        static_cast<after_handler&>(*this).handler_finished(); // nobody needs the timer any more
         crew_.cancel_all();
     }
 
