@@ -144,8 +144,8 @@ struct acquire_resource;
 /// Executors: handlers run on their associated executor, by default this object's. Cancellation,
 /// thread safety and destruction are those of `basic_semaphore`; destroying it does not wait for
 /// loads: a loader owns what it uses, or that outlives the executor or pool that it runs on. Things
-/// are destroyed with no lock held. O(1), but for making room: O(n) for n that
-/// go and the pinned ones that have been idle longer, O(n log n) for all n idle things with
+/// are destroyed with no lock held. O(1), but for making room: O(n) for n that go and the pinned
+/// ones that have been idle longer, O(n log n) for all n idle things with
 /// `unload_order::least_missed`; and with a time to idle, O(pinned idle things). A lease allocates
 /// once.
 template <class Key, class T, std::size_t kinds = 1, class Hash = std::hash<Key>,

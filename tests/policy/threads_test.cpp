@@ -4,6 +4,7 @@
 #include <tidegate/hedge.hpp>
 #include <tidegate/policy.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/single_flight.hpp>
 #include <tidegate/timeout.hpp>
 
 #include <catch2/catch_test_macros.hpp>
@@ -127,6 +128,38 @@ TEST_CASE("a timeout without anything else needs no strand of its caller's") {
     for (int t = 0; t < 3; ++t) threads.emplace_back([&] { io.run(); });
     for (auto& thread : threads) thread.join();
     CHECK(completions == calls);
+    CHECK(late > 0);
+}
+
+TEST_CASE("a timeout in a load rings where the load runs") {
+    asio::io_context io;
+    tidegate::policy const guarded{tidegate::timeout{200us}};
+    tidegate::single_flight<int, int> flights(io);
+    constexpr int loads = 2000;
+    std::atomic<int> completions{0}, late{0};
+    // The alarm rings while the operation begins, waits, goes on and ends.
+    auto load = [&](int const& key) -> asio::awaitable<int> {
+        auto several = [&]() -> asio::awaitable<int> {
+            asio::steady_timer timer(co_await asio::this_coro::executor);
+            for (int n = 0; n < 4; ++n) {
+                timer.expires_after((key + n) % 8 * 20us);
+                co_await timer.async_wait(asio::deferred);
+            }
+            co_return key;
+        };
+        co_return co_await guarded(several);
+    };
+    for (int key = 0; key < loads; ++key) {
+        flights.async_run(key, load, [&](std::exception_ptr thrown, auto const&) {
+            ++completions;
+            late += thrown != nullptr;
+        });
+    }
+    {
+        std::vector<std::jthread> threads;
+        for (int i = 0; i < 4; ++i) threads.emplace_back([&] { io.run(); });
+    }
+    CHECK(completions == loads);
     CHECK(late > 0);
 }
 
