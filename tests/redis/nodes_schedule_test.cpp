@@ -155,6 +155,10 @@ private:
     // that is lost meanwhile is made anew, and everything forgotten.
     bool all_heard() {
         std::string const mark = "mark" + std::to_string(++marks_);
+        client_.run_until([&] { // who is away hears of no mark
+            return std::all_of(tiers_.begin(), tiers_.end(),
+                               [](auto const& each) { return each->tier->statistics().connected; });
+        });
         std::vector<std::uint64_t> losses;
         for (auto& each : tiers_) losses.push_back(each->tier->statistics().lost);
         client_.run(test::ask(client_.redis, {"SET", "tidegate:cache:" + mark, "x"}));
