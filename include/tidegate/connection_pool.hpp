@@ -20,7 +20,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <source_location>
 #include <stdexcept>
 #include <string>

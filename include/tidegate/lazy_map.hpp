@@ -4,6 +4,7 @@
 
 #include <tidegate/detail/flight_room.hpp>
 #include <tidegate/detail/initiation.hpp>
+#include <tidegate/detail/lazy_loader.hpp>
 #include <tidegate/lazy_options.hpp>
 #include <tidegate/parallel.hpp>
 #include <tidegate/worker_pool.hpp>
@@ -26,15 +27,6 @@ namespace detail {
 template <class Key, class T, class Hash, class Equal, class Clock, class Executor>
 class lazy_map_state;
 struct get_lazy;
-
-/// A function that returns an awaitable of the value from whatever is called a loader.
-template <class T>
-using lazy_loader = std::function<boost::asio::awaitable<std::shared_ptr<T>>()>;
-
-template <class T, class Load>
-lazy_loader<T> make_loader(Load load);
-template <class T, class Executor, class Load>
-lazy_loader<T> make_loader_on(basic_worker_pool<Executor>& pool, Load load);
 
 } // namespace detail
 

@@ -5,7 +5,7 @@
 #include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/flight_room.hpp>
 #include <tidegate/detail/initiation.hpp>
-#include <tidegate/lazy_map.hpp>
+#include <tidegate/detail/lazy_loader.hpp>
 #include <tidegate/unload_order.hpp>
 #include <tidegate/worker_pool.hpp>
 

@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <deque>
+#include <random>
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;

@@ -2,13 +2,12 @@
 // How long to pause before trying again.
 #pragma once
 
-#include <tidegate/config.hpp>
+#include <tidegate/core/unit_interval.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <random>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace core {
@@ -68,8 +67,9 @@ private:
 
     template <class Random>
     static duration between(duration low, duration high, Random& random) {
-        return duration(
-            std::uniform_int_distribution<std::int64_t>(low.count(), high.count())(random));
+        double const range = static_cast<double>((high - low).count()) + 1;
+        auto const beyond = static_cast<std::int64_t>(range * in_unit_interval(random));
+        return std::min(low + duration(beyond), high); // a long range may have been rounded up
     }
 
     double base_;

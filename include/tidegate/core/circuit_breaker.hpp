@@ -2,7 +2,7 @@
 // What a circuit breaker decides: when to trip, for how long, and when to trust again.
 #pragma once
 
-#include <tidegate/config.hpp>
+#include <tidegate/core/unit_interval.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -117,8 +116,7 @@ struct open_schedule {
         double const grown = static_cast<double>(base.count()) *
                              std::pow(growth, static_cast<double>(trips_in_a_row) - 1);
         double const capped = std::min(grown, static_cast<double>(std::max(base, cap).count()));
-        double const factor =
-            jitter > 0 ? std::uniform_real_distribution<double>(1 - jitter, 1 + jitter)(random) : 1;
+        double const factor = jitter > 0 ? 1 + jitter * (2 * in_unit_interval(random) - 1) : 1;
         return std::chrono::nanoseconds(
             static_cast<std::int64_t>(std::clamp(capped * factor, 1.0, 9.2e18)));
     }

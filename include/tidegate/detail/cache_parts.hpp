@@ -2,6 +2,7 @@
 // The parts of a cache: looking up, changing and expiring, without loading.
 #pragma once
 
+#include <tidegate/core/unit_interval.hpp>
 #include <tidegate/detail/cache_readers.hpp>
 #include <tidegate/detail/cache_settings.hpp>
 #include <tidegate/detail/cache_shard.hpp>
@@ -22,7 +23,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -283,13 +283,13 @@ public:
         if (trace_.is_heard()) [[unlikely]]
             tell_trace(gone);
         if (!settings_.on_removal_) return;
-        for (auto const& one : gone) {
+        gone.for_each([this](auto const& one) {
             try {
                 settings_.on_removal_(one.key, from_stored<V>(one.value, one.absent), one.cause);
             } catch (...) {
                 if (settings_.on_exception_) settings_.on_exception_(std::current_exception());
             }
-        }
+        });
     }
 
     // Looking at it ---------------------------------------------------------------------------
@@ -657,7 +657,7 @@ private:
 
     time jittered(nanoseconds time_to_live) const {
         if (settings_.jitter_ == 0) return time_to_live.count();
-        double const off = settings_.jitter_ * std::uniform_real_distribution<>()(thread_random());
+        double const off = settings_.jitter_ * core::in_unit_interval(thread_random());
         return static_cast<time>(static_cast<double>(time_to_live.count()) * (1 - off));
     }
 
@@ -665,7 +665,7 @@ private:
         static constexpr trace_event events[] = {trace_event::expired, trace_event::evicted,
                                                  trace_event::replaced, trace_event::removed};
         std::uint64_t left[std::size(events)] = {};
-        for (auto const& one : gone) ++left[static_cast<std::size_t>(one.cause)];
+        gone.for_each([&](auto const& one) { ++left[static_cast<std::size_t>(one.cause)]; });
         for (std::size_t i = 0; i < std::size(events); ++i) {
             if (left[i] > 0) trace_.emit(events[i], left[i]);
         }

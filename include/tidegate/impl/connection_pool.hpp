@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tidegate/connection_pool.hpp>
+#include <tidegate/core/unit_interval.hpp>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -220,7 +221,7 @@ private:
         ++(result ? self->connected_ : self->connect_failures_);
         if (result) self->trace_.emit(trace_event::created, 1, {}, since(began));
         auto opened = std::move(result).get();
-        double const share = 1 - 0.1 * std::uniform_real_distribution<>()(thread_random());
+        double const share = 1 - 0.1 * core::in_unit_interval(thread_random());
         mine.usable_until =
             deadline_in<Clock>(in_clock(std::chrono::nanoseconds(static_cast<std::int64_t>(
                 static_cast<double>(self->options_.max_lifetime().count()) * share))));

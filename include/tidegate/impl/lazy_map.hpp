@@ -8,51 +8,10 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
-#include <stdexcept>
 #include <unordered_map>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
-
-template <class T, class Loaded>
-std::shared_ptr<T> to_lazy_value(Loaded&& loaded) {
-    if constexpr (std::is_convertible_v<Loaded, std::shared_ptr<T>>) {
-        std::shared_ptr<T> value = std::forward<Loaded>(loaded);
-        if (!value) throw std::logic_error("tidegate: the loader of a lazy value returned null");
-        return value;
-    } else {
-        return std::make_shared<T>(std::forward<Loaded>(loaded));
-    }
-}
-
-// Shared, so that move-only functions will do, and a load may outlive the registration.
-template <class T, class Load>
-boost::asio::awaitable<std::shared_ptr<T>> run_loader(std::shared_ptr<Load> load) {
-    co_return to_lazy_value<T>(co_await (*load)());
-}
-
-template <class T, class Load>
-lazy_loader<T> make_loader(Load load) {
-    return [load = std::make_shared<Load>(std::move(load))] { return run_loader<T>(load); };
-}
-
-template <class T, class Executor, class Load>
-boost::asio::awaitable<std::shared_ptr<T>>
-run_loader_on(std::shared_ptr<worker_pool_state<Executor>> pool, std::shared_ptr<Load> load) {
-    auto job = [load] { return to_lazy_value<T>((*load)()); };
-    auto submitting = boost::asio::async_initiate<boost::asio::deferred_t const,
-                                                  void(std::exception_ptr, std::shared_ptr<T>)>(
-        initiation<worker_pool_state<Executor>, submit_job>(*pool), boost::asio::deferred,
-        plain_job(std::move(job)), submission{});
-    co_return co_await std::move(submitting);
-}
-
-template <class T, class Executor, class Load>
-lazy_loader<T> make_loader_on(basic_worker_pool<Executor>& pool, Load load) {
-    return
-        [pool = worker_pool_access::state_of(pool),
-         load = std::make_shared<Load>(std::move(load))] { return run_loader_on<T>(pool, load); };
-}
 
 struct get_lazy {};
 

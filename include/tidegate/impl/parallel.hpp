@@ -88,9 +88,13 @@ public:
         failures_.push_back({index, failure(thrown)});
         return true;
     }
-    result_type take() {
-        std::ranges::sort(failures_, {}, &parallel_failure::index);
-        return std::move(failures_);
+    // A template, so that who includes this without using it does not pay for compiling `sort`.
+    template <class Failure = parallel_failure>
+    std::vector<Failure> take() {
+        std::vector<Failure>& all = failures_;
+        std::sort(all.begin(), all.end(),
+                  [](Failure const& a, Failure const& b) { return a.index < b.index; });
+        return std::move(all);
     }
 
 private:
