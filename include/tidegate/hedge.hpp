@@ -112,22 +112,34 @@ public:
         filling_.record(static_cast<std::uint64_t>(std::max<std::int64_t>(0, latency.count())));
         if (filling_.count() < 10 * enough_) return;
         full_ = std::exchange(filling_, {});
+        known_share_ = 0;
     }
 
+    /// O(1), but O(buckets) the first time in a generation, and until there is a full one.
     std::optional<std::chrono::nanoseconds> quantile(double share) const {
         std::lock_guard lock(mutex_);
         if (full_.count() + filling_.count() < enough_) return std::nullopt;
-        core::histogram const& best = full_.count() ? full_ : filling_;
-        // Up by the histogram's error: an answer that takes as long as the quantile is not late.
-        double const about = std::ceil(best.percentile(share) * 1.006);
-        return std::chrono::nanoseconds(static_cast<std::int64_t>(about));
+        if (full_.count() == 0) return in_time_by(filling_, share);
+        if (known_share_ != share) {
+            known_ = in_time_by(full_, share);
+            known_share_ = share;
+        }
+        return known_;
     }
 
 private:
+    // Up by the histogram's error: an answer that takes as long as the quantile is not late.
+    static std::chrono::nanoseconds in_time_by(core::histogram const& of, double share) noexcept {
+        double const about = std::ceil(of.percentile(share) * 1.006);
+        return std::chrono::nanoseconds(static_cast<std::int64_t>(about));
+    }
+
     std::size_t enough_;
     mutable std::mutex mutex_;
     core::histogram full_;
     core::histogram filling_;
+    mutable double known_share_ = 0; // of `full_`; 0: of none
+    mutable std::chrono::nanoseconds known_{0};
 };
 
 } // namespace detail
@@ -140,7 +152,7 @@ private:
 ///
 /// Attempts run at the same time, on the coroutine's executor if that is a strand of
 /// any_io_executor or io_context, and on strands of it if not. The operation is called once for
-/// each.
+/// each. A call that is not `idempotent` has one attempt, in the caller's coroutine.
 ///
 /// Source: J. Dean, L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013. Copies share measurements
 /// and statistics.
@@ -225,6 +237,14 @@ private:
         return shared_->latencies.quantile(*s.quantile()).value_or(s.delay());
     }
     bool may_hedge(hedge_options const& settings, context const& here) const;
+
+    template <class Executor, class Op, class T, class Start>
+    boost::asio::awaitable<void, Executor> run_alone(Op& op, context& here, outcome<T>& result,
+                                                     Start start, bool measured) const;
+    template <class Executor, class Op, class T, class Start>
+    boost::asio::awaitable<void, Executor>
+    run_several(Op& op, context& here, outcome<T>& result, Start start,
+                std::shared_ptr<hedge_options const> kept) const;
 
     std::shared_ptr<shared> shared_;
 };

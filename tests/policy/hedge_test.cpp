@@ -7,9 +7,12 @@
 #include "policy/support.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 
 #include <algorithm>
 #include <random>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
 namespace test {
@@ -138,6 +141,115 @@ TEST_CASE("nothing is hedged that is not idempotent") {
     CHECK(guarded.describe() == "hedge 1 after 10 ms (off: not idempotent)");
 }
 
+TEST_CASE("what is not idempotent runs in its caller's coroutine") {
+    asio::io_context io; // which several threads might run: attempts that race get strands of it
+    policy const guarded{hedge{hedge_options().delay(10ms)}};
+    bool same = false;
+    auto op = [&]() -> asio::awaitable<int> {
+        same = co_await asio::this_coro::executor == io.get_executor();
+        co_return 1;
+    };
+    guarded_call<int> call;
+    call.start(io, guarded, op);
+    run(io);
+    CHECK(call.value == 1);
+    CHECK(same);
+}
+
+TEST_CASE("the failure of what is not idempotent passes through, and counts as a call") {
+    asio::io_context io;
+    hedge const hedging{hedge_options()};
+    policy const guarded{hedging};
+    guarded_call<int> call;
+    SECTION("a code") {
+        plan p{{{1ms, false}}};
+        call.start(io, guarded, p.operation());
+        pass(io, 1ms);
+        CHECK(call.failed_with(error_code(1, boost::system::generic_category())));
+    }
+    SECTION("an exception") {
+        auto op = []() -> asio::awaitable<int> {
+            throw std::domain_error("no");
+            co_return 1;
+        };
+        call.start(io, guarded, op);
+        run(io);
+        CHECK_THROWS_AS(call.why.rethrow(), std::domain_error);
+    }
+    CHECK(hedging.statistics().calls == 1);
+}
+
+TEST_CASE("cancelling a call that is not idempotent cancels its operation") {
+    asio::io_context io;
+    bulkhead b(io, 1);
+    hedge const hedging{hedge_options()};
+    policy const guarded{hedging, b};
+    guarded_call<int> call;
+    SECTION("that listens") {
+        plan p{{{1h}}};
+        call.start(io, guarded, p.operation());
+        run(io);
+        call.signal.emit(asio::cancellation_type::terminal);
+        run(io);
+        CHECK(call.failed_with(asio::error::operation_aborted));
+        CHECK(p.cancelled == 1);
+    }
+    SECTION("that then fails with something else") {
+        auto op = []() -> asio::awaitable<int> {
+            try {
+                co_await test::idle(1h);
+            } catch (boost::system::system_error const&) {
+                throw boost::system::system_error(asio::error::broken_pipe);
+            }
+            co_return 1;
+        };
+        call.start(io, guarded, op);
+        run(io);
+        call.signal.emit(asio::cancellation_type::terminal);
+        run(io);
+        CHECK(call.failed_with(asio::error::operation_aborted));
+    }
+    SECTION("that succeeds all the same") {
+        auto op = []() -> asio::awaitable<int> {
+            try {
+                co_await test::idle(1h);
+            } catch (boost::system::system_error const&) {
+                co_return 7;
+            }
+            co_return 1;
+        };
+        call.start(io, guarded, op);
+        run(io);
+        call.signal.emit(asio::cancellation_type::terminal);
+        run(io);
+        CHECK(call.value == 7);
+    }
+    CHECK(hedging.statistics().calls == 1);
+    CHECK(b.available() == 1);
+    CHECK(policy_clock::pending() == 0);
+}
+
+TEST_CASE("what is not idempotent has a context of its own") {
+    asio::io_context io;
+    // The timeout inside is over after each attempt; the retry's context stays as it was.
+    policy const guarded{retry{retry_options().base(1ms).jitter(tidegate::jitter::none)},
+                         hedge{hedge_options()}, timeout{50ms}};
+    std::vector<std::pair<std::uint32_t, policy_clock::duration>> seen;
+    auto op = [&](context const& c) -> asio::awaitable<int> {
+        seen.emplace_back(c.attempt(), c.remaining());
+        co_await test::idle(20ms);
+        if (seen.size() < 3) {
+            throw boost::system::system_error(asio::error::connection_refused);
+        }
+        co_return 1;
+    };
+    guarded_call<int> call;
+    call.start(io, guarded, op);
+    finish(io);
+    CHECK(call.value == 1);
+    CHECK(seen == decltype(seen){{1, 50ms}, {2, 50ms}, {3, 50ms}});
+}
+
 TEST_CASE("cancelling the call cancels all attempts and waits for them") {
     asio::io_context io;
     bulkhead b(io, 4);
@@ -204,8 +316,9 @@ TEST_CASE("a retry outside hears for how long a layer inside refuses") {
     asio::io_context io;
     breaker b(
         tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(3s).jitter(0));
+    bool const idempotent = GENERATE(false, true);
     policy const guarded{retry{retry_options().base(1ms).jitter(tidegate::jitter::none)},
-                         hedge{after(10ms)}, b};
+                         hedge{after(10ms).idempotent(idempotent)}, b};
     b.trip();
     guarded_call<int> call;
     plan p{{{1ms}}};
@@ -261,6 +374,45 @@ TEST_CASE("what was measured stays when settings change") {
     CHECK(hedging.delay() == 50ms);
     hedging.set(after(50ms).quantile(0.95, 10));
     CHECK(hedging.delay() == measured);
+}
+
+TEST_CASE("the quantile is that of the last generation that is full") {
+    asio::io_context io;
+    hedge hedging{hedge_options().delay(50ms).quantile(0.9, 10)};
+    policy const guarded{hedging};
+    auto measure = [&](policy_clock::duration time, int times) {
+        for (int i = 0; i < times; ++i) {
+            plan p{{{time}}};
+            guarded_call<int> call;
+            call.start(io, guarded, p.operation());
+            pass(io, time);
+            REQUIRE(call.value == 1);
+        }
+    };
+    auto is_about = [&](policy_clock::duration time) {
+        return hedging.delay() >= time && hedging.delay() < time * 102 / 100;
+    };
+    measure(2ms, 10);
+    CHECK(is_about(2ms));
+    measure(4ms, 89);
+    CHECK(is_about(4ms)); // of what there is
+    measure(4ms, 1);      // full
+    CHECK(is_about(4ms));
+    measure(1ms, 99);
+    CHECK(is_about(4ms));
+    hedging.set(hedge_options().delay(50ms).quantile(0.5, 10));
+    CHECK(is_about(4ms));
+    hedging.set(hedge_options().delay(50ms).quantile(0.9, 10));
+    measure(1ms, 1);
+    CHECK(is_about(1ms));
+}
+
+TEST_CASE("a share set later applies to what was measured before") {
+    tidegate::detail::latency_estimate all(10);
+    for (int i = 1; i <= 100; ++i) all.record(i * 1ms);
+    CHECK(all.quantile(0.5) < 52ms);
+    CHECK(all.quantile(0.9) > 89ms);
+    CHECK(all.quantile(0.5) < 52ms);
 }
 
 TEST_CASE("hedges draw on the budget") {

@@ -25,6 +25,8 @@ class hedge_race : public std::enable_shared_from_this<hedge_race<Clock, T>> {
 public:
     hedge_race(asio::any_io_executor const& executor, std::size_t attempts)
         : executors_(executor), ended_(executor, attempts) {
+        permits_.reserve(attempts);
+        attempts_.reserve(attempts);
         for (std::size_t i = 0; i < attempts; ++i) permits_.push_back(ended_.try_acquire());
     }
 
@@ -40,7 +42,7 @@ public:
             if (thrown) came.fail(failure(thrown));
             race->end(*one, number, std::move(came));
         };
-        one->task->start(start_attempt(op, one->here), std::move(ended));
+        one->start(start_attempt(op, one->here), std::move(ended));
     }
 
     /// Completes when one more attempt has ended, or with `deadline_exceeded`.
@@ -56,7 +58,7 @@ public:
 
     /// Cancels what still runs, where it runs.
     void cancel_all() {
-        for (auto const& one : attempts_) one->task->cancel();
+        for (auto const& one : attempts_) one->cancel();
     }
 
     /// What came of the attempt that decided, and for how long a layer in it goes on refusing.
@@ -80,11 +82,10 @@ public:
     }
 
 private:
-    struct attempt {
+    struct attempt : side_task {
         attempt(asio::any_io_executor executor, context const& call, time_point now)
-            : task(std::make_shared<side_task>(std::move(executor))), here(call), started(now) {}
+            : side_task(std::move(executor)), here(call), started(now) {}
 
-        std::shared_ptr<side_task> task;
         context here; // the attempt's own, until it is over
         time_point started;
         time_point ended{};
@@ -131,11 +132,43 @@ template <class Clock>
 template <class Executor, class Op, class T, class Start>
 boost::asio::awaitable<void, Executor>
 basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start) const {
+    auto kept = shared_->current(); // others may be set meanwhile
+    auto const& budget = kept->budget();
+    if (budget && here.first_use_of(*budget)) budget->deposit();
+    if (!kept->idempotent())
+        return run_alone<Executor>(op, here, result, std::move(start),
+                                   kept->quantile().has_value());
+    return run_several<Executor>(op, here, result, std::move(start), std::move(kept));
+}
+
+// In the caller's coroutine: nobody has to cancel this attempt but the caller.
+template <class Clock>
+template <class Executor, class Op, class T, class Start>
+boost::asio::awaitable<void, Executor>
+basic_hedge<Clock>::run_alone(Op& op, context& here, outcome<T>& result, Start start,
+                              bool measured) const {
     namespace asio = boost::asio;
-    auto const kept = shared_->current(); // others may be set meanwhile
+    auto const began = here.now();
+    context own = here;
+    auto only = start(op, own);
+    result = co_await std::move(only);
+    here.set_retry_after(own.retry_after());
+    auto const state = co_await asio::this_coro::cancellation_state;
+    if (!result && state.cancelled() != asio::cancellation_type::none)
+        result.fail(asio::error::operation_aborted);
+    if (result && measured) shared_->latencies.record(Clock::now() - began);
+    std::lock_guard lock(shared_->mutex);
+    ++shared_->statistics.calls;
+}
+
+template <class Clock>
+template <class Executor, class Op, class T, class Start>
+boost::asio::awaitable<void, Executor>
+basic_hedge<Clock>::run_several(Op& op, context& here, outcome<T>& result, Start start,
+                                std::shared_ptr<hedge_options const> kept) const {
+    namespace asio = boost::asio;
     hedge_options const& settings = *kept;
-    std::size_t const most = settings.idempotent() ? 1 + settings.max_hedges() : 1;
-    if (settings.budget() && here.first_use_of(*settings.budget())) settings.budget()->deposit();
+    std::size_t const most = 1 + settings.max_hedges();
     auto const executor = co_await asio::this_coro::executor;
     // The attempts have to be waited for even when the caller has cancelled this coroutine.
     bool const throws = co_await asio::this_coro::throw_if_cancelled();
@@ -149,7 +182,8 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
     auto const state = co_await asio::this_coro::cancellation_state;
     bool cancelled = state.cancelled() != asio::cancellation_type::none;
     std::vector<typename basic_semaphore<Clock>::permit> ended_permits; // not to be taken twice
-    bool may_start = most > 1;
+    ended_permits.reserve(most);
+    bool may_start = true;
     auto next = now + pause;
     while (!cancelled && running > 0 && attempts->winner() == 0) {
         bool const more = may_start && attempts->started() < most;
@@ -172,7 +206,8 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
             cancelled = true;
         }
     }
-    auto const latencies = attempts->latencies(Clock::now());
+    std::vector<std::chrono::nanoseconds> latencies;
+    if (settings.quantile()) latencies = attempts->latencies(Clock::now());
     if (running > 0) attempts->cancel_all();
     while (running > 0) {
         auto waiting = attempts->async_wait_until(context::no_deadline);
@@ -186,7 +221,7 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
     std::size_t const winner = attempts->winner();
     result = attempts->take_result(here);
     if (cancelled && !result) result.fail(asio::error::operation_aborted);
-    if (winner != 0 && settings.quantile()) {
+    if (winner != 0) {
         for (auto const latency : latencies) shared_->latencies.record(latency);
     }
     std::lock_guard lock(shared_->mutex);
