@@ -23,7 +23,6 @@
 #include <source_location>
 #include <stdexcept>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -237,7 +236,9 @@ public:
 
     /// A connection, opened or checked if need be. Throws boost::system::system_error with
     /// `error::deadline_exceeded` for each of the time limits, `operation_aborted` or
-    /// `error::closed`; and what `open` throws. `where` is what `held_longer_than` reports.
+    /// `error::closed`; and what `open` throws. `where` is what `held_longer_than` reports. Does
+    /// not suspend where nothing is to be waited for, opened or checked: a long loop over it alone
+    /// keeps other coroutines of its thread from running.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<connection, CoroutineExecutor>
     acquire(std::source_location where = std::source_location::current()) {

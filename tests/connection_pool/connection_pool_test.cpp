@@ -16,7 +16,9 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/strand.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -313,6 +315,89 @@ TEST_CASE("who has had a connection for long is known by the place where he aske
     CHECK(leaks[0].where.line() > 200);
     held.release();
     CHECK(p.held_longer_than(5s).empty());
+}
+
+TEST_CASE("who has had connections for long is known in whatever order they come back") {
+    server s;
+    auto p = s.make_pool(connection_pool_options{}.max_size(4));
+    std::vector<connection> held;
+    std::vector<test_clock::time_point> since;
+    for (int i = 0; i < 4; ++i) {
+        since.push_back(test_clock::now());
+        held.push_back(s.get(p));
+        test_clock::advance(1s);
+    }
+    auto all = [&] {
+        std::vector<test_clock::time_point> found;
+        for (auto const& one : p.held_longer_than(0s)) found.push_back(one.since);
+        std::ranges::sort(found);
+        return found;
+    };
+    CHECK(all() == since);
+    for (std::size_t const next : {1u, 2u, 0u}) { // from the middle, and from either end
+        held[next].release();
+        held.erase(held.begin() + static_cast<std::ptrdiff_t>(next));
+        since.erase(since.begin() + static_cast<std::ptrdiff_t>(next));
+        CHECK(all() == since);
+    }
+    held[0].discard();
+    CHECK(all().empty());
+    held[0] = s.get(p);
+    CHECK(p.held_longer_than(-1ns).size() == 1);
+}
+
+TEST_CASE("a connection that is there is had without suspending") {
+    server s;
+    auto p = s.make_pool(connection_pool_options{});
+    s.get(p).release();
+    bool had = false;
+    auto get = [&]() -> asio::awaitable<void> {
+        auto const one = co_await p.acquire();
+        had = static_cast<bool>(one);
+    };
+    s.io.restart();
+    asio::co_spawn(s.io, get(), asio::detached);
+    s.io.run_one(); // begins
+    CHECK(had);
+}
+
+TEST_CASE("nobody overtakes who waits") {
+    server s;
+    auto p = s.make_pool(connection_pool_options{}.max_size(1));
+    auto held = s.get(p);
+    asking first;
+    s.ask(p, first);
+    held.release(); // to the first, who does not know yet
+    asking second;
+    s.ask(p, second);
+    CHECK(first.held);
+    CHECK_FALSE(second.done);
+    first.held.release();
+    s.run();
+    CHECK(second.held);
+}
+
+TEST_CASE("a closed pool has nothing for anybody, and who was cancelled gets nothing") {
+    server s;
+    auto p = s.make_pool(connection_pool_options{});
+    s.get(p).release();
+    asking a;
+    auto get = [&]() -> asio::awaitable<connection> {
+        a.signal.emit(asio::cancellation_type::terminal);
+        co_return co_await p.acquire();
+    };
+    auto done = [&](std::exception_ptr thrown, connection) {
+        a.failure = tidegate::failure(thrown).code();
+    };
+    asio::co_spawn(s.io, get(), asio::bind_cancellation_slot(a.signal.slot(), done));
+    s.run();
+    CHECK(a.failure == asio::error::operation_aborted);
+    CHECK(p.statistics().idle == 1);
+    p.close();
+    asking b;
+    s.ask(p, b);
+    CHECK(b.failure == error::closed);
+    CHECK(s.opened == 1);
 }
 
 TEST_CASE("closing fails who waits; a connection in use may outlive the pool") {

@@ -48,6 +48,9 @@ struct connection_slot {
     typename Clock::time_point last_used{};
     typename Clock::time_point acquired{};
     std::source_location where = std::source_location::current();
+    // In the list of those that somebody has, under the pool's lock.
+    connection_slot* next_held = nullptr;
+    connection_slot* previous_held = nullptr;
 };
 
 template <class T, class Clock, class Executor>
@@ -113,13 +116,16 @@ public:
     template <class CoroutineExecutor>
     static boost::asio::awaitable<connection, CoroutineExecutor>
     obtain(std::shared_ptr<connection_pool_state> self, std::source_location where) {
-        auto waiting = self->slots_.async_acquire_for(in_clock(self->options_.wait_timeout()),
-                                                      boost::asio::deferred);
-        auto place = co_await std::move(waiting);
+        auto place = self->slots_.try_acquire();
+        if (!place) {
+            auto waiting = self->slots_.async_acquire_for(in_clock(self->options_.wait_timeout()),
+                                                          boost::asio::deferred);
+            place = co_await std::move(waiting);
+        }
         connection held(self, std::move(place));
         slot& mine = *held.slot_;
-        self->note_acquired(mine, where);
         time_point const now = Clock::now();
+        self->note_acquired(mine, where, now);
         if (mine.connection && mine.usable_until <= now) {
             ++self->too_old_;
             mine.close();
@@ -155,7 +161,7 @@ public:
         std::vector<held_connection<time_point>> all;
         time_point const now = Clock::now();
         std::lock_guard lock(mutex_);
-        for (slot const* one : held_) {
+        for (slot const* one = first_held_; one; one = one->next_held) {
             if (now - one->acquired > time) all.push_back({one->acquired, one->where});
         }
         return all;
@@ -187,7 +193,9 @@ public:
         if (std::exchange(one.in_check, false)) one.close();
         one.last_used = Clock::now();
         std::lock_guard lock(mutex_);
-        held_.erase(&one);
+        (one.previous_held ? one.previous_held->next_held : first_held_) = one.next_held;
+        if (one.next_held) one.next_held->previous_held = one.previous_held;
+        one.next_held = one.previous_held = nullptr;
     }
 
 private:
@@ -253,19 +261,20 @@ private:
         trace_.emit(how, 1, why, took);
     }
 
-    void note_acquired(slot& one, std::source_location where) {
+    void note_acquired(slot& one, std::source_location where, time_point now) noexcept {
         one.set_idle(false);
-        one.acquired = Clock::now();
+        one.acquired = now;
         one.where = where;
         std::lock_guard lock(mutex_);
-        held_.insert(&one);
+        one.next_held = std::exchange(first_held_, &one);
+        if (one.next_held) one.next_held->previous_held = &one;
     }
 
     connection_pool_options const options_;
     std::function<boost::asio::awaitable<std::unique_ptr<T>>()> open_;
     std::function<boost::asio::awaitable<bool>(T&)> validate_;
     mutable std::mutex mutex_;
-    std::unordered_set<slot const*> held_;
+    slot* first_held_ = nullptr;
     connection_counts counts_;
     std::atomic<std::uint64_t> connected_{0};
     std::atomic<std::uint64_t> connect_failures_{0};
