@@ -120,6 +120,43 @@ TEST_CASE("calls that overlap load each key once, and end when their last key is
     CHECK(b.values == std::vector{200, 300});
 }
 
+TEST_CASE("a caller waits once for a load of many keys") {
+    asio::io_context io;
+    ints cache(io, up_to(1000));
+    gate g(io);
+    bulk_loader load{&g};
+    auto by_ref = std::ref(load);
+    std::vector<int> keys;
+    for (int k = 0; k < 200; ++k) keys.push_back(k);
+    asking_all a;
+    a.ask(io, cache, keys, by_ref);
+    run(io);
+    g.open();
+    io.restart();
+    CHECK(io.poll() < 20); // not one handler for each key
+    REQUIRE(a.values.size() == 200);
+    CHECK(a.values[199] == 19900);
+}
+
+TEST_CASE("who is cancelled when all is loaded, and does not know yet, has left") {
+    asio::io_context io;
+    ints cache(io, up_to(100));
+    gate g(io);
+    bulk_loader load{&g};
+    auto by_ref = std::ref(load);
+    asking_all a;
+    a.ask(io, cache, {1, 2, 3}, by_ref);
+    run(io);
+    g.open();
+    io.restart();
+    while (cache.statistics().loading > 0) io.poll_one();
+    CHECK_FALSE(a.done);
+    a.signal.emit(asio::cancellation_type::all);
+    run(io);
+    CHECK(a.failure == asio::error::operation_aborted);
+    CHECK(cache.get_if_present(3) == 300);
+}
+
 TEST_CASE("a key may fail alone, and be absent alone") {
     asio::io_context io;
     ints cache(io, up_to(100).negative_time_to_live(5s));

@@ -12,9 +12,11 @@
 #include <boost/asio/this_coro.hpp>
 
 #include <atomic>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -37,9 +39,13 @@ public:
             std::size_t const choice = test::below(random, 100);
             if (choice < 30) {
                 check(key, cache_.get_if_present(key));
-            } else if (choice < 60) {
+            } else if (choice < 55) {
                 auto const got = co_await cache_.get_or_load(key, load_);
                 check(key, got);
+            } else if (choice < 60) {
+                std::vector<int> const keys{key, key + 1, key + 2};
+                auto const got = co_await cache_.get_or_load_all(keys, load_all_);
+                for (std::size_t k = 0; k < keys.size(); ++k) check(keys[k], got[k]);
             } else if (choice < 80) {
                 cache_.put(key, value_of(key));
             } else if (choice < 90) {
@@ -81,6 +87,16 @@ private:
         if (call % 3 == 0) co_await asio::post(here, asio::deferred);
         if (call % 5 == 0) co_return std::nullopt;
         co_return value_of(key);
+    };
+    std::function<asio::awaitable<std::vector<std::optional<std::string>>>(std::vector<int> const&)>
+        load_all_ = [this](std::vector<int> const& keys)
+        -> asio::awaitable<std::vector<std::optional<std::string>>> {
+        std::vector<std::optional<std::string>> all;
+        for (int const key : keys) {
+            auto one = co_await load_(key);
+            all.push_back(std::move(one));
+        }
+        co_return all;
     };
 };
 

@@ -226,6 +226,12 @@ public:
         return tickets;
     }
 
+    /// Its `failure` and `value` do not change any more; for those with tickets, they are there.
+    bool is_over(flight_type const& one) const noexcept {
+        std::lock_guard lock(this->mutex_);
+        return one.over;
+    }
+
     /// Waits until a load is over whose ticket the caller has.
     template <class Handler>
     void start(await_flight, Handler&& handler, std::shared_ptr<flight_type> record) {
@@ -542,6 +548,7 @@ private:
     bool take_off_ground(std::vector<std::shared_ptr<flight_type>> const& flights,
                          std::shared_ptr<load_run> const& run, std::shared_ptr<side_task> task) {
         auto const now = Clock::now();
+        auto const limit = deadline_in<Clock>(time_limit_);
         std::lock_guard lock(this->mutex_);
         for (auto const& one : flights) {
             if (one->over) continue;
@@ -552,7 +559,7 @@ private:
                 std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch())
                     .count();
             if (time_limit_ != Clock::duration::max()) {
-                one->limit = limits_.emplace(deadline_in<Clock>(time_limit_), one.get());
+                one->limit = limits_.emplace(limit, one.get());
                 one->is_limited = true;
             }
         }
@@ -562,18 +569,12 @@ private:
         return true;
     }
 
-    // Nobody wants it any more: then no function of the user's is called for it.
-    bool is_late(flight_type const& one) noexcept {
-        std::lock_guard lock(this->mutex_);
-        return one.over;
-    }
-
     void end(flight_type& one, std::exception_ptr failure, Loaded* loaded) noexcept {
         typename Derived::leftovers rest;
         waiter_list all;
         Value value{};
-        try {
-            if (loaded && !is_late(one)) derived().prepare(one, *loaded, rest);
+        try { // no function of the user's is called for what nobody wants any more
+            if (loaded && !is_over(one)) derived().prepare(one, *loaded, rest);
         } catch (...) {
             failure = std::current_exception();
             loaded = nullptr;

@@ -212,6 +212,14 @@ public:
         std::exception_ptr refusal_;
     };
 
+    // Most of a batch is over with its first one: nothing is waited for.
+    bool take_if_over(flight_type const& one, outcome<handle>& result) const {
+        if (!this->is_over(one)) return false;
+        if (one.failure) result.fail(failure(one.failure));
+        else result.succeed(one.value);
+        return true;
+    }
+
     template <class CoroutineExecutor, class Load>
     static boost::asio::awaitable<std::vector<outcome<handle>>, CoroutineExecutor>
     load_all(std::shared_ptr<cache_state> self, sightings seen, Load load) {
@@ -221,9 +229,10 @@ public:
         std::vector<outcome<handle>> loaded(seen.missing.size());
         batches<Load> boarding(*self, std::move(seen.missing), std::move(load));
         for (std::size_t i = 0; i < loaded.size(); ++i) {
+            auto const state = co_await boost::asio::this_coro::cancellation_state;
+            bool const cancelled = state.cancelled() != boost::asio::cancellation_type::none;
             if (boarding.is_due(i)) {
-                auto const state = co_await boost::asio::this_coro::cancellation_state;
-                if (i > 0 && state.cancelled() != boost::asio::cancellation_type::none)
+                if (i > 0 && cancelled)
                     throw boost::system::system_error(asio::error::operation_aborted);
                 boarding.board_before(i);
             }
@@ -236,6 +245,7 @@ public:
                 loaded[i].succeed(mine->found());
                 continue;
             }
+            if (!cancelled && self->take_if_over(*mine->load(), loaded[i])) continue;
             auto waiting =
                 boost::asio::async_initiate<deferred_tuple const, void(std::exception_ptr, handle)>(
                     initiation<cache_state, await_flight>(*self), deferred_tuple(), mine->load());
