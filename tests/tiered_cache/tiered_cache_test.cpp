@@ -16,6 +16,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace asio = boost::asio;
@@ -458,7 +459,22 @@ TEST_CASE_METHOD(fixture, "writes wait together, up to a bound, and closing drop
         test::run(io, cache.flush());
         CHECK(tier->count('p') == 1);
         CHECK(tier->values.size() == 3);
+        CHECK(tier->values["c"].bytes == "vc");
         CHECK(cache.second_level_statistics().pending_writes == 0);
+    }
+    SECTION("flushed in vain") {
+        tier->before = [](watched_tier::call const& one) -> asio::awaitable<void> {
+            if (one.what == 'p') throw std::runtime_error("no room");
+            co_return;
+        };
+        test::run(io, cache.flush());
+        CHECK(tier->count('p') == 1); // once, and all of them are given up
+        REQUIRE(tier->calls.back().what == 'i');
+        std::ranges::sort(tier->calls.back().keys);
+        CHECK(tier->calls.back().keys == keys{"a", "b", "c"});
+        auto const counted = cache.second_level_statistics();
+        CHECK(counted.not_written == 4);
+        CHECK(counted.pending_writes + counted.owed_invalidations == 0);
     }
     SECTION("closed") {
         cache.close();

@@ -13,6 +13,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -103,7 +104,9 @@ public:
         names to_ask = self->answer_locally(std::move(wanted), found, place);
         if (!to_ask.empty()) {
             auto const tier = self->tier_;
-            auto ask = [tier, to_ask] { return tier->get_many(to_ask); };
+            // The policy copies what it is given.
+            auto const asked = std::make_shared<names const>(std::move(to_ask));
+            auto ask = [tier, asked] { return tier->get_many(*asked); };
             auto asking = self->reading_(ask);
             auto got = co_await attempt(std::move(asking));
             if (got && got.value().size() != place.size()) {
@@ -253,6 +256,7 @@ private:
         if (was_cancelled) why.rethrow();
         if (what) count(what);
         if (why.code() == error::circuit_open) return; // the breaker has listeners of its own
+        if (!settings_.on_exception) return;
         tell(why.exception() ? why.exception()
                              : std::make_exception_ptr(boost::system::system_error(why.code())));
     }
@@ -374,10 +378,14 @@ private:
             auto const entries = self->take_entries();
             if (!entries) break;
             auto const tier = self->tier_;
-            auto put = [tier, entries] { return tier->put_many(*entries); };
+            names sent;
+            sent.reserve(entries->size());
+            for (auto const& one : *entries) sent.push_back(one.key);
+            // Called once: that guard does not retry.
+            auto put = [tier, entries] { return tier->put_many(std::move(*entries)); };
             auto putting = self->changing_(put);
             auto const done = co_await attempt(std::move(putting));
-            self->settle(*entries, static_cast<bool>(done));
+            self->settle(sent, static_cast<bool>(done));
             if (!done) self->note_failure(done.why(), nullptr, co_await cancelled());
         }
     }
@@ -392,6 +400,7 @@ private:
         }
         if (pending_.empty()) return nullptr;
         auto entries = std::make_shared<std::vector<tier_entry>>();
+        entries->reserve(std::min(batch_size, pending_.size()));
         for (auto const& [name, one] : pending_) {
             if (entries->size() == batch_size) break;
             entries->push_back({name, one.value, !one.supersedes});
@@ -400,9 +409,9 @@ private:
         return entries;
     }
 
-    void settle(std::vector<tier_entry> const& sent, bool written) {
+    void settle(names const& sent, bool written) {
         std::lock_guard lock(mutex_);
-        for (auto const& [name, value, if_missing] : sent) {
+        for (auto const& name : sent) {
             auto const it = pending_.find(name);
             bool const is_last_word = it != pending_.end() && it->second.number <= sent_;
             if (written) ++counts_.written;

@@ -58,8 +58,7 @@ struct tiered_state : tier_listener {
             auto const epoch = self->link->epoch_of(name);
             bool supersedes = self->is_refresh(key);
             if (!supersedes) {
-                typename link_type::names const wanted{name};
-                auto reading = link_type::read(self->link, wanted);
+                auto reading = link_type::read(self->link, typename link_type::names(1, name));
                 auto found = co_await std::move(reading);
                 if (auto there = self->decode(found.front())) co_return std::move(*there);
                 supersedes = found.front().has_value(); // what nobody can read
