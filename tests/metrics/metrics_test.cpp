@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -152,6 +153,20 @@ TEST_CASE("collectors are asked while they are registered, and may fail alone") 
           "tidegate_metrics_failed_collectors 2\n");
     good = {};
     CHECK_THAT(text(registry), ContainsSubstring("good{a=\"1\",b=\"2\"} 2\n"));
+}
+
+TEST_CASE("series are told in the order of their labels, the first of those that are the same") {
+    metrics_registry registry;
+    std::vector<std::string> const labels{"c", "a", "b", "a", "c", "", "b", "c"};
+    auto const unordered = registry.add_collector([&](tidegate::metric_writer& to) {
+        double number = 0;
+        for (auto const& one : labels) to.gauge("g", "G", ++number, {{"x", one}});
+    });
+    auto const all = registry.collect();
+    REQUIRE(all.size() == 1);
+    std::vector<std::pair<std::string, double>> told;
+    for (auto const& one : all[0].samples) told.emplace_back(one.labels.at(0).second, one.value);
+    CHECK(told == decltype(told){{"", 6}, {"a", 2}, {"b", 3}, {"c", 1}});
 }
 
 TEST_CASE("every primitive registers with one call") {

@@ -76,11 +76,9 @@ public:
     }
 
     void add(metric_family one) {
-        auto const [it, is_new] = by_name_.try_emplace(one.name, one);
-        if (is_new) {
-            check_metric_name(one.name);
-            return;
-        }
+        auto const [it, is_new] = by_name_.try_emplace(one.name, std::move(one));
+        if (is_new) return check_metric_name(it->first);
+        // `one` was not moved.
         if (it->second.type != one.type) refuse_metric("has two types", one.name);
         for (auto& sample : one.samples) it->second.samples.push_back(std::move(sample));
     }
@@ -90,17 +88,24 @@ public:
     std::vector<metric_family> families() && {
         std::vector<metric_family> all;
         for (auto& [name, one] : by_name_) {
-            std::set<metric_labels> seen;
-            std::erase_if(one.samples,
-                          [&](auto const& sample) { return !seen.insert(sample.labels).second; });
-            std::sort(one.samples.begin(), one.samples.end(),
-                      [](auto const& a, auto const& b) { return a.labels < b.labels; });
+            std::set<metric_sample, by_labels> in_order;
+            for (auto& sample : one.samples) // most are in order already
+                in_order.insert(in_order.end(), std::move(sample));
+            one.samples.clear();
+            while (!in_order.empty())
+                one.samples.push_back(std::move(in_order.extract(in_order.begin()).value()));
             all.push_back(std::move(one));
         }
         return all;
     }
 
 private:
+    struct by_labels {
+        bool operator()(metric_sample const& a, metric_sample const& b) const {
+            return a.labels < b.labels;
+        }
+    };
+
     std::map<std::string, metric_family> by_name_;
 };
 
@@ -141,6 +146,7 @@ public:
             std::lock_guard lock(mutex_);
             all.assign(series_.begin(), series_.end());
         }
+        family.samples.reserve(all.size());
         for (auto const& [values, metric] : all) {
             metric_sample one = sample(metric.get());
             for (std::size_t i = 0; i < values.size(); ++i)
