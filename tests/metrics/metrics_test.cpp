@@ -169,6 +169,21 @@ TEST_CASE("series are told in the order of their labels, the first of those that
     CHECK(told == decltype(told){{"", 6}, {"a", 2}, {"b", 3}, {"c", 1}});
 }
 
+TEST_CASE("of a collector whose family has two types, nothing is told") {
+    metrics_registry registry;
+    auto const one = registry.add_collector(
+        [](tidegate::metric_writer& to) { to.gauge("of_two_types", "G", 1); });
+    auto const two = registry.add_collector([](tidegate::metric_writer& to) {
+        to.gauge("before", "G", 2);
+        to.counter("of_two_types", "C", 3);
+    });
+    auto const all = registry.collect();
+    REQUIRE(all.size() == 2);
+    CHECK(all[0].name == "of_two_types");
+    CHECK(all[0].samples.size() == 1);
+    CHECK(all[1].name == "tidegate_metrics_failed_collectors");
+}
+
 TEST_CASE("every primitive registers with one call") {
     boost::asio::io_context io;
     metrics_registry registry;

@@ -71,7 +71,12 @@ public:
         add(std::move(one));
     }
 
+    /// All of them or, if one is refused, none.
     void add(metric_collection&& others) {
+        for (auto const& [name, one] : others.by_name_) {
+            if (auto const it = by_name_.find(name); it != by_name_.end())
+                check_type(it->second, one);
+        }
         for (auto& [name, one] : others.by_name_) add(std::move(one));
     }
 
@@ -79,7 +84,7 @@ public:
         auto const [it, is_new] = by_name_.try_emplace(one.name, std::move(one));
         if (is_new) return check_metric_name(it->first);
         // `one` was not moved.
-        if (it->second.type != one.type) refuse_metric("has two types", one.name);
+        check_type(it->second, one);
         for (auto& sample : one.samples) it->second.samples.push_back(std::move(sample));
     }
 
@@ -100,6 +105,10 @@ public:
     }
 
 private:
+    static void check_type(metric_family const& there, metric_family const& one) {
+        if (there.type != one.type) refuse_metric("has two types", one.name);
+    }
+
     struct by_labels {
         bool operator()(metric_sample const& a, metric_sample const& b) const {
             return a.labels < b.labels;
