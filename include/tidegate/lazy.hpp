@@ -2,7 +2,10 @@
 // A value that is loaded once, on first use.
 #pragma once
 
-#include <tidegate/lazy_map.hpp>
+#include <tidegate/detail/initiation.hpp>
+#include <tidegate/detail/lazy_loader.hpp>
+#include <tidegate/impl/lazy_map.hpp>
+#include <tidegate/lazy_options.hpp>
 
 #include <memory>
 #include <string>

@@ -2,7 +2,9 @@
 // The state of lazy values.
 #pragma once
 
-#include <tidegate/lazy_map.hpp>
+#include <tidegate/detail/flight_room.hpp>
+#include <tidegate/detail/lazy_loader.hpp>
+#include <tidegate/lazy_options.hpp>
 
 #include <algorithm>
 #include <chrono>
