@@ -32,9 +32,14 @@ ABOUT = {
     "cache": "Hits, puts, and a replay of a trace with misses; `_2` with two threads.",
     "monitor": "Recording durations, reading them, scoped timers, being watched for stalls.",
     "seeds": "Blocking code on an event loop against the same work awaited, with a real server.",
+    "compile_time": "CPU seconds that including a header takes g++ beyond Asio's `awaitable.hpp` and "
+                    "`steady_timer.hpp`: see the claims `compile_seconds_HEADER`.",
     "redis": "A call of the limiter, a refusal that is known, hearing of another node's change; beside "
              "`SET` on the same connection.",
 }
+
+# Their rows are no times of ours beside a peer's: the claims say it all.
+WITHOUT_TABLE = {"compile_time"}
 
 # What the picture shows: what, scenario, our row, the peer's row, the peer's name.
 PICTURE = [
@@ -164,6 +169,8 @@ def each(groups, chosen):
 
 
 def tables(scenario, results):
+    if scenario in WITHOUT_TABLE:
+        return ""
     groups = by_what(results[scenario]["rows"])
     beside = [what for what in groups if "tidegate" in groups[what]]
     alone = [what for what in groups if what not in beside]
