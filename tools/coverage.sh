@@ -26,18 +26,17 @@ if [ $# -gt 0 ]; then names=("$@"); else
 fi
 cmake --build "$build" --parallel "$jobs" --target "${names[@]}"
 
-rm -f "$build"/*.profraw
-objects=()
+rm -rf "$build/programs"
+mkdir "$build/programs"
 for name in "${names[@]}"; do
   say "running $name"
   LLVM_PROFILE_FILE="$build/$name.profraw" "$build/tests/$name" >"$build/$name.txt" ||
     { tail -n 30 "$build/$name.txt" >&2; fail "$name failed"; }
-  objects+=(-object "$build/tests/$name")
+  llvm-profdata-19 merge -sparse "$build/$name.profraw" -o "$build/$name.profdata"
+  llvm-cov-19 export --instr-profile="$build/$name.profdata" "$build/tests/$name" --sources "$here/include/tidegate" \
+    >"$build/programs/$name.json" 2>"$build/llvm-cov.log"
 done
-llvm-profdata-19 merge -sparse "$build"/*.profraw -o "$build/all.profdata"
-llvm-cov-19 export --format=lcov --instr-profile="$build/all.profdata" "${objects[@]:1}" \
-  --sources "$here/include/tidegate" >"$build/all.lcov" 2>"$build/llvm-cov.log"
 goal=(95)
 if [ -e tests/untested_lines.txt ]; then goal+=(tests/untested_lines.txt); fi
 if [ $# -gt 0 ]; then goal=(0); fi
-python3 tools/coverage.py "$build/all.lcov" "$here/include/tidegate" "${goal[@]}"
+python3 tools/coverage.py "$build/programs" "$here/include/tidegate" "${goal[@]}"
