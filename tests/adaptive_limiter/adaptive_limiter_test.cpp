@@ -158,3 +158,11 @@ TEST_CASE("bad adaptive limiter options are refused") {
     CHECK_THROWS_AS(options.share(priority::high, std::numeric_limits<double>::quiet_NaN()),
                     std::invalid_argument);
 }
+
+TEST_CASE("shares are kept in thousandths, and the priorities have shares of their own") {
+    auto const o =
+        adaptive_limiter_options().share(priority::low, 0.5).share(priority::normal, 0.7126);
+    CHECK(o.share(priority::low) == 0.5);
+    CHECK(o.share(priority::normal) == 0.713);
+    CHECK(o.share(priority::high) == 1);
+}

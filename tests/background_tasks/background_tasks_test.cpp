@@ -154,6 +154,24 @@ TEST_CASE("a task is known from its id on, through all its states") {
     CHECK(to_string(status.state) == "done");
 }
 
+TEST_CASE("states have names, and a task knows its id") {
+    CHECK(to_string(task_state::queued) == "queued");
+    CHECK(to_string(task_state::running) == "running");
+    CHECK(to_string(task_state::failed) == "failed");
+    CHECK(to_string(task_state::cancelled) == "cancelled");
+    asio::io_context io{1};
+    registry tasks(io);
+    task_id told;
+    auto task = [&](task_context& self) -> asio::awaitable<int> {
+        told = self.id();
+        co_return 1;
+    };
+    tasks.spawn("", task);
+    task_id const second = tasks.spawn("", task);
+    turn(io);
+    CHECK(told == second);
+}
+
 TEST_CASE("waiting gives the result or the failure, before and after the end") {
     asio::io_context io{1};
     registry tasks(io);
@@ -381,6 +399,38 @@ TEST_CASE("the registry may go first: its tasks are cancelled, and end; or the c
         CHECK(alive.use_count() == 2); // `task` itself
         CHECK(clock_type::pending() == 0);
     }
+}
+
+TEST_CASE("who waits for a task while the context goes is not called") {
+    std::optional<asio::io_context> io(std::in_place, 1);
+    registry tasks(*io);
+    task_id const id = tasks.spawn("", job(1h, 1));
+    struct asks_again {
+        registry* tasks;
+        task_id id;
+        int* goes;
+        bool* called;
+        asks_again(registry& t, task_id i, int& n, bool& c)
+            : tasks(&t), id(i), goes(&n), called(&c) {}
+        asks_again(asks_again&& other) noexcept
+            : tasks(std::exchange(other.tasks, nullptr)),
+              id(other.id),
+              goes(other.goes),
+              called(other.called) {}
+        ~asks_again() {
+            if (!tasks) return;
+            ++*goes;
+            tasks->async_wait(id, [c = called](std::exception_ptr, auto) { *c = true; });
+        }
+        void operator()(std::exception_ptr, std::shared_ptr<int const>) { *called = true; }
+    };
+    int goes = 0;
+    bool called = false;
+    tasks.async_wait(id, asks_again(tasks, id, goes, called));
+    turn(*io);
+    io.reset();
+    CHECK(goes == 1);
+    CHECK_FALSE(called);
 }
 
 TEST_CASE("a result may use its registry when it goes, whoever forgets it") {

@@ -509,3 +509,15 @@ TEST_CASE("settings out of range or against each other are refused by name") {
     ints cache(io, up_to(1));
     CHECK_THROWS_WITH(cache.put(1, 1, 0s), ContainsSubstring("cache put time_to_live in ns is 0"));
 }
+
+TEST_CASE("the hit ratio is the share of lookups that found something, and 0 before any") {
+    asio::io_context io;
+    ints cache(io, up_to(10));
+    CHECK(cache.statistics().hit_ratio() == 0);
+    cache.put(1, 10);
+    CHECK(cache.get_if_present(1));
+    CHECK(cache.get_if_present(1));
+    CHECK(cache.get_if_present(1));
+    CHECK_FALSE(cache.get_if_present(2));
+    CHECK(cache.statistics().hit_ratio() == 0.75);
+}

@@ -117,6 +117,20 @@ TEST_CASE("what on_drop throws comes out of the sending call, which has sent") {
     CHECK(all_of(c) == std::vector{4});
 }
 
+TEST_CASE("an error that on_drop throws is the one that the send ends with") {
+    asio::io_context io;
+    auto const refuse = [](int) {
+        throw boost::system::system_error(asio::error::no_buffer_space);
+    };
+    channel<int> c(io, options().capacity(1).mode(channel_mode::drop_oldest).on_drop(refuse));
+    REQUIRE_NOTHROW(c.try_send(1));
+    error_code reported;
+    c.async_send(2, [&](error_code ec) { reported = ec; });
+    run(io);
+    CHECK(reported == asio::error::no_buffer_space);
+    CHECK(all_of(c) == std::vector{2});
+}
+
 TEST_CASE("on_drop may use the channel") {
     asio::io_context io;
     std::optional<channel<int>> c;

@@ -3,6 +3,7 @@
 #include <tidegate/circuit_breaker.hpp>
 #include <tidegate/testing/manual_clock.hpp>
 
+#include "support/captured_stderr.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -11,6 +12,8 @@
 #include <boost/asio/error.hpp>
 
 #include <atomic>
+#include <exception>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -397,6 +400,50 @@ TEST_CASE("a listener that throws is reported and loses nothing") {
     CHECK_FALSE(b.try_acquire());
     CHECK(rejected == 1);
     CHECK(thrown == 2);
+}
+
+TEST_CASE("what a listener throws is said on stderr, unless there is somebody to tell") {
+    breaker b(quick()
+                  .on_transition(
+                      [](breaker_state, breaker_state) { throw std::runtime_error("no listener"); })
+                  .on_rejected([] { throw 2; }));
+    test::captured_stderr said;
+    fail(b, 4);
+    CHECK(said.text() == "tidegate: a circuit breaker's listener threw: no listener\n");
+    CHECK_FALSE(b.try_acquire());
+    CHECK(said.text().ends_with("listener threw an unknown exception\n"));
+    std::string told;
+    breaker other(quick()
+                      .on_transition([](breaker_state, breaker_state) {
+                          throw std::runtime_error("no listener");
+                      })
+                      .on_exception([&](std::exception_ptr e) {
+                          try {
+                              std::rethrow_exception(e);
+                          } catch (std::exception const& why) {
+                              told = why.what();
+                          }
+                      }));
+    std::string const before = said.text();
+    fail(other, 4);
+    CHECK(told == "no listener");
+    CHECK(said.text() == before);
+}
+
+TEST_CASE("a success counts at the time that it is told with") {
+    breaker b(quick().slow_call_rate(50, 10ms));
+    auto const began = test_clock::now();
+    for (int i = 0; i < 2; ++i) {
+        auto quick_one = b.try_acquire(), slow_one = b.try_acquire();
+        quick_one.success(began + 9ms);
+        CHECK_FALSE(quick_one);
+        slow_one.success(began + 11ms);
+    }
+    CHECK(b.state() == breaker_state::open); // 2 of 4 were slow
+}
+
+TEST_CASE("a state that is none has a name, too") {
+    CHECK(to_string(static_cast<breaker_state>(99)) == "unknown");
 }
 
 TEST_CASE("threads never have more probes out than permitted", "[stress]") {

@@ -64,6 +64,11 @@ TEST_CASE("without a queue a limit that is used grows, and faster the longer the
     }
 }
 
+TEST_CASE("a limit says what it was made with") {
+    CHECK(make(limit_algorithm::vegas, 20).options().initial() == 20);
+    CHECK(make(limit_algorithm::vegas, 20).options().algorithm() == limit_algorithm::vegas);
+}
+
 TEST_CASE("a limit never grows beyond twice the calls that were in flight") {
     for (auto const algorithm : all) {
         auto limit = make(algorithm, 20);

@@ -5,6 +5,8 @@
 #include <tidegate/testing/manual_clock.hpp>
 #include <tidegate/testing/manual_timer.hpp>
 
+#include "support/captured_stderr.hpp"
+
 #include <catch2/catch_test_macros.hpp>
 
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -94,6 +96,59 @@ TEST_CASE("reports come in time, whatever their sink does, until they are cancel
     REQUIRE(ended);
     CHECK_THROWS_AS(std::rethrow_exception(ended), boost::system::system_error);
     CHECK_THROWS_AS(m.report_every(0s, sink), std::invalid_argument);
+}
+
+TEST_CASE("what a sink throws is said on stderr, unless there is somebody to tell") {
+    asio::io_context io;
+    monitor m;
+    int reports = 0;
+    auto sink = [&](monitor_report const&) {
+        if (++reports == 1) throw std::domain_error("sink");
+        throw 2;
+    };
+    asio::cancellation_signal signal;
+    asio::co_spawn(io, m.report_every(10s, sink),
+                   asio::bind_cancellation_slot(signal.slot(), [](std::exception_ptr) {}));
+    io.poll();
+    test::captured_stderr const said;
+    pass(io, 10s);
+    CHECK(said.text() == "tidegate: a monitor's sink threw: sink\n");
+    pass(io, 10s);
+    CHECK(said.text().ends_with(": sink\ntidegate: a monitor's sink threw\n"));
+    signal.emit(asio::cancellation_type::all);
+    io.restart();
+    io.poll();
+}
+
+TEST_CASE("a sink that is cancelled while it reports is the last, and what it throws is not told") {
+    asio::io_context io;
+    int told = 0, reports = 0;
+    monitor m(monitor_options().on_exception([&](std::exception_ptr) { ++told; }));
+    asio::cancellation_signal signal;
+    auto sink = [&](monitor_report const&) {
+        ++reports;
+        signal.emit(asio::cancellation_type::terminal);
+        throw std::domain_error("cancelled");
+    };
+    std::exception_ptr ended;
+    asio::co_spawn(
+        io, m.report_every(10s, sink),
+        asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { ended = e; }));
+    io.poll();
+    pass(io, 20s);
+    REQUIRE(ended);
+    CHECK_THROWS_AS(std::rethrow_exception(ended), boost::system::system_error);
+    CHECK(reports == 1);
+    CHECK(told == 0);
+}
+
+TEST_CASE("outcomes have names") {
+    using tidegate::operation_outcome;
+    CHECK(to_string(operation_outcome::ok) == "ok");
+    CHECK(to_string(operation_outcome::error) == "error");
+    CHECK(to_string(operation_outcome::cancelled) == "cancelled");
+    CHECK(to_string(operation_outcome::timed_out) == "timed_out");
+    CHECK(to_string(operation_outcome::abandoned) == "abandoned");
 }
 
 TEST_CASE("a sink may be a coroutine, and may end after the monitor") {

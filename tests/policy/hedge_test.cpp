@@ -250,6 +250,19 @@ TEST_CASE("what is not idempotent has a context of its own") {
     CHECK(seen == decltype(seen){{1, 50ms}, {2, 50ms}, {3, 50ms}});
 }
 
+TEST_CASE("without a delay all attempts start at once") {
+    asio::io_context io;
+    policy const guarded{hedge{after(0ms)}};
+    CHECK(guarded.describe() == "hedge 1 after 0 ns");
+    plan p{{{20ms}, {10ms}}};
+    guarded_call<int> call;
+    call.start(io, guarded, p.operation());
+    run(io);
+    CHECK(p.started == 2);
+    pass(io, 10ms);
+    CHECK(call.value == 2);
+}
+
 TEST_CASE("cancelling the call cancels all attempts and waits for them") {
     asio::io_context io;
     bulkhead b(io, 4);

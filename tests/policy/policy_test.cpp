@@ -17,7 +17,12 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_future.hpp>
 
+#include <array>
+#include <exception>
+#include <future>
+#include <optional>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -164,6 +169,33 @@ TEST_CASE("a guarded operation takes any completion token") {
     CHECK(value.get() == 1);
 }
 
+TEST_CASE("a handler gets what the operation threw, or the code of what refused it") {
+    asio::io_context io;
+    breaker b;
+    policy const guarded{b};
+    std::exception_ptr thrown, none = std::make_exception_ptr(1);
+    std::string text;
+    auto throws = []() -> asio::awaitable<int> {
+        throw std::range_error("its own");
+        co_return 1;
+    };
+    guarded.async_call(io.get_executor(), throws, [&](std::exception_ptr e, int) {
+        try {
+            std::rethrow_exception(e);
+        } catch (std::range_error const& its_own) {
+            text = its_own.what();
+        }
+    });
+    guarded.async_call(io.get_executor(), flaky{0}, [&](std::exception_ptr e, int) { none = e; });
+    run(io);
+    CHECK(text == "its own");
+    CHECK_FALSE(none);
+    b.force_open();
+    guarded.async_call(io.get_executor(), flaky{0}, [&](std::exception_ptr e, int) { thrown = e; });
+    run(io);
+    CHECK(failure(thrown).code() == error::circuit_open);
+}
+
 TEST_CASE("whatever cancels a guarded call reaches the operation") {
     asio::io_context io;
     policy<> const bare;
@@ -282,6 +314,42 @@ TEST_CASE("an abandoned operation goes on alone, with what it needs") {
     CHECK(policy_clock::pending() == 0);
 }
 
+TEST_CASE("operations of every kind can be abandoned, and end in time") {
+    asio::io_context io;
+    policy const guarded{timeout{100ms}.abandon(true)};
+    timer t(io.get_executor());
+    t.expires_at(policy_clock::now() + 50ms);
+    auto waits = [&](auto token) { return t.async_wait(std::move(token)); };
+    int ran = 0;
+    auto nothing = [&](context const&) -> asio::awaitable<void> {
+        co_await test::idle(50ms);
+        ++ran;
+    };
+    auto const is_over = [](failure const& why) { return why.code() == error::deadline_exceeded; };
+    int abandoned = 0;
+    auto body = [&]() -> asio::awaitable<void> {
+        co_await guarded(std::ref(waits));
+        co_await guarded(nothing);
+        for (int i = 0; i < 2; ++i) {
+            try {
+                t.expires_at(policy_clock::now() + 1h);
+                if (i == 0) co_await guarded(std::ref(waits));
+                auto hangs = []() -> asio::awaitable<void> { co_await test::idle(1h); };
+                if (i == 1) co_await guarded(hangs);
+            } catch (boost::system::system_error const&) {
+                abandoned += is_over(failure(std::current_exception()));
+            }
+        }
+    };
+    auto done = asio::co_spawn(io, body(), asio::use_future);
+    pass(io, 300ms);
+    REQUIRE(done.wait_for(0s) == std::future_status::ready);
+    done.get();
+    CHECK(ran == 1);
+    CHECK(abandoned == 2);
+    CHECK(policy_clock::pending() == 0); // both have heard of it
+}
+
 TEST_CASE("an abandoned operation hears that it was, and may go with its context") {
     bool cancelled = false;
     guarded_call<int> first, second;
@@ -351,6 +419,32 @@ TEST_CASE("the layers' own errors and permits") {
     CHECK(b.available() == 1);
 }
 
+TEST_CASE("a limiter whose context has gone refuses at once") {
+    std::optional<asio::io_context> its_own(std::in_place);
+    limiter l(*its_own, tidegate::rate_limiter_options().rate(1, 1s));
+    its_own.reset();
+    asio::io_context io;
+    policy const guarded{l};
+    guarded_call<int> call;
+    call.start(io, guarded, flaky{0});
+    run(io);
+    CHECK(call.failed_with(error::closed));
+}
+
+TEST_CASE("a breaker stays open for as long as what it heard of asks for") {
+    asio::io_context io;
+    auto const an_hour = tidegate::rate_limiter_options().rate(1, 1h).start_empty(true);
+    limiter l(io, tidegate::rate_limiter_options(an_hour).max_wait(0s));
+    breaker b(
+        tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(1s).jitter(0));
+    policy const guarded{break_if(b, [](failure const&) { return true; }), l};
+    guarded_call<int> call;
+    call.start(io, guarded, flaky{0});
+    run(io);
+    CHECK(call.failed_with(error::rate_limited));
+    CHECK(b.retry_after() == 1h);
+}
+
 TEST_CASE("a permit of the rate goes back when a layer further in refuses") {
     asio::io_context io;
     limiter outer(io, tidegate::rate_limiter_options().rate(10, 1s));
@@ -405,6 +499,30 @@ TEST_CASE("the last real failure comes out, the others are told") {
     finish(io);
     CHECK(call.failed_with(told_so_far(4)));
     CHECK(told == std::vector<error_code>{told_so_far(2), told_so_far(3), told_so_far(4)});
+}
+
+TEST_CASE("of many failures the last eight are told, in their order") {
+    for (int const all : {8, 11, 16, 19}) {
+        asio::io_context io;
+        std::vector<error_code> told, last;
+        policy const guarded{retry{retry_options()
+                                       .max_attempts(static_cast<std::uint32_t>(all))
+                                       .base(1ms)
+                                       .on_give_up([&](tidegate::give_up_event const& e) {
+                                           CHECK(e.attempts == static_cast<std::uint32_t>(all));
+                                           told.assign(e.errors.begin(), e.errors.end());
+                                       })}};
+        int attempt = 0;
+        auto op = [&]() -> asio::awaitable<int> {
+            throw boost::system::system_error(told_so_far(++attempt));
+            co_return 0;
+        };
+        guarded_call<int> call;
+        call.start(io, guarded, op);
+        finish(io);
+        for (int i = all - 7; i <= all; ++i) last.push_back(told_so_far(i));
+        CHECK(told == last);
+    }
 }
 
 TEST_CASE("ambiguous failures are retried only for idempotent operations") {
@@ -912,6 +1030,13 @@ TEST_CASE("a policy describes itself, outermost first") {
     CHECK(guarded.named("backend").describe() ==
           "backend: timeout 1.5 s > retry 3 attempts, 100 ms to 30 s > rate_limiter 100 per 1 s, "
           "burst 20 > bulkhead 8");
+}
+
+TEST_CASE("a context remembers four budgets, and no call pays into one of them twice") {
+    std::array<tidegate::retry_budget, 5> budgets;
+    context c("");
+    for (std::size_t i = 0; i < 4; ++i) CHECK(c.first_use_of(budgets[i]));
+    for (auto const& any : budgets) CHECK_FALSE(c.first_use_of(any));
 }
 
 TEST_CASE("settings out of range are refused") {

@@ -4,6 +4,8 @@
 #include <tidegate/stall_detector.hpp>
 #include <tidegate/watched_executor.hpp>
 
+#include "support/captured_stderr.hpp"
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
@@ -318,6 +320,21 @@ TEST_CASE("more stalls than may be reported are counted, and so are reports that
     CHECK(all.delays.count() > 4);
 }
 
+TEST_CASE("without a listener, stalls are said on stderr") {
+    test::captured_stderr const said;
+    pipe_ends pipe;
+    asio::io_context io{1};
+    stall_detector const detector(stall_detector_options().threshold(20ms));
+    std::jthread const releasing([&] {
+        while (said.text().empty()) std::this_thread::yield();
+        pipe.write();
+    });
+    asio::post(watched(io.get_executor(), "loop"), [&] { pipe.read(); });
+    io.run();
+    CHECK_THAT(said.text(), ContainsSubstring("a handler of loop"));
+    CHECK_THAT(said.text(), ContainsSubstring("blocked in read("));
+}
+
 TEST_CASE("a stack is taken when asked for, and only where a signal does no harm") {
     watch w;
     std::atomic<bool> enough{false};
@@ -443,4 +460,14 @@ TEST_CASE("options out of range are refused by name") {
     CHECK_THROWS_AS(stall_detector_options().stack_signal(-1), std::invalid_argument);
     CHECK_THROWS_AS(stall_detector(stall_detector_options().stack_signal(SIGKILL)),
                     std::invalid_argument);
+}
+
+TEST_CASE("watched executors are the same if what they run on is, whatever it is called") {
+    asio::io_context io{1}, other{1};
+    auto const one = watched(io.get_executor(), "one");
+    CHECK(one == watched(io.get_executor(), "two"));
+    CHECK(one != watched(other.get_executor(), "one"));
+    asio::any_io_executor const erased = one;
+    CHECK(erased == asio::any_io_executor(watched(io.get_executor())));
+    CHECK_FALSE(erased == asio::any_io_executor(io.get_executor()));
 }

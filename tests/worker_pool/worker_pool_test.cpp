@@ -3,6 +3,7 @@
 #include <tidegate/testing/tracking_executor.hpp>
 #include <tidegate/worker_pool.hpp>
 
+#include "support/captured_stderr.hpp"
 #include "support/initiating.hpp"
 #include "support/stress.hpp"
 
@@ -251,6 +252,19 @@ TEST_CASE("what a detached job throws goes to the handler, and the worker lives 
     std::promise<void> after;
     CHECK(pool.post([&] { after.set_value(); }));
     after.get_future().wait();
+}
+
+TEST_CASE("what a detached job throws is said on stderr, unless there is somebody to tell") {
+    asio::io_context io;
+    test::captured_stderr const said;
+    worker_pool pool(io, options{}.threads(1));
+    CHECK(pool.post([] { throw std::runtime_error("detached"); }));
+    CHECK(pool.post([] { throw 1; }));
+    std::promise<void> after;
+    CHECK(pool.post([&] { after.set_value(); }));
+    after.get_future().wait();
+    CHECK(said.text() == "tidegate: a detached job threw: detached\n"
+                         "tidegate: a detached job threw an unknown exception\n");
 }
 
 TEST_CASE("detached jobs of any size run and are destroyed") {
