@@ -490,6 +490,32 @@ TEST_CASE("a call that is cancelled, or whose cache is closed, begins no further
     }
 }
 
+TEST_CASE("a call that hears of its cancellation and does not throw begins no further batch") {
+    asio::io_context io;
+    ints cache(io, up_to(100).max_batch(2, 1));
+    split_loader load{io};
+    asio::cancellation_signal signal;
+    tidegate::error_code failure;
+    auto body = [&]() -> asio::awaitable<void> {
+        co_await asio::this_coro::throw_if_cancelled(false);
+        std::vector<int> const wanted{2, 4, 6, 8};
+        auto by_ref = std::ref(load);
+        try {
+            co_await cache.get_or_load_all(wanted, by_ref);
+        } catch (boost::system::system_error const& e) {
+            failure = e.code();
+        }
+    };
+    asio::co_spawn(io, body(), asio::bind_cancellation_slot(signal.slot(), asio::detached));
+    run(io);
+    signal.emit(asio::cancellation_type::all);
+    run(io);
+    load.open(0); // it waits for what it has begun
+    run(io);
+    CHECK(failure == asio::error::operation_aborted);
+    CHECK(load.made == calls{{2, 4}});
+}
+
 namespace {
 
 struct key_that_may_not_copy {

@@ -272,6 +272,37 @@ TEST_CASE("what is invalidated is not refreshed, however it was gathered") {
     CHECK(cache.size() == 0);
 }
 
+TEST_CASE("what is invalidated by a key of another type is not refreshed") {
+    asio::io_context io;
+    std::vector<std::vector<std::string>> made;
+    auto load = [&](std::vector<std::string> const& keys) -> asio::awaitable<std::vector<int>> {
+        made.push_back(keys);
+        co_return std::vector<int>(keys.size(), 2);
+    };
+    timed_cache<std::string, int> cache(io, cache_options<std::string, int>{}
+                                                .max_entries(10)
+                                                .time_to_live(10s)
+                                                .refresh_after(4s)
+                                                .refresh_together(10, 1s, load));
+    for (auto const* const key : {"a", "b", "c"}) cache.put(key, 1);
+    cache_clock::advance(4s);
+    auto single = [](std::string const&) -> asio::awaitable<int> { co_return 3; };
+    for (auto const* const key : {"a", "b", "c"}) {
+        asking<int> one;
+        one.ask(io, cache, std::string(key), single);
+        run(io);
+        CHECK(one.value == 1);
+    }
+    CHECK(cache.invalidate(std::string_view("b")));
+    cache_clock::advance(1s);
+    run(io);
+    REQUIRE(made.size() == 1);
+    std::ranges::sort(made[0]);
+    CHECK(made[0] == std::vector<std::string>{"a", "c"});
+    CHECK_FALSE(cache.contains(std::string_view("b")));
+    CHECK(cache.get_if_present(std::string_view("c")) == 2);
+}
+
 namespace {
 
 // Its copies can be made to throw.

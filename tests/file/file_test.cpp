@@ -166,6 +166,19 @@ TEST_CASE("what cannot be read is named, with the reason") {
     CHECK_THROWS_WITH(read_file_options().block(0), ContainsSubstring("read_file block is 0"));
 }
 
+TEST_CASE("what fails while it is read is named, with the reason") {
+    if (!fs::exists("/proc/self/mem")) SKIP("nothing that opens and cannot be read");
+    loop l;
+    try {
+        l.run(read_file(l.pool, "/proc/self/mem")); // there is nothing at its beginning
+        FAIL("read what is not there");
+    } catch (tidegate::file_error const& e) {
+        CHECK(e.path() == "/proc/self/mem");
+        CHECK(e.code() == boost::system::errc::io_error);
+        CHECK_THAT(e.what(), ContainsSubstring("read"));
+    }
+}
+
 TEST_CASE("chunks come one by one, in a coro and elsewhere, and an abandoned file is closed") {
     folder f;
     loop l;

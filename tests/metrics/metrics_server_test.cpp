@@ -110,6 +110,13 @@ TEST_CASE("metrics are served in the format that is asked for, on one connection
     CHECK(c.ask(verb::post, "/metrics").result_int() == 405);
 }
 
+TEST_CASE("metrics may be at another path, and then are at no other") {
+    server s(tidegate::http::metrics_server_options().path("/internal/metrics"));
+    client c(s);
+    CHECK_THAT(c.ask(verb::get, "/internal/metrics").body(), ContainsSubstring("requests_total 7"));
+    CHECK(c.ask(verb::get, "/metrics").result_int() == 404);
+}
+
 TEST_CASE("who sends nothing in time, nonsense or too much is hung up on") {
     server s(tidegate::http::metrics_server_options().time_limit(50ms));
     client silent(s), noisy(s), large(s);

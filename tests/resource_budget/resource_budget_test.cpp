@@ -424,6 +424,63 @@ TEST_CASE("things are unloaded where they are to be, with no lock held") {
     CHECK(log.size() == 2);
 }
 
+TEST_CASE("things are loaded where they are to be") {
+    asio::io_context io, elsewhere;
+    bool there = false;
+    tidegate::resource_budget<int, int> things(
+        io, {10}, resource_budget_options{}.load_on(elsewhere.get_executor()));
+    things.add(1, {10}, [&]() -> asio::awaitable<std::shared_ptr<int>> {
+        there = elsewhere.get_executor().running_in_this_thread();
+        co_return std::make_shared<int>(7);
+    });
+    std::shared_ptr<int> got;
+    things.async_acquire(1, [&](std::exception_ptr, std::shared_ptr<int> l) { got = l; });
+    io.poll();
+    CHECK_FALSE(got);
+    elsewhere.run();
+    CHECK(there);
+    io.restart();
+    io.poll();
+    REQUIRE(got);
+    CHECK(*got == 7);
+}
+
+TEST_CASE("a load that takes too long fails, and its room is free when it ends") {
+    fixture f({100, 100}, resource_budget_options().max_wait(1s).load_timeout(10s));
+    bool hangs = true;
+    auto load = [&]() -> asio::awaitable<std::shared_ptr<thing>> {
+        if (std::exchange(hangs, false)) {
+            tidegate::timer_for_t<test_clock, asio::any_io_executor> never(
+                co_await asio::this_coro::executor);
+            never.expires_after(24h);
+            co_await never.async_wait(asio::deferred);
+        }
+        co_return std::make_shared<thing>(f.host, "slow", std::array<std::uint64_t, 2>{100, 1});
+    };
+    f.things.add("slow", {100, 1}, load, [](thing const& t) { return t.size; });
+    asking slow;
+    f.things.async_acquire("slow", slow.handler());
+    f.run();
+    test_clock::advance(11s - 1ns);
+    f.run();
+    CHECK_FALSE(slow.done);
+    test_clock::advance(1ns);
+    f.run();
+    CHECK(slow.failure == error::deadline_exceeded);
+    CHECK(f.get("slow"));
+}
+
+TEST_CASE("a budget that is closed before a load begins fails it") {
+    fixture f;
+    f.know("a", 10);
+    asking a;
+    f.things.async_acquire("a", a.handler());
+    f.things.close();
+    f.run();
+    CHECK(a.failure == error::closed);
+    CHECK(f.host.made == 0);
+}
+
 TEST_CASE("leases may outlive the budget and its context") {
     memory host;
     lease held;

@@ -270,6 +270,25 @@ TEST_CASE("with_scope returns what its body returned, after all has ended") {
     CHECK(ended == 2);
 }
 
+TEST_CASE("with_scope waits for its tasks also where its body returns nothing") {
+    loop l;
+    int ended = 0;
+    bool after = false;
+    auto body = [&](task_scope& scope) -> asio::awaitable<void> {
+        scope.spawn([&]() -> asio::awaitable<void> {
+            co_await pause(10ms);
+            ++ended;
+        });
+        co_return;
+    };
+    auto call = [&]() -> asio::awaitable<void> {
+        co_await with_scope(body);
+        after = ended == 1;
+    };
+    CHECK(l.run(call()).empty());
+    CHECK(after);
+}
+
 TEST_CASE("with_scope: the body's failure cancels the tasks, a task's failure the body") {
     for (bool const body_fails : {true, false}) {
         loop l;
@@ -383,6 +402,34 @@ TEST_CASE("a context that goes takes the scope's tasks with it, whichever is des
         CHECK(alive.use_count() == 2);
         CHECK(clock_type::pending() == 0);
     }
+}
+
+TEST_CASE("who joins a scope while its context goes is not called") {
+    auto io = std::make_unique<asio::io_context>();
+    task_scope scope(*io);
+    CHECK(scope.get_executor() == asio::any_io_executor(io->get_executor()));
+    scope.spawn([]() -> asio::awaitable<void> { co_await pause(1h); });
+    int gone = 0;
+    bool called = false;
+    struct joins_again {
+        task_scope* scope;
+        int* gone;
+        bool* called;
+        joins_again(task_scope& s, int& g, bool& c) : scope(&s), gone(&g), called(&c) {}
+        joins_again(joins_again&& other) noexcept
+            : scope(std::exchange(other.scope, nullptr)), gone(other.gone), called(other.called) {}
+        ~joins_again() {
+            if (!scope) return;
+            ++*gone;
+            scope->async_join([c = called](std::exception_ptr) { *c = true; });
+        }
+        void operator()(std::exception_ptr) { *called = true; }
+    };
+    scope.async_join(joins_again(scope, gone, called));
+    io->poll();
+    io.reset();
+    CHECK(gone == 1);
+    CHECK_FALSE(called);
 }
 
 TEST_CASE("random schedules: all end, once, and the first failure is reported", "[stress]") {

@@ -118,6 +118,35 @@ TEST_CASE("the least recently used files make room, and too large a value none")
     CHECK(files_in(folder.path()) == std::vector{files[1]});
 }
 
+TEST_CASE("a folder that is opened with less room keeps what fits") {
+    test::folder folder;
+    loop l;
+    {
+        auto tier = l.open(folder.path(), file_options().max_bytes(100'000));
+        l.put(*tier, "small", "x");
+        l.put(*tier, "large", std::string(10'000, 'x'));
+    }
+    auto const tier = l.open(folder.path(), file_options().max_bytes(1000));
+    CHECK(l.get(*tier, "small") == "x");
+    CHECK(l.get(*tier, "large") == "none");
+    CHECK(tier->statistics().files == 1);
+    CHECK(files_in(folder.path()).size() == 1);
+}
+
+TEST_CASE("values are found again also where they are made durable") {
+    test::folder folder;
+    loop l;
+    CHECK_FALSE(file_options().durable());
+    auto const durable = file_options().durable(true);
+    CHECK(durable.durable());
+    auto tier = l.open(folder.path(), durable);
+    l.put(*tier, "a", "one");
+    l.put(*tier, "a", "two");
+    tier = l.open(folder.path(), durable);
+    CHECK(l.get(*tier, "a") == "two");
+    CHECK(tier->statistics().files == 1);
+}
+
 TEST_CASE("a value whose time is over is not found, and its file goes") {
     test::folder folder;
     loop l;
@@ -246,6 +275,9 @@ TEST_CASE("a folder that cannot be read to its end is an error, unless that is s
     } catch (tidegate::file_error const& e) {
         CHECK(e.path() == folder.path());
     }
+    tier = open_with(2); // enough for the folders, not for what is in them
+    CHECK(l.get(*tier, "a") == "none");
+    CHECK(files_in(folder.path()).size() == 1); // it may be read another time
     tier = open_with(8);
     CHECK(l.get(*tier, "a") == "value");
 }

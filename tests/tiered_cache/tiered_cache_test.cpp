@@ -199,6 +199,19 @@ TEST_CASE_METHOD(fixture, "several keys: one question to each, for exactly what 
     CHECK(tier->values.size() == 3);
 }
 
+TEST_CASE_METHOD(fixture, "a loader with another number of results fails its keys") {
+    texts cache(io, small(), tier);
+    tier->values["two"] = {"2", 1h};
+    auto load = [](keys const&) -> asio::awaitable<std::vector<outcome<std::string>>> {
+        co_return std::vector<outcome<std::string>>(3);
+    };
+    keys const wanted{"one", "two"};
+    auto const got = test::run(io, cache.try_get_or_load_all(wanted, load));
+    REQUIRE_FALSE(got[0]);
+    CHECK(got[0].why().code() == tidegate::error::result_count_mismatch);
+    CHECK(tier->values.size() == 1);
+}
+
 TEST_CASE_METHOD(fixture, "a key that fails in a batch fails alone, and is not written") {
     texts cache(io, small(), tier);
     auto load = [](keys const& wanted) -> asio::awaitable<std::vector<outcome<std::string>>> {
