@@ -24,6 +24,7 @@
 #include <future>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -470,4 +471,22 @@ TEST_CASE("watched executors are the same if what they run on is, whatever it is
     asio::any_io_executor const erased = one;
     CHECK(erased == asio::any_io_executor(watched(io.get_executor())));
     CHECK_FALSE(erased == asio::any_io_executor(io.get_executor()));
+}
+
+TEST_CASE("handlers of one thread are not taken for those of another whose place it has") {
+    std::set<std::uint64_t> numbers;
+    for (int i = 0; i < 3; ++i) {
+        std::thread([&] { // its memory is that of the one before, as a rule
+            asio::io_context io{1};
+            for (int k = 0; k < 2; ++k) {
+                asio::post(watched(io.get_executor(), "loop"), [&] {
+                    numbers.insert(tidegate::detail::this_thread_activity->sequence.load());
+                });
+            }
+            io.run();
+        })
+            .join();
+    }
+    CHECK(numbers.size() == 6);
+    for (std::uint64_t const inside : numbers) CHECK(inside % 2 == 1);
 }

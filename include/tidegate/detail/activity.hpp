@@ -25,9 +25,9 @@ namespace detail {
 
 /// Written by its thread alone, with plain stores; read by the watchdog.
 struct activity_slot {
-    std::atomic<std::uint64_t> sequence{0};  ///< odd inside a handler; never the same twice
-    std::atomic<char const*> label{nullptr}; ///< of what runs; a string that stays
-    std::atomic<char const*> loop{nullptr};  ///< of the executor that it came from
+    std::atomic<std::uint64_t> sequence{first()}; ///< odd inside a handler; never the same twice
+    std::atomic<char const*> label{nullptr};      ///< of what runs; a string that stays
+    std::atomic<char const*> loop{nullptr};       ///< of the executor that it came from
 #if defined(__unix__) || defined(__APPLE__)
     pthread_t thread = pthread_self();
 #endif
