@@ -42,7 +42,6 @@ public:
     TIDEGATE_DECL static file_handle open(std::filesystem::path const& path);
 
     explicit operator bool() const noexcept { return descriptor_ >= 0; }
-    std::filesystem::path const& path() const noexcept { return path_; }
     /// What the system says, which for some files is 0 and wrong.
     TIDEGATE_DECL std::uintmax_t size() const;
     /// The descriptor, which is the caller's from now on.

@@ -39,8 +39,6 @@ struct fine_time {
         std::uint64_t const carry = core::wide_product::divided(n, t.part, parts);
         return {n * t.micros + carry, n * t.part - carry * parts};
     }
-
-    std::uint64_t micros_up() const noexcept { return micros + (part ? 1 : 0); }
 };
 
 /// One limit in a call: what is asked of the bucket, and what it holds.
