@@ -4,6 +4,7 @@
 #include <tidegate/sleep.hpp>
 #include <tidegate/testing/manual_timer.hpp>
 
+#include "support/refusing_executor.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -399,6 +400,23 @@ TEST_CASE("the registry may go first: its tasks are cancelled, and end; or the c
         CHECK(alive.use_count() == 2); // `task` itself
         CHECK(clock_type::pending() == 0);
     }
+}
+
+TEST_CASE("a task that its executor does not take has failed") {
+    asio::io_context io{1};
+    test::refusing_executor const executor(io);
+    registry tasks(asio::any_io_executor(executor), options().max_running(1));
+    executor.refuse_all();
+    task_id const id = tasks.spawn("", job(10ms, 1));
+    executor.refuse_none();
+    CHECK(tasks.status(id)->state == task_state::failed);
+    CHECK(tasks.live() == 0);
+    waited w;
+    w.start(tasks, id);
+    task_id const next = tasks.spawn("", job(10ms, 2)); // which has its place
+    pass(io, 10ms);
+    CHECK(w.failure == std::bad_alloc().what());
+    CHECK(*tasks.result(next) == 2);
 }
 
 TEST_CASE("who waits for a task while the context goes is not called") {

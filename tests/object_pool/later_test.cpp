@@ -4,6 +4,7 @@
 #include <tidegate/semaphore.hpp>
 #include <tidegate/testing/manual_timer.hpp>
 
+#include "support/refusing_executor.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -295,6 +296,46 @@ TEST_CASE("recycling may be a coroutine where making is none") {
     p.try_acquire().release();
     s.run();
     CHECK(s.alive == 0);
+}
+
+TEST_CASE("an object whose making no executor takes fails the first in line") {
+    asio::io_context io;
+    test::refusing_executor const executor(io);
+    int alive = 0;
+    auto make = [&]() -> asio::awaitable<std::unique_ptr<session>> {
+        co_return std::make_unique<session>(1, alive);
+    };
+    pool p(asio::any_io_executor(executor), options{}.max_size(1), make);
+    asking first, second;
+    executor.refuse_one_after(0);
+    first.ask(p);
+    second.ask(p);
+    io.poll();
+    CHECK_FALSE(executor.is_to_refuse());
+    REQUIRE(first.done);
+    CHECK(first.failure == error::exception_thrown);
+    CHECK(second.held);
+    CHECK(p.size() == 1);
+}
+
+TEST_CASE("an object whose recycling no executor takes is destroyed, and replaced") {
+    asio::io_context io;
+    test::refusing_executor const executor(io);
+    int alive = 0, made = 0;
+    auto make = [&] { return std::make_unique<session>(++made, alive); };
+    auto reset = [](session&) -> asio::awaitable<bool> { co_return true; };
+    pool p(asio::any_io_executor(executor), options{}.max_size(1).recycle(reset), make);
+    auto held = p.try_acquire();
+    asking next;
+    next.ask(p);
+    executor.refuse_one_after(0);
+    held.release();
+    CHECK_FALSE(executor.is_to_refuse());
+    io.restart();
+    io.poll();
+    REQUIRE(next.held);
+    CHECK(next.held->number == 2);
+    CHECK(p.size() == 1); // a strand may keep what it could not run, as long as there is a context
 }
 
 TEST_CASE("the least number is begun at the start") {

@@ -115,6 +115,16 @@ TEST_CASE("an object that cannot be made frees its place, for the next one in li
     CHECK(reported.size() == 1);
 }
 
+TEST_CASE("a factory that returns nothing has failed") {
+    asio::io_context io;
+    int made = 0;
+    tidegate::object_pool<int> p(io, tidegate::object_pool_options<int>().max_size(1),
+                                 [&] { return ++made == 1 ? nullptr : std::make_unique<int>(1); });
+    CHECK_THROWS_WITH(p.try_acquire(), Catch::Matchers::ContainsSubstring("returned null"));
+    CHECK(p.size() == 0);
+    CHECK(p.try_acquire());
+}
+
 TEST_CASE("recycling that says no, or throws, ends the object") {
     asio::io_context io;
     int alive = 0, recycled = 0, reported = 0;

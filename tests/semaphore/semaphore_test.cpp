@@ -23,6 +23,7 @@
 
 #include <future>
 #include <pthread.h>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -555,4 +556,35 @@ TEST_CASE("an unsynchronised semaphore works on one thread") {
     io.run();
     CHECK(got);
     CHECK(s.available() == 1);
+}
+
+TEST_CASE("a handler that cannot be moved is not waited for, and leaves nothing behind") {
+    struct fragile {
+        explicit fragile(int& n) : left(&n) {}
+        fragile(fragile const&) = delete;
+        fragile(fragile&& other) : left(other.left) {
+            if ((*left)-- == 0) throw std::range_error("no move");
+        }
+        void operator()(error_code, semaphore::permit) { *left = -100; }
+        int* left;
+    };
+    bool failed = true;
+    for (int moves = 0; failed; ++moves) {
+        asio::io_context io;
+        semaphore s(io, 1);
+        auto held = s.try_acquire();
+        int left = moves;
+        failed = false;
+        try {
+            s.async_acquire(fragile(left));
+        } catch (std::range_error const&) {
+            failed = true;
+        }
+        CHECK(s.waiting() == (failed ? 0u : 1u));
+        left = -1; // from now on it can
+        held.release();
+        io.poll();
+        CHECK((left == -100) == !failed);
+        CHECK(s.available() == 1);
+    }
 }

@@ -4,6 +4,7 @@
 #include <tidegate/task_scope.hpp>
 #include <tidegate/testing/manual_timer.hpp>
 
+#include "support/refusing_executor.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -402,6 +403,26 @@ TEST_CASE("a context that goes takes the scope's tasks with it, whichever is des
         CHECK(alive.use_count() == 2);
         CHECK(clock_type::pending() == 0);
     }
+}
+
+TEST_CASE("a task that its executor does not take is not in the scope") {
+    asio::io_context io{1};
+    test::refusing_executor const executor(io);
+    task_scope scope{asio::any_io_executor(executor)};
+    int ran = 0;
+    auto work = [&]() -> asio::awaitable<void> {
+        ++ran;
+        co_return;
+    };
+    executor.refuse_all();
+    CHECK_THROWS_AS(scope.spawn(work), std::bad_alloc);
+    executor.refuse_none();
+    CHECK(scope.spawn(work));
+    std::optional<std::string> joined;
+    scope.async_join([&](std::exception_ptr e) { joined = text_of(e); });
+    io.poll();
+    CHECK(ran == 1);
+    CHECK(joined == "");
 }
 
 TEST_CASE("who joins a scope while its context goes is not called") {

@@ -15,7 +15,9 @@
 #include <boost/asio/io_context.hpp>
 
 #include <optional>
+#include <set>
 #include <stdexcept>
+#include <string_view>
 
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
@@ -335,4 +337,13 @@ TEST_CASE("several observers hear the same, each under its own name, from when i
 TEST_CASE("without an observer there is nothing to attach") {
     observed o;
     CHECK_THROWS_AS(o.s.observe(nullptr, "slots"), std::invalid_argument);
+}
+
+TEST_CASE("every event has a name of its own, and what is none says so") {
+    using tidegate::trace_event;
+    std::set<std::string_view> names;
+    int events = 0;
+    for (; to_string(static_cast<trace_event>(events)) != "unknown"; ++events)
+        CHECK(names.insert(to_string(static_cast<trace_event>(events))).second);
+    CHECK(events == static_cast<int>(trace_event::limit_changed) + 1);
 }
