@@ -53,6 +53,29 @@ void run(asio::io_context& io) {
 
 } // namespace
 
+TEST_CASE("a value that cannot be weighed fails those who wait for it, and is not kept") {
+    asio::io_context io;
+    bool weighs = false;
+    auto const weigh = [&](int, int) -> std::uint64_t {
+        if (!weighs) throw std::range_error("weight");
+        return 1;
+    };
+    timed_cache<int, int> cache(io, cache_options<int, int>().max_weight(10, weigh));
+    auto load = [](int key) -> asio::awaitable<int> { co_return key * 100; };
+    test::asking<int> first, second;
+    first.ask(io, cache, 1, load);
+    io.poll();
+    REQUIRE(first.done);
+    CHECK(first.failure == asio::error::fault); // no code: it is what was thrown
+    CHECK_FALSE(cache.contains(1));
+    weighs = true;
+    second.ask(io, cache, 1, load);
+    io.restart();
+    io.poll();
+    CHECK(second.value == 100);
+    CHECK(cache.contains(1));
+}
+
 TEST_CASE("a miss is loaded once and stored, and a hit does not suspend") {
     asio::io_context io;
     ints cache(io, up_to(10).time_to_live(5s));

@@ -747,3 +747,14 @@ TEST_CASE("a default burst out of range is refused as one that is set") {
                                  "to 4503599627370496"));
     CHECK_THROWS_AS(limiter(io, of_period(2 * most)), std::invalid_argument);
 }
+
+TEST_CASE("a limiter that is named twice gives twice, or nothing") {
+    asio::io_context io;
+    limiter l(io, tidegate::rate_limiter_options().rate(3, 1s));
+    CHECK(tidegate::try_acquire_all(1, l, l));
+    CHECK(l.available() == 1);
+    auto const refused = tidegate::try_acquire_all(1, l, l);
+    CHECK_FALSE(refused);
+    CHECK(refused.error() == tidegate::error::rate_limited);
+    CHECK(l.available() == 1);
+}

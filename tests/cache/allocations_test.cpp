@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSL-1.0
+// What a cache does without when memory ends.
+#include "cache/support.hpp"
+
+#include "support/counting_new.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace asio = boost::asio;
+using tidegate::cache;
+using tidegate::cache_options;
+using tidegate::removal_cause;
+
+TEST_CASE("a thread that has no memory for reading beside others reads all the same") {
+    asio::io_context io;
+    cache<int, int> numbers(io, cache_options<int, int>().max_entries(10));
+    numbers.put(1, 10);
+    bool refused = false;
+    int got = 0, missing = 1;
+    std::thread([&] { // one that has read nothing yet
+        test::fail_allocation(1);
+        got = numbers.get_if_present(1).value_or(0);
+        refused = test::until_failure() == 0;
+        test::fail_allocation(1);
+        missing = numbers.get_if_present(2).value_or(0);
+        test::fail_allocation(0);
+    })
+        .join();
+    CHECK(refused);
+    CHECK(got == 10);
+    CHECK(missing == 0);
+    auto const counted = numbers.statistics();
+    CHECK(counted.hits == 1);
+    CHECK(counted.misses == 1);
+}
+
+TEST_CASE("removals are counted, and happen, also when there is no memory to tell of them") {
+    bool failed = true, untold = false;
+    for (std::size_t n = 1; failed; ++n) {
+        INFO("allocation " << n);
+        asio::io_context io;
+        std::size_t told = 0;
+        auto const weigh = [](int, int weight) { return static_cast<std::uint64_t>(weight); };
+        cache<int, int> numbers(
+            io, cache_options<int, int>().max_weight(20, weigh).on_removal(
+                    [&](int, tidegate::shared_value<int> const&, removal_cause) { ++told; }));
+        for (int i = 0; i < 10; ++i) numbers.put(i, 2);
+        test::fail_allocation(n);
+        bool thrown = false;
+        try {
+            numbers.put(99, 20); // in the place of all others
+        } catch (std::bad_alloc const&) {
+            thrown = true;
+        }
+        failed = test::until_failure() == 0;
+        test::fail_allocation(0);
+        auto const counted = numbers.statistics();
+        CHECK(counted.evicted + counted.entries == (thrown ? 10u : 11u));
+        CHECK(counted.weight <= 20);
+        CHECK(told <= counted.evicted);
+        CHECK((failed || told == counted.evicted));
+        untold = untold || told < counted.evicted;
+    }
+    CHECK(untold);
+}
+
+TEST_CASE(
+    "a load that ends without memory fails its caller, or is not kept, and the next succeeds") {
+    bool failed = true;
+    for (std::size_t n = 1; failed; ++n) {
+        INFO("allocation " << n);
+        asio::io_context io{1};
+        test::timed_cache<int, std::vector<int>> lists(
+            io, cache_options<int, std::vector<int>>().max_entries(10));
+        std::size_t left = n;
+        auto load = [&](int key) -> asio::awaitable<std::vector<int>> {
+            std::vector<int> const list(100, key);
+            test::fail_allocation(std::exchange(left, 0)); // copying it may be the first
+            co_return list;
+        };
+        std::optional<bool> first;
+        auto get = [&]() -> asio::awaitable<std::size_t> {
+            auto const got = co_await lists.get_or_load(1, load);
+            co_return got->size();
+        };
+        asio::co_spawn(io, get(), [&](std::exception_ptr e, std::size_t size) {
+            failed = test::until_failure() == 0;
+            test::fail_allocation(0);
+            first = !e && size == 100;
+        });
+        io.run();
+        test::fail_allocation(0);
+        REQUIRE(first.has_value());
+        CHECK((*first || failed));
+        bool second = false;
+        asio::co_spawn(io, get(),
+                       [&](std::exception_ptr e, std::size_t size) { second = !e && size == 100; });
+        io.restart();
+        io.run();
+        CHECK(second);
+        CHECK(lists.contains(1));
+    }
+}
