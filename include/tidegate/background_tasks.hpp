@@ -268,9 +268,9 @@ public:
     boost::asio::awaitable<void> wait_all() { co_await async_wait_all(boost::asio::deferred); }
 
     /// Every change of state from now on, in its order for each task. A subscriber that lags more
-    /// than `capacity` events behind loses the oldest, which the channel's `dropped()` counts. It
-    /// unsubscribes by destroying the channel, which is closed when the registry goes and all its
-    /// tasks have ended.
+    /// than `capacity` events behind loses the oldest, which the channel's `dropped()` counts; an
+    /// event that there is no memory for is lost uncounted. It unsubscribes by destroying the
+    /// channel, which is closed when the registry goes and all its tasks have ended.
     events subscribe(std::size_t capacity = 256) { return state_->subscribe(capacity); }
 
 private:

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <new>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -307,14 +308,9 @@ private:
     // Puts a task into the table, and into the queue or among those that run. Called under the
     // lock.
     void enter(entry_pointer const& one, bool into_queue, time_point now) {
-        auto const place = entries_.emplace(one->status.id, one).first;
-        try {
-            note(one->status.id, task_state::queued);
-            if (!into_queue) note(one->status.id, task_state::running);
-        } catch (...) {
-            entries_.erase(place);
-            throw;
-        }
+        entries_.emplace(one->status.id, one);
+        note(one->status.id, task_state::queued);
+        if (!into_queue) note(one->status.id, task_state::running);
         if (into_queue) {
             queued_.push_back(one);
         } else {
@@ -500,13 +496,18 @@ private:
 
     // Events --------------------------------------------------------------------------------------
 
-    // Called under the lock.
-    void note(task_id id, task_state now) {
-        if (!subscribers_.empty()) unsent_.push_back({id, now});
+    // Called under the lock. An event that there is no memory for is lost, the change is not.
+    void note(task_id id, task_state now) noexcept {
+        if (subscribers_.empty()) return;
+        try {
+            unsent_.push_back({id, now});
+        } catch (std::bad_alloc const&) {
+            return;
+        }
     }
 
     // One thread at a time sends, in order and without the lock; the others leave theirs to it.
-    void send_events() {
+    void send_events() noexcept {
         std::unique_lock lock(this->mutex_);
         if (sending_) return;
         sending_ = true;
@@ -514,12 +515,15 @@ private:
             task_event const event = unsent_.front();
             unsent_.pop_front();
             std::erase_if(subscribers_, [](auto const& s) { return s.expired(); });
-            auto const to = subscribers_;
-            lock.unlock();
-            for (auto const& channel : to) {
-                if (auto const kept = channel.lock()) kept->try_send(task_event(event));
+            try {
+                auto const to = subscribers_;
+                lock.unlock();
+                for (auto const& channel : to) {
+                    if (auto const kept = channel.lock()) kept->try_send(task_event(event));
+                }
+            } catch (std::bad_alloc const&) { // lost, as it is for those that lag
             }
-            lock.lock();
+            if (!lock.owns_lock()) lock.lock();
         }
         sending_ = false;
     }
