@@ -80,6 +80,29 @@ TEST_CASE("an idle worker takes what is there; a busy one lets batches grow") {
     CHECK(stats.closed_for(batch_reason::idle) == 2);
 }
 
+TEST_CASE("a batch that its pool drops for a newer job fails, and the next one runs") {
+    asio::io_context io;
+    worker_pool pool(io, threads(1).queue(1).full(tidegate::when_full::drop_oldest));
+    std::promise<void> go;
+    std::latch inside(1);
+    REQUIRE(pool.post([&] {
+        inside.count_down();
+        go.get_future().wait();
+    }));
+    inside.wait();
+    batcher<int, int> b(pool, options{}.max_size(2), doubled);
+    call first, second, third;
+    first.start(b, 1);
+    second.start(b, 2);
+    CHECK(pool.post([] {})); // takes the place of the batch
+    third.start(b, 3);       // takes the place of that
+    go.set_value();
+    io.run();
+    CHECK(code_of(first.failure) == error::dropped);
+    CHECK(code_of(second.failure) == error::dropped);
+    CHECK(third.result == 6);
+}
+
 TEST_CASE("an incomplete batch waits for its oldest item, whatever comes after it") {
     asio::io_context io;
     worker_pool pool(io, threads(1));

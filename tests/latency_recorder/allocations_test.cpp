@@ -63,3 +63,25 @@ TEST_CASE("what a thread recorded stays when there is no memory to take it over"
     CHECK(all.count() == 2);
     CHECK(all.sum() == 3'000'000);
 }
+
+TEST_CASE("a thread that has ended but for destructors counts an overflow without memory") {
+    latency_recorder recorder;
+    struct late {
+        latency_recorder* to = nullptr;
+        ~late() {
+            if (!to) return;
+            test::fail_allocation(1);
+            to->record(5ms);
+        }
+    };
+    std::thread([&] {
+        static thread_local late first; // destroyed after what the recorder keeps
+        first.to = &recorder;
+        recorder.record(1ns);
+    }).join();
+    CHECK(test::until_failure() == 0);
+    test::fail_allocation(0);
+    auto const all = recorder.snapshot();
+    CHECK(all.count() == 2);
+    CHECK(all.overflows() == 1);
+}

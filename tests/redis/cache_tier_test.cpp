@@ -299,6 +299,9 @@ TEST_CASE("Settings of a second level that make no sense are refused") {
     };
     refuses([] { redis::cache_tier_options().max_value_bytes(0); },
             "redis::cache_tier max_value_bytes is 0, allowed is 1 to");
+    refuses([] { redis::cache_tier_options().longest_load(0ms); },
+            "longest_load in ms is 0, allowed is 1 to 3600000");
+    CHECK(redis::cache_tier_options().longest_load(20s).longest_load() == 20s);
     refuses([] { redis::cache_tier_options().reconnect_pause(0s); },
             "reconnect_pause in ns is 0, allowed is 1000000 to");
 }

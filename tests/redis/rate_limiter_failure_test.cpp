@@ -72,6 +72,7 @@ TEST_CASE("Without a Redis, the limiter does what it was told to") {
     redis::rate_limiter refuses(connection,
                                 limits().rate(4, 1h).on_failure(when_redis_fails::refuse));
     redis::rate_limiter shares(connection, limits().rate(40, 1h).local_share(10));
+    CHECK(shares.settings().local_share() == 10);
     CHECK(l.run(grants(admits, "x", 20)) == 20);
     CHECK(l.run(grants(refuses, "x", 20)) == 0);
     auto const refused = l.run(refuses.try_acquire("x"));

@@ -105,6 +105,17 @@ TEST_CASE("inside any_io_executor a load's executor tells its properties") {
                       execution::relationship) == execution::relationship.continuation);
 }
 
+TEST_CASE("what runs on a strand in a load is part of it, and what runs elsewhere is not") {
+    asio::io_context io;
+    auto const load = std::make_shared<node>();
+    asio::any_io_executor const plain = load_executor(io.get_executor(), load);
+    asio::any_io_executor const strand = asio::make_strand(plain);
+    CHECK(load_of(plain) == load);
+    CHECK(load_of(strand) == load);
+    asio::any_io_executor const inner = io.get_executor();
+    CHECK(load_of(asio::any_io_executor(asio::make_strand(inner))) == nullptr);
+}
+
 TEST_CASE("what is posted to a strand on a load's executor does not run inside the call") {
     asio::io_context io;
     auto const load = std::make_shared<node>();

@@ -31,9 +31,12 @@
 #include <vector>
 
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <ctime>
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,6 +63,9 @@ public:
     void read() {
         char byte;
         CHECK(::read(ends_[0], &byte, 1) == 1);
+    }
+    void splice_into(pipe_ends& other) {
+        CHECK(::splice(ends_[0], nullptr, other.ends_[1], nullptr, 1, 0) == 1);
     }
     void poll() {
         ::pollfd one{ends_[0], POLLIN, 0};
@@ -161,6 +167,13 @@ TEST_CASE("a handler in a blocking call is found while it blocks, with the call"
         auto const s = first_report(w, [&] { std::lock_guard lock(mutex); });
         CHECK(s.cause == stall_cause::blocked);
         other.join();
+    }
+    SECTION("one that is not known by name") {
+        pipe_ends other;
+        w.release = [&] { p.write(); };
+        auto const s = first_report(w, [&] { p.splice_into(other); });
+        CHECK(s.cause == stall_cause::blocked);
+        CHECK_THAT(s.system_call, StartsWith("system call " + std::to_string(SYS_splice) + "("));
     }
     SECTION("sleep") {
         auto const s = first_report(w, [] { block_in_nanosleep(60ms); });
@@ -362,6 +375,14 @@ TEST_CASE("a stack is taken when asked for, and only where a signal does no harm
         auto const s = first_report(w, [&] { p.read(); }, SIGURG);
         CHECK(s.stack.size() > 3);
     }
+}
+
+TEST_CASE("what is no function of the program has no name in a stack") {
+    auto const names = tidegate::detail::name_functions(
+        {reinterpret_cast<void*>(std::uintptr_t{16}), reinterpret_cast<void*>(&std::abort)});
+    REQUIRE(names.size() == 2);
+    CHECK(names[0] == "?");
+    CHECK_THAT(names[1], ContainsSubstring("abort"));
 }
 
 TEST_CASE("stacks of a thread that throws all the time") {

@@ -442,6 +442,24 @@ TEST_CASE_METHOD(fixture, "an invalidation that the second level did not hear of
     CHECK(tier->values.contains("b"));
 }
 
+TEST_CASE_METHOD(
+    fixture, "invalidations that are kept are bounded, too; those beyond are lost, and counted") {
+    texts cache(io, small(), tier, options().max_pending(2));
+    bool sick = true;
+    tier->before = [&](watched_tier::call const&) -> asio::awaitable<void> {
+        if (sick) throw std::runtime_error("no connection");
+        co_return;
+    };
+    for (auto const* const key : {"a", "b", "c", "c"})
+        CHECK_FALSE(test::run(io, cache.invalidate(key)));
+    auto const counted = cache.second_level_statistics();
+    CHECK(counted.owed_invalidations == 2);
+    CHECK(counted.lost_invalidations == 1);
+    sick = false;
+    get(cache, "d");
+    CHECK(cache.second_level_statistics().owed_invalidations == 0);
+}
+
 TEST_CASE_METHOD(fixture, "a cancelled invalidation reaches the second level all the same") {
     texts cache(io, small(), tier);
     get(cache, "a");

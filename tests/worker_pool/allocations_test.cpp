@@ -11,6 +11,8 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <new>
+#include <thread>
 
 using tidegate::when_full;
 using tidegate::worker_pool;
@@ -75,4 +77,51 @@ TEST_CASE("detached jobs that are dropped are used again") {
     static_cast<void>(fill_and_empty(pool, 1000, 100));
     CHECK(fill_and_empty(pool, 1000, 100) == 0);
     CHECK(pool.statistics().dropped == 3 * 900);
+}
+
+TEST_CASE("a pool that finds no memory for its threads ends those that it has") {
+    bool failed = true;
+    for (std::size_t n = 1; failed; ++n) {
+        INFO("allocation " << n);
+        boost::asio::io_context io;
+        std::atomic<int> started = 0, stopped = 0;
+        auto const options = unmeasured()
+                                 .threads(3)
+                                 .on_thread_start([&](std::size_t) { ++started; })
+                                 .on_thread_stop([&](std::size_t) { ++stopped; });
+        test::fail_allocation(n);
+        failed = false;
+        try {
+            worker_pool const pool(io, options);
+            failed = test::until_failure() == 0; // elsewhere than in here, but then it is there
+            test::fail_allocation(0);
+        } catch (std::bad_alloc const&) {
+            test::fail_allocation(0);
+            failed = true;
+        }
+        CHECK(started == stopped);
+        CHECK(started <= 3);
+        if (!failed) CHECK(started == 3);
+    }
+}
+
+TEST_CASE("a pool that finds no memory for another thread goes on with those that it has") {
+    boost::asio::io_context io;
+    std::atomic<int> started = 0;
+    worker_pool pool(io, unmeasured().on_thread_start([&](std::size_t) { ++started; }));
+    test::fail_allocation(1);
+    bool thrown = false;
+    try {
+        pool.resize(2);
+    } catch (std::bad_alloc const&) {
+        thrown = true;
+    }
+    test::fail_allocation(0);
+    CHECK(thrown);
+    ran = 0;
+    CHECK(pool.post(large_job()));
+    for (auto seen = ran.load(); seen < 1; seen = ran.load()) ran.wait(seen);
+    CHECK(started == 1);
+    pool.resize(2);
+    while (started < 2) std::this_thread::yield();
 }

@@ -9,6 +9,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -27,6 +28,7 @@
 #include <pthread.h>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -265,6 +267,23 @@ TEST_CASE("what a detached job throws is said on stderr, unless there is somebod
     after.get_future().wait();
     CHECK(said.text() == "tidegate: a detached job threw: detached\n"
                          "tidegate: a detached job threw an unknown exception\n");
+}
+
+TEST_CASE("tracked executors keep the properties that they are asked to have, or to prefer") {
+    asio::io_context io;
+    using asio::execution::relationship;
+    auto const check = [&](auto const& tracked) {
+        auto const continues = asio::prefer(tracked, relationship.continuation);
+        CHECK(asio::query(continues, relationship) == relationship.continuation);
+        CHECK(continues.id() == 7);
+        int seen = 0;
+        asio::post(continues, [&] { seen = std::decay_t<decltype(continues)>::current(); });
+        io.restart();
+        io.run();
+        CHECK(seen == 7);
+    };
+    check(testing::tracking_executor(io.get_executor(), 7));
+    check(testing::tracking_executor(asio::any_io_executor(io.get_executor()), 7));
 }
 
 TEST_CASE("detached jobs of any size run and are destroyed") {
