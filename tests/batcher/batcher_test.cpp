@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -78,6 +79,44 @@ TEST_CASE("an idle worker takes what is there; a busy one lets batches grow") {
     CHECK(stats.by_size[1] + stats.by_size[3] + stats.by_size[4] == 3);
     CHECK(stats.closed_for(batch_reason::full) == 1);
     CHECK(stats.closed_for(batch_reason::idle) == 2);
+}
+
+TEST_CASE("a context that goes takes along the batch that runs, and results that nobody fetched") {
+    std::optional<asio::io_context> io(std::in_place);
+    std::promise<void> go;
+    std::latch inside(1);
+    worker_pool pool(*io, threads(1));
+    batcher<int, int> b(pool, options{}.max_size(1), [&](std::span<int> items) {
+        if (items[0] == 1) {
+            inside.count_down();
+            go.get_future().wait();
+        }
+        return doubled(items);
+    });
+    std::atomic<int> called = 0, gone = 0;
+    struct counted {
+        std::atomic<int>* called;
+        std::atomic<int>* gone;
+        std::promise<void>* at_end;
+        counted(std::atomic<int>& c, std::atomic<int>& g, std::promise<void>* p)
+            : called(&c), gone(&g), at_end(p) {}
+        counted(counted&& other) noexcept
+            : called(other.called),
+              gone(std::exchange(other.gone, nullptr)),
+              at_end(other.at_end) {}
+        ~counted() {
+            if (!gone) return;
+            ++*gone;
+            if (at_end) at_end->set_value();
+        }
+        void operator()(std::exception_ptr, int) { ++*called; }
+    };
+    b.async_submit(0, counted(called, gone, &go)); // has its result, which nobody fetches
+    b.async_submit(1, counted(called, gone, nullptr));
+    inside.wait();
+    io.reset(); // the first one's end lets the second batch end
+    CHECK(gone == 2);
+    CHECK(called == 0);
 }
 
 TEST_CASE("a batch that its pool drops for a newer job fails, and the next one runs") {
