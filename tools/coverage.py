@@ -50,14 +50,16 @@ def functions_in(exports, folder):
 
 def place_in(number, text, regions):
     """Where in a line to look for what runs: at its first character, or behind an `else` or an `if constexpr`.
-    None if there is none, or nothing but a comment, or what the compiler leaves out."""
+    None if there is nothing but a comment, a brace, or what the compiler leaves out."""
     at = (number, re.match(r"\s*(\}?\s*else\s+)?", text).end() + 1)
-    rest = text.lstrip()
+    if not text.strip(" {};") or text.lstrip().startswith("//"):
+        return None
     around = [r for r in regions if r[:2] <= at < r[2:4]]
     if around and around[-1][4] == skipped:
         at = around[-1][2:4]
-        rest = text[at[1] - 1:].strip(" ;}")
-    return at if at[0] == number and rest and not rest.startswith("//") else None
+        if at[0] != number or not text[at[1] - 1:].strip(" ;}"):
+            return None
+    return at
 
 
 def lines_of(shape, counts, source, bodies):
