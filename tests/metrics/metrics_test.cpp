@@ -184,6 +184,19 @@ TEST_CASE("of a collector whose family has two types, nothing is told") {
     CHECK(all[1].name == "tidegate_metrics_failed_collectors");
 }
 
+TEST_CASE("a collector may go on after a name that is refused") {
+    metrics_registry registry;
+    auto const one = registry.add_collector([](tidegate::metric_writer& to) {
+        to.gauge("before", "G", 1);
+        CHECK_THROWS_AS(to.gauge("no name!", "G", 2), std::invalid_argument);
+        to.gauge("then", "G", 3);
+    });
+    auto const all = registry.collect();
+    REQUIRE(all.size() == 2);
+    CHECK(all[0].name == "before");
+    CHECK(all[1].name == "then");
+}
+
 TEST_CASE("every primitive registers with one call") {
     boost::asio::io_context io;
     metrics_registry registry;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Calls through layers: what passes, what is changed, and that everything is given back.
 #include <tidegate/fallback.hpp>
+#include <tidegate/hedge.hpp>
 #include <tidegate/retry.hpp>
 #include <tidegate/testing/chaos.hpp>
 #include <tidegate/timeout.hpp>
@@ -32,11 +33,13 @@ using tidegate::error;
 using tidegate::error_code;
 using tidegate::failure;
 using tidegate::fallback;
+using tidegate::hedge_options;
 using tidegate::policy;
 using tidegate::retry_options;
 
 using timeout = tidegate::basic_timeout<policy_clock>;
 using retry = tidegate::basic_retry<policy_clock>;
+using hedge = tidegate::basic_hedge<policy_clock>;
 using limiter = tidegate::basic_rate_limiter<policy_clock>;
 using bulkhead = tidegate::basic_semaphore<policy_clock>;
 using breaker = tidegate::basic_circuit_breaker<policy_clock>;
@@ -232,6 +235,53 @@ TEST_CASE("whatever cancels a guarded call reaches the operation") {
             CHECK(seen == type);
         }
     }
+}
+
+TEST_CASE("whatever cancels a guarded call reaches an operation that is a coroutine") {
+    asio::io_context io;
+    policy<> const bare;
+    policy const timed{timeout{1s}};
+    policy const hedged{hedge(hedge_options().delay(100ms)), timeout{1s}};
+    policy const within{timeout{1s}, hedge(hedge_options().delay(100ms))};
+    policy const at_once{timeout{1s}, hedge(hedge_options().delay(100ms).idempotent(true))};
+    auto const stops_for = [&](auto const& guarded, asio::cancellation_type type) {
+        asio::cancellation_signal signal;
+        std::exception_ptr thrown;
+        bool over = false;
+        asio::cancellation_type seen{};
+        auto listens = [&]() -> asio::awaitable<int> {
+            co_await asio::this_coro::throw_if_cancelled(false);
+            timer t(co_await asio::this_coro::executor);
+            t.expires_at(policy_clock::now() + 24h);
+            co_await t.async_wait(asio::as_tuple(asio::deferred));
+            auto const state = co_await asio::this_coro::cancellation_state;
+            seen = state.cancelled();
+            throw boost::system::system_error(asio::error::operation_aborted);
+        };
+        guarded.async_call(
+            io.get_executor(), listens,
+            asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e, int) {
+                over = true;
+                thrown = e;
+            }));
+        run(io);
+        REQUIRE_FALSE(over);
+        signal.emit(type);
+        run(io); // the clock stands still
+        REQUIRE(over);
+        CHECK(failure(thrown).code() == asio::error::operation_aborted);
+        return seen;
+    };
+    for (auto const type : {asio::cancellation_type::total, asio::cancellation_type::partial,
+                            asio::cancellation_type::terminal}) {
+        INFO("type " << static_cast<int>(type));
+        CHECK(stops_for(bare, type) == type);
+        CHECK(stops_for(timed, type) == type);
+        CHECK(stops_for(hedged, type) == type);
+        CHECK(stops_for(within, type) == type);
+        stops_for(at_once, type);
+    }
+    CHECK(policy_clock::pending() == 0);
 }
 
 TEST_CASE("a timeout cancels the operation and reports it apart from cancellation") {

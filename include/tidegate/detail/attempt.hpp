@@ -40,6 +40,14 @@ private:
     asio::cancellation_slot slot_;
 };
 
+/// `co_spawn` lets a coroutine hear of terminal cancellation only. Who passes other types on was
+/// asked to: what the caller does not hear does not come this far.
+template <class T, class Executor>
+asio::awaitable<T, Executor> hearing_all(asio::awaitable<T, Executor> running) {
+    co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
+    co_return co_await std::move(running);
+}
+
 /// The deadline is the context's. When it passes, the operation is cancelled and waited for. On an
 /// executor that may run functions at the same time, the alarm could ring while the operation is
 /// being started or ends: there all of it goes to a strand.
@@ -72,8 +80,9 @@ asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context,
         auto completed = co_await std::move(started);
         store(result, std::move(completed));
     } else {
+        auto running = hearing_all(traits::await(op, context));
         auto spawned = asio::co_spawn(
-            executor, traits::await(op, context),
+            executor, std::move(running),
             asio::bind_cancellation_slot(timed.slot(), asio::as_tuple(asio::deferred)));
         auto completed = co_await std::move(spawned);
         store(result, std::move(completed));

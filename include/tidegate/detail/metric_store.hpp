@@ -81,9 +81,12 @@ public:
     }
 
     void add(metric_family one) {
-        auto const [it, is_new] = by_name_.try_emplace(one.name, std::move(one));
-        if (is_new) return check_metric_name(it->first);
-        // `one` was not moved.
+        auto const it = by_name_.find(one.name);
+        if (it == by_name_.end()) {
+            check_metric_name(one.name); // before it is there: who adds it may go on
+            by_name_.try_emplace(one.name, std::move(one));
+            return;
+        }
         check_type(it->second, one);
         for (auto& sample : one.samples) it->second.samples.push_back(std::move(sample));
     }
