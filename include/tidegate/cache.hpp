@@ -98,7 +98,7 @@ struct cache_statistics {
 /// A hit costs no trip through the scheduler, allocates nothing (but a coroutine frame that Asio
 /// recycles, in `get_or_load`) and does not grow the stack. Hash, equality, and copying and moving
 /// a value's handle are called under a lock of the part of the cache that the key is in; loaders,
-/// weighers, listeners, predicates and destructors of values never are.
+/// weighers, listeners, predicates and destructors of values never are, and must not destroy it.
 /// Where keys are scalars compared by std::equal_to and values are copied, hits take no lock, with
 /// the policies `adaptive` and `soonest_expiry`, unless they have more to do than to find a value
 /// (`time_to_idle`, `refresh_after`, stale values, observers); then each thread that looks up costs
