@@ -39,8 +39,10 @@ decode_in_time(engine& shared, Function what) {
         } catch (const boost::system::system_error& e) {
             if (e.code() != tidegate::error::deadline_exceeded) throw;
         }
+        // First this, so that the new thread does not take it for nobody.
+        bool const hangs = taken->exchange(true);
         shared.give_up_decoder();
-        if (taken->exchange(true)) co_return std::nullopt;
+        if (hangs) co_return std::nullopt;
     }
 }
 
