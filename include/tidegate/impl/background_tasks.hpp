@@ -515,17 +515,22 @@ private:
             task_event const event = unsent_.front();
             unsent_.pop_front();
             std::erase_if(subscribers_, [](auto const& s) { return s.expired(); });
-            try {
-                auto const to = subscribers_;
-                lock.unlock();
-                for (auto const& channel : to) {
-                    if (auto const kept = channel.lock()) kept->try_send(task_event(event));
-                }
-            } catch (std::bad_alloc const&) { // lost, as it is for those that lag
-            }
+            send(event, lock);
             if (!lock.owns_lock()) lock.lock();
         }
         sending_ = false;
+    }
+
+    void send(task_event const& event, std::unique_lock<std::mutex>& lock) noexcept {
+        try {
+            auto const to = subscribers_;
+            lock.unlock();
+            for (auto const& channel : to) {
+                if (auto const kept = channel.lock()) kept->try_send(task_event(event));
+            }
+        } catch (std::bad_alloc const&) {
+            return; // lost, as it is for those that lag
+        }
     }
 
     void take_all(waiter_list& all) noexcept override {
