@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // A dictionary that takes long to load is loaded once, when somebody first asks, off the loop.
 #include <tidegate/lazy.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>

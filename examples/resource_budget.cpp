@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Three models, room for two: the one that nobody has used for longest makes room.
 #include <tidegate/resource_budget.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>

@@ -3,6 +3,7 @@
 #include <tidegate/file_cache_tier.hpp>
 #include <tidegate/sleep.hpp>
 #include <tidegate/tiered_cache.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>

@@ -3,6 +3,7 @@
 #include "bench.hpp"
 
 #include <tidegate/resource_budget.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include <boost/asio/io_context.hpp>
 

@@ -6,6 +6,7 @@
 
 #include <tidegate/file_cache_tier.hpp>
 #include <tidegate/tiered_cache.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include <cstdlib>
 #include <filesystem>

@@ -6,6 +6,7 @@
 #include "loaded_model.hpp"
 
 #include <tidegate/resource_budget.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include <boost/asio/awaitable.hpp>
 

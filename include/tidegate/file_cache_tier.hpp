@@ -5,7 +5,11 @@
 #include <tidegate/cache_tier.hpp>
 #include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/file_store.hpp>
-#include <tidegate/worker_pool.hpp>
+#include <tidegate/detail/worker_pool_fwd.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/deferred.hpp>
 
 #include <cstdint>
 #include <filesystem>
@@ -62,7 +66,7 @@ using file_cache_tier_statistics = detail::file_store_statistics;
 /// behind keeps this alive. Thread-safe. Cancellation: between
 /// two values. Operations throw `file_error`. Memory: about 200 bytes a file.
 ///
-/// `Executor` is the pool's.
+/// `Executor` is the pool's, whose header is not included here.
 template <class Executor = boost::asio::any_io_executor>
 class basic_file_cache_tier final : public cache_tier {
 public:

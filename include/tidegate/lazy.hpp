@@ -48,8 +48,9 @@ public:
         requires std::is_convertible_v<Context&, boost::asio::execution_context&>
     basic_lazy(Context& context, Load load, lazy_options options = {})
         : basic_lazy(executor_type(context.get_executor()), std::move(load), options) {}
-    /// `load()` returns a T, or a std::shared_ptr<T>, and runs on the pool. If that is closed
-    /// first, who waits gets `error::closed`; if it drops the load, `error::dropped`.
+    /// `load()` returns a T, or a std::shared_ptr<T>, and runs on the pool (worker_pool.hpp). If
+    /// that is closed first, who waits gets `error::closed`; if it drops the load,
+    /// `error::dropped`.
     template <class Load>
     basic_lazy(basic_worker_pool<Executor>& pool, Load load, lazy_options options = {})
         : state_(std::make_shared<state>(

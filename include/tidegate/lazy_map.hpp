@@ -7,7 +7,6 @@
 #include <tidegate/detail/lazy_loader.hpp>
 #include <tidegate/lazy_options.hpp>
 #include <tidegate/parallel.hpp>
-#include <tidegate/worker_pool.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -45,9 +44,9 @@ struct get_lazy;
 /// way of other lazy values or caches, gets `error::recursive_load`.
 ///
 /// A loader is a function without arguments that returns an awaitable of a `T` or of a
-/// `std::shared_ptr<T>`, not null; or, together with a worker pool, one that returns such a thing,
-/// and runs there. It is copied for each load, and may run at the same time as an older load of its
-/// key that was cancelled and does not listen.
+/// `std::shared_ptr<T>`, not null; or, together with a worker pool (whose header is not included
+/// here), one that returns such a thing, and runs there. It is copied for each load, and may run at
+/// the same time as an older load of its key that was cancelled and does not listen.
 ///
 /// Executors: handlers run on their associated executor, by default this object's. Cancellation,
 /// thread safety and destruction are those of `basic_semaphore`; destroying it cancels the loads

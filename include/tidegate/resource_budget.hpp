@@ -7,7 +7,6 @@
 #include <tidegate/detail/initiation.hpp>
 #include <tidegate/detail/lazy_loader.hpp>
 #include <tidegate/unload_order.hpp>
-#include <tidegate/worker_pool.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>

@@ -4,6 +4,7 @@
 
 #include <tidegate/detail/initiation.hpp>
 #include <tidegate/detail/pool_job.hpp>
+#include <tidegate/detail/worker_pool_fwd.hpp>
 #include <tidegate/worker_pool_options.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -21,9 +22,6 @@ TIDEGATE_BEGIN_NAMESPACE
 
 namespace detail {
 
-template <class Executor>
-class worker_pool_state;
-class worker_pool_access;
 struct submit_job;
 
 template <class Result>
@@ -272,7 +270,8 @@ public:
     void join() noexcept { state_->join(); }
 
 private:
-    friend class detail::worker_pool_access;
+    friend std::shared_ptr<state> const&
+    detail::state_of<Executor>(basic_worker_pool const& pool) noexcept;
 
     template <class Function, class Token>
     auto initiate(Function&& job, detail::submission how, std::remove_reference_t<Token>& token) {

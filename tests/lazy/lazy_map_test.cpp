@@ -5,6 +5,7 @@
 #include <tidegate/semaphore.hpp>
 #include <tidegate/testing/manual_clock.hpp>
 #include <tidegate/testing/manual_timer.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include "support/stress.hpp"
 

@@ -5,6 +5,7 @@
 #include <tidegate/lazy.hpp>
 #include <tidegate/semaphore.hpp>
 #include <tidegate/testing/manual_timer.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // What a lease allocates: itself, and nothing when it ends. And what is left where memory is not.
 #include <tidegate/resource_budget.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include "support/counting_new.hpp"
 

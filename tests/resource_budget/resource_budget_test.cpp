@@ -3,6 +3,7 @@
 #include <tidegate/resource_budget.hpp>
 #include <tidegate/testing/manual_clock.hpp>
 #include <tidegate/testing/manual_timer.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include "support/stress.hpp"
 

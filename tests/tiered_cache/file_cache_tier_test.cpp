@@ -7,6 +7,7 @@
 
 #include <tidegate/file_cache_tier.hpp>
 #include <tidegate/tiered_cache.hpp>
+#include <tidegate/worker_pool.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>

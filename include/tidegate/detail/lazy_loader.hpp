@@ -2,14 +2,10 @@
 // What may be called a loader: of a value or a shared pointer, awaited or run by a worker.
 #pragma once
 
-#include <tidegate/detail/initiation.hpp>
-#include <tidegate/worker_pool.hpp>
+#include <tidegate/detail/worker_pool_fwd.hpp>
 
-#include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/deferred.hpp>
 
-#include <exception>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -49,18 +45,15 @@ template <class T, class Executor, class Load>
 boost::asio::awaitable<std::shared_ptr<T>>
 run_loader_on(std::shared_ptr<worker_pool_state<Executor>> pool, std::shared_ptr<Load> load) {
     auto job = [load] { return to_lazy_value<T>((*load)()); };
-    auto submitting = boost::asio::async_initiate<boost::asio::deferred_t const,
-                                                  void(std::exception_ptr, std::shared_ptr<T>)>(
-        initiation<worker_pool_state<Executor>, submit_job>(*pool), boost::asio::deferred,
-        plain_job(std::move(job)), submission{});
+    auto submitting = pool->submit(std::move(job));
     co_return co_await std::move(submitting);
 }
 
 template <class T, class Executor, class Load>
 lazy_loader<T> make_loader_on(basic_worker_pool<Executor>& pool, Load load) {
-    return
-        [pool = worker_pool_access::state_of(pool),
-         load = std::make_shared<Load>(std::move(load))] { return run_loader_on<T>(pool, load); };
+    return [pool = state_of(pool), load = std::make_shared<Load>(std::move(load))] {
+        return run_loader_on<T>(pool, load);
+    };
 }
 
 } // namespace detail

@@ -105,7 +105,7 @@ public:
     batcher_state(basic_worker_pool<Executor>& pool, batcher_options const& settings, Run run,
                   bool by_source)
         : room(pool.get_executor()),
-          pool_(worker_pool_access::state_of(pool)),
+          pool_(state_of(pool)),
           run_([run = std::make_shared<Run>(std::move(run))](std::span<In> items,
                                                              batch_results<Out>& results) {
               results.take((*run)(items));

@@ -12,6 +12,9 @@
 #include <tidegate/detail/thread_parker.hpp>
 #include <tidegate/worker_pool.hpp>
 
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/deferred.hpp>
+
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -90,6 +93,15 @@ public:
     }
 
     // Submitting --------------------------------------------------------------------------------
+
+    /// To await what `job()` returns, for those who keep the pool's threads but not the pool.
+    template <class Job>
+    auto submit(Job job) {
+        using signature = typename submit_signature<std::invoke_result_t<Job&>>::type;
+        return boost::asio::async_initiate<boost::asio::deferred_t const, signature>(
+            initiation<worker_pool_state, submit_job>(*this), boost::asio::deferred, std::move(job),
+            submission{});
+    }
 
     template <class Handler, class Function>
     void start(submit_job, Handler&& handler, Function job, submission how) {
@@ -586,15 +598,11 @@ private:
     std::deque<seat> seats_; // changed with both mutexes held
 };
 
-/// For the primitives that run their work on a pool.
-class worker_pool_access {
-public:
-    template <class Executor>
-    static std::shared_ptr<worker_pool_state<Executor>> const&
-    state_of(basic_worker_pool<Executor>& pool) noexcept {
-        return pool.state_;
-    }
-};
+template <class Executor>
+std::shared_ptr<worker_pool_state<Executor>> const&
+state_of(basic_worker_pool<Executor> const& pool) noexcept {
+    return pool.state_;
+}
 
 } // namespace detail
 TIDEGATE_END_NAMESPACE
