@@ -37,8 +37,7 @@ enum class error {
     /// A circuit breaker is open: what it guards failed too often of late.
     circuit_open = 8,
     /// An adaptive limit on concurrent calls is used up, or a semaphore that serves the newest
-    /// first
-    /// under overload let an old waiter go.
+    /// first under overload let an old waiter go.
     overloaded = 9,
     /// A callback threw something that carries no error code, where only a code can be reported.
     exception_thrown = 10,

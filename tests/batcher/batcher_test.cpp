@@ -166,22 +166,22 @@ TEST_CASE("an incomplete batch waits for its oldest item, whatever comes after i
 
 namespace {
 
-/// Keeps the threads of a pool busy until `open`.
+/// Keeps the threads of a pool busy until `open`. May go before the threads do.
 class held_threads {
 public:
-    held_threads(worker_pool& pool, int n) : inside_(n) {
+    held_threads(worker_pool& pool, int n) {
+        auto const inside = std::make_shared<std::latch>(n);
         for (int i = 0; i < n; ++i) {
-            REQUIRE(pool.post([this, opened = opened_] {
-                inside_.count_down();
+            REQUIRE(pool.post([inside, opened = opened_] {
+                inside->count_down();
                 opened.wait();
             }));
         }
-        inside_.wait();
+        inside->wait();
     }
     void open() { go_.set_value(); }
 
 private:
-    std::latch inside_;
     std::promise<void> go_;
     std::shared_future<void> opened_ = go_.get_future().share();
 };

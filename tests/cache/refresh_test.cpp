@@ -410,7 +410,7 @@ TEST_CASE("a loader whose copy fails leaves no load that never ends") {
 
 TEST_CASE("threads gather refreshes, each of which is made by somebody", "[stress]") {
     asio::io_context io;
-    std::atomic<std::size_t> refreshed{0}, too_many{0}, wrong{0}, done{0};
+    std::atomic<std::size_t> refreshed{0}, too_many{0}, wrong{0}, ended{0};
     auto load = [&](std::vector<int> const& keys) -> asio::awaitable<std::vector<int>> {
         refreshed += keys.size();
         if (keys.size() > 8) ++too_many;
@@ -424,22 +424,22 @@ TEST_CASE("threads gather refreshes, each of which is made by somebody", "[stres
     auto single = [](int key) -> asio::awaitable<int> { co_return key; };
     auto const rounds = static_cast<int>(std::max<std::size_t>(500, test::schedules() / 40));
     auto use = [&](int start) -> asio::awaitable<void> {
-        for (int i = 0; i < rounds; ++i) {
+        // Longer than the clock of hits stands still, which may be 4 ms.
+        for (int i = 0; i < rounds || refreshed == 0; ++i) {
             int const key = (start + i * 7) % 50;
             auto const got = co_await cache.get_or_load(key, std::ref(single));
             if (*got != key) ++wrong;
             if (i % 5 == 0) cache.invalidate((key + 3) % 50);
-            ++done;
         }
+        ++ended;
     };
     for (int i = 0; i < 4; ++i) asio::co_spawn(asio::make_strand(io), use(i * 11), asio::detached);
     {
         std::vector<std::jthread> threads;
         for (int i = 0; i < 3; ++i) threads.emplace_back([&] { io.run(); });
     }
-    CHECK(done == 4 * static_cast<std::size_t>(rounds));
+    CHECK(ended == 4);
     CHECK(wrong == 0);
     CHECK(too_many == 0);
-    CHECK(refreshed > 0);
     CHECK(cache.statistics().loading == 0);
 }

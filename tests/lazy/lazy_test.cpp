@@ -143,10 +143,10 @@ TEST_CASE("a loader may return a shared pointer, but not a null one") {
 
 TEST_CASE("closing the pool, or destroying the value, ends those who wait") {
     for (bool const close_pool : {true, false}) {
+        std::promise<void> go; // before the pool, whose thread uses it
+        std::latch busy(1);
         asio::io_context io;
         worker_pool pool(io, threads(1));
-        std::promise<void> go;
-        std::latch busy(1);
         REQUIRE(pool.post([&] {
             busy.count_down();
             go.get_future().wait();

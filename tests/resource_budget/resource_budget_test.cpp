@@ -630,8 +630,11 @@ std::chrono::nanoseconds time_spent_loading(tidegate::unload_order order, std::u
 TEST_CASE("what is least missed makes room for what takes long to load") {
     for (auto const seed : test::seeds()) {
         INFO("seed " << seed);
-        auto const idle_longest = time_spent_loading(tidegate::unload_order::idle_longest, seed);
-        auto const least_missed = time_spent_loading(tidegate::unload_order::least_missed, seed);
+        std::chrono::nanoseconds idle_longest{0}, least_missed{0};
+        for (std::uint64_t n = 0; n < 4; ++n) { // in one of 200 it is 19 %; on average, 42 %
+            idle_longest += time_spent_loading(tidegate::unload_order::idle_longest, seed + n);
+            least_missed += time_spent_loading(tidegate::unload_order::least_missed, seed + n);
+        }
         INFO(idle_longest / 1ms << " ms, " << least_missed / 1ms << " ms");
         CHECK(least_missed < idle_longest * 8 / 10);
     }

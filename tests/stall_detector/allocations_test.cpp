@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstddef>
 #include <latch>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -23,8 +24,8 @@ TEST_CASE("a thread that finds no memory to be watched with runs its handlers al
     std::latch may_end(1);
     std::vector<std::jthread> threads; // each adds to what is kept of all of them
     while (!refused && threads.size() < 1000) {
-        std::latch done(1);
-        threads.emplace_back([&] {
+        auto const done = std::make_shared<std::latch>(1);
+        threads.emplace_back([&, done] {
             {
                 asio::io_context io{1};
                 ran = false;
@@ -37,10 +38,10 @@ TEST_CASE("a thread that finds no memory to be watched with runs its handlers al
                 refused = test::until_failure() == 0;
                 test::fail_allocation(0);
             }
-            done.count_down();
+            done->count_down();
             may_end.wait();
         });
-        done.wait();
+        done->wait();
         CHECK(ran);
         CHECK(was_watched == !refused);
     }

@@ -124,8 +124,8 @@ TEST_CASE("a hundred first requests at once load the model once") {
     options.queue.max_queued = 200;
     options.engine.decoders = 10;
     running_site site(options);
-    std::vector<std::future<std::string>> clients;
     std::string const video = shapes_video();
+    std::vector<std::future<std::string>> clients;
     for (int i = 0; i < 100; ++i) {
         clients.push_back(std::async(std::launch::async, [&site, &video, i] {
             auto const how = fmt::format("?annotate=false&every_n={}", 50 + i);

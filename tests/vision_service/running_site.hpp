@@ -77,7 +77,7 @@ public:
         auto task = std::packaged_task<std::invoke_result_t<Function, vision::service::service&>()>(
             [&] { return what(*site_); });
         auto result = task.get_future();
-        boost::asio::dispatch(io_, [&] { task(); });
+        boost::asio::dispatch(io_, [task = std::move(task)]() mutable { task(); });
         return result.get();
     }
 

@@ -143,10 +143,10 @@ TEST_CASE("an exception whose end uses the pool is no deadlock") {
         std::shared_ptr<calls_back> last;
     };
     asio::io_context io;
+    std::promise<void> after;
     worker_pool pool(io, options{}.threads(1).on_exception([](std::exception_ptr) {}));
     REQUIRE(pool.post([&] { throw failure{std::make_shared<calls_back>(pool)}; }));
     pool.async_submit([&] { throw failure{std::make_shared<calls_back>(pool)}; }, asio::detached);
-    std::promise<void> after;
     REQUIRE(pool.post([&] { after.set_value(); }));
     CHECK(test::comes(after));
     io.run();

@@ -150,10 +150,9 @@ struct two_threads {
 
     /// Returns which thread ran it, once it has.
     std::size_t run_a_job() {
-        std::promise<pthread_t> ran;
-        auto job = [&] { ran.set_value(pthread_self()); };
-        REQUIRE(pool.post(std::ref(job)));
-        auto one = ran.get_future();
+        auto const ran = std::make_shared<std::promise<pthread_t>>(); // the job's, too
+        auto one = ran->get_future();
+        REQUIRE(pool.post([ran] { ran->set_value(pthread_self()); }));
         REQUIRE(one.wait_for(20s) == std::future_status::ready);
         return pthread_equal(one.get(), threads[0].handle) ? 0 : 1;
     }
@@ -171,8 +170,8 @@ TEST_CASE("to post a job never waits for a thread that was called and does not r
         // Who ran last fell asleep last, and is called next.
         std::size_t const next = two.run_a_job();
         halted_thread halted(two.threads[next]);
-        std::promise<void> late;
-        REQUIRE(two.pool.post([&] { late.set_value(); })); // calls him
+        auto const late = std::make_shared<std::promise<void>>();
+        REQUIRE(two.pool.post([late] { late->set_value(); })); // calls him
         for (int i = 0; i < 10; ++i) {
             std::atomic<int> ran{0};
             auto job = [&] { ++ran, ran.notify_all(); };
@@ -182,18 +181,18 @@ TEST_CASE("to post a job never waits for a thread that was called and does not r
             two.threads[1 - next].wait_until_asleep();
         }
         halted.go_on();
-        REQUIRE(test::comes(late));
+        REQUIRE(test::comes(*late));
     }
 }
 
 TEST_CASE(
     "a job does not wait for a thread that was called before and does not run, if another sleeps") {
     if (test::sanitized) SKIP("ThreadSanitizer puts signals off while a thread sleeps");
+    std::promise<void> first, second;
     two_threads two;
     for (auto const& thread : two.threads) thread.wait_until_asleep();
     std::size_t const next = two.run_a_job();
     halted_thread halted(two.threads[next]);
-    std::promise<void> first, second;
     REQUIRE(two.pool.post([&] { first.set_value(); }));
     REQUIRE(two.pool.post([&] { second.set_value(); })); // calls the other, who does both
     CHECK(test::comes(first));

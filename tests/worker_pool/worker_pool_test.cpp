@@ -242,6 +242,7 @@ TEST_CASE("a queued or waiting job that is cancelled never runs; a running one i
 TEST_CASE("what a detached job throws goes to the handler, and the worker lives on") {
     asio::io_context io;
     std::promise<std::string> thrown;
+    std::promise<void> after; // before the pool, whose thread may still be in set_value()
     worker_pool pool(io, options{}.threads(1).on_exception([&](std::exception_ptr e) {
         try {
             std::rethrow_exception(e);
@@ -251,7 +252,6 @@ TEST_CASE("what a detached job throws goes to the handler, and the worker lives 
     }));
     CHECK(pool.post([] { throw std::runtime_error("detached"); }));
     CHECK(thrown.get_future().get() == "detached");
-    std::promise<void> after;
     CHECK(pool.post([&] { after.set_value(); }));
     after.get_future().wait();
 }
@@ -259,10 +259,10 @@ TEST_CASE("what a detached job throws goes to the handler, and the worker lives 
 TEST_CASE("what a detached job throws is said on stderr, unless there is somebody to tell") {
     asio::io_context io;
     test::captured_stderr const said;
+    std::promise<void> after;
     worker_pool pool(io, options{}.threads(1));
     CHECK(pool.post([] { throw std::runtime_error("detached"); }));
     CHECK(pool.post([] { throw 1; }));
-    std::promise<void> after;
     CHECK(pool.post([&] { after.set_value(); }));
     after.get_future().wait();
     CHECK(said.text() == "tidegate: a detached job threw: detached\n"
@@ -336,8 +336,8 @@ TEST_CASE("destroying the pool ends what is queued and waits for what runs") {
     std::atomic<bool> finished{false};
     submitted runs, queued;
     {
-        worker_pool pool(io, options{}.threads(1));
         std::latch running(1);
+        worker_pool pool(io, options{}.threads(1));
         runs.start(pool, [&] {
             running.count_down();
             finished = true;
@@ -358,9 +358,9 @@ TEST_CASE("destroying the context first calls no handler and leaks nothing") {
     std::unique_ptr<worker_pool> pool;
     std::promise<void> go;
     {
+        std::latch running(1), finished(1); // before the context, whose end waits for the jobs
         asio::io_context io;
         pool = std::make_unique<worker_pool>(io, options{}.threads(1).queue(1));
-        std::latch running(1), finished(1);
         auto const note = [&called, alive](std::exception_ptr) { called = true; };
         pool->async_submit([&finished] { finished.count_down(); }, note); // done, not delivered
         finished.wait();

@@ -100,8 +100,7 @@ protected:
 /// - `look_again(key, Value&, exception_ptr&)`: under the lock, whether there is a value after all,
 ///   or a failure.
 /// - `landed(flight&, bool current, exception_ptr const&, Loaded*, leftovers&)`: under the lock;
-/// the
-///   value, stored if the flight is current, that is, not fenced.
+///   the value, stored if the flight is current, that is, not fenced.
 /// - `overdue(flight&)`: under the lock; it takes too long. Those who wait have not left yet.
 /// - `after_overdue()`: after the lock.
 /// - `after_landing(leftovers&)`: after the lock, also if nobody wanted the result any more.
