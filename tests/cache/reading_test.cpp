@@ -133,6 +133,7 @@ TEST_CASE("a cache that grows and gives back memory under its readers loses noth
     });
     CHECK(wrong == 0);
     CHECK(lost == 0);
+    for (std::uint64_t key = 0; key < most; ++key) cache.put(key, sealed::of(key, 1));
     auto const peak = cache.statistics().bytes;
     cache.invalidate_all();
     cache.run_maintenance();

@@ -74,9 +74,11 @@ struct node : tier_client {
     texts cache;
     int loads = 0;
 
+    // A busy machine answers within the time limit.
     node(loop& l, boost::redis::config const& server, bool wait = true)
         : tier_client(l, server, wait),
-          cache(l.io, tidegate::cache_options<std::string, std::string>().max_entries(100), tier) {}
+          cache(l.io, tidegate::cache_options<std::string, std::string>().max_entries(100), tier,
+                tidegate::tiered_cache_options<std::string, std::string>().time_limit(10s)) {}
 
     std::string ask(std::string const& key) {
         auto const load = [this](std::string const& k) { return loaded(this, k); };

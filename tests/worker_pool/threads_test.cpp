@@ -174,15 +174,18 @@ TEST_CASE("threads stay on the processors they were bound to") {
 
 TEST_CASE("statistics count jobs and measure one in so many") {
     asio::io_context io;
+    std::latch all_queued(1);
     worker_pool pool(io, options{}.threads(1).queue(100).measure_every(10));
     auto const took = 2ms;
     for (int i = 0; i < 40; ++i) {
-        REQUIRE(pool.post([i, took] {
+        REQUIRE(pool.post([i, took, &all_queued] {
             if (i % 10) return;
+            all_queued.wait();
             auto const end = std::chrono::steady_clock::now() + took;
             while (std::chrono::steady_clock::now() < end) std::this_thread::yield();
         }));
     }
+    all_queued.count_down();
     pool.drain();
     pool.join();
     auto const s = pool.statistics();
