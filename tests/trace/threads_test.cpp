@@ -14,6 +14,7 @@
 #include <array>
 #include <atomic>
 #include <latch>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -35,10 +36,12 @@ struct counter final : tidegate::trace_observer {
     std::array<std::atomic<std::size_t>, 64> counts{};
 };
 
-// Runs `work(i)` on some threads, and attaches observers meanwhile; all of them heard something.
+using observer_list = std::vector<std::shared_ptr<counter>>;
+
+// Runs `work(i)` on some threads, and attaches observers meanwhile, which it returns.
 template <class Primitive, class Work>
-void observe_while(Primitive& primitive, counter const& from_the_start, Work work) {
-    std::vector<std::shared_ptr<counter>> late;
+observer_list observe_while(Primitive& primitive, Work work) {
+    observer_list late;
     std::latch ready(workers + 1);
     std::vector<std::thread> threads;
     for (std::size_t t = 0; t < workers; ++t) {
@@ -54,6 +57,11 @@ void observe_while(Primitive& primitive, counter const& from_the_start, Work wor
     }
     for (auto& one : threads) one.join();
     work(0);
+    return late;
+}
+
+// Once nothing is told any more: they came later.
+void check_heard_no_more(observer_list const& late, counter const& from_the_start) {
     for (auto const& one : late) {
         for (std::size_t e = 0; e < one->counts.size(); ++e) {
             CHECK(one->counts[e] <= from_the_start.counts[e]);
@@ -74,7 +82,7 @@ TEST_CASE("each grant of a semaphore is told once, on several threads") {
     auto work = asio::make_work_guard(io);
     std::thread runner([&] { io.run(); });
     std::atomic<std::size_t> asked = 0;
-    observe_while(s, *all, [&](int i) {
+    auto const late = observe_while(s, [&](int i) {
         if (i % 4 == 0) {
             ++asked;
             s.async_acquire([&](tidegate::error_code ec, tidegate::semaphore::permit) {
@@ -89,6 +97,7 @@ TEST_CASE("each grant of a semaphore is told once, on several threads") {
     });
     work.reset();
     runner.join();
+    check_heard_no_more(late, *all);
     CHECK(completed == asked);
     CHECK(all->of(trace_event::acquired) == granted);
     CHECK(all->of(trace_event::rejected) == refused);
@@ -102,10 +111,11 @@ TEST_CASE("each decision of a rate limiter is told once, on several threads") {
     limiter.observe(all, "all");
     std::atomic<std::size_t> granted = 0;
     std::atomic<std::size_t> refused = 0;
-    observe_while(limiter, *all, [&](int) {
+    auto const late = observe_while(limiter, [&](int) {
         if (limiter.try_acquire(100'000)) ++granted;
         else ++refused;
     });
+    check_heard_no_more(late, *all);
     CHECK(all->of(trace_event::acquired) == granted);
     CHECK(all->of(trace_event::rejected) == refused);
 }
@@ -115,12 +125,13 @@ TEST_CASE("each state of a breaker is told once, on several threads") {
     auto const all = std::make_shared<counter>();
     b.observe(all, "all");
     std::atomic<std::size_t> refused = 0;
-    observe_while(b, *all, [&](int i) {
+    auto const late = observe_while(b, [&](int i) {
         if (auto mine = b.try_acquire()) mine.failure();
         else ++refused;
         if (i % 10 == 0) b.close();
     });
     b.close();
+    check_heard_no_more(late, *all);
     CHECK(all->of(trace_event::rejected) == refused);
     CHECK(all->of(trace_event::opened) > 0);
     CHECK(all->of(trace_event::opened) == all->of(trace_event::closed));
