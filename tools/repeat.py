@@ -48,7 +48,14 @@ def run(command, catch2, properties):
     return time.monotonic() - begun, report
 
 
-def main(build, times=100, jobs=3):
+def count(what, text):
+    if not text.isdecimal() or int(text) < 1:
+        sys.exit(f"repeat.py: {what} is '{text}'; allowed: 1 or more")
+    return int(text)
+
+
+def main(build, times="100", jobs="3"):
+    times, jobs = count("TIMES", times), count("JOBS", jobs)
     listed = subprocess.run(["ctest", "--test-dir", build, "-L", "unit", "--show-only=json-v1"],
                             check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     commands = commands_of(json.loads(listed.stdout)["tests"])
@@ -58,8 +65,8 @@ def main(build, times=100, jobs=3):
     memory = Path(build, "repeat.json")
     usual = json.loads(memory.read_text()) if memory.exists() else {}
     slowest = 0.0
-    with ThreadPoolExecutor(int(jobs)) as pool:
-        for turn in range(1, int(times) + 1):
+    with ThreadPoolExecutor(jobs) as pool:
+        for turn in range(1, times + 1):
             commands.sort(key=lambda command: -usual.get(" ".join(command[0]), 0))
             begun = time.monotonic()
             results = list(pool.map(lambda command: run(*command), commands))
@@ -77,4 +84,7 @@ def main(build, times=100, jobs=3):
 if __name__ == "__main__":
     if not 2 <= len(sys.argv) <= 4:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -63,8 +63,8 @@ using file_cache_tier_statistics = detail::file_store_statistics;
 /// that end in `.value`; other files are left alone.
 ///
 /// All that blocks runs on `pool`, which has to outlive this, and a call that a `tiered_cache` left
-/// behind keeps this alive. Thread-safe. Cancellation: between
-/// two values. Operations throw `file_error`. Memory: about 200 bytes a file.
+/// behind keeps this alive. Thread-safe. Cancellation: between two values. Operations throw
+/// `file_error`. Memory: about 200 bytes a file.
 ///
 /// `Executor` is the pool's, whose header is not included here.
 template <class Executor = boost::asio::any_io_executor>

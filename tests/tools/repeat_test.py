@@ -51,6 +51,10 @@ with tempfile.TemporaryDirectory() as folder:
     assert "run 1 of 2 failed" in bad.stdout and "printed by" in bad.stdout, bad.stdout
     assert "failed (3): " in bad.stdout and "--rng-seed" in bad.stdout, bad.stdout
 
+    for times in ("0", "-1", "many"):
+        refused = repeat(build, times)
+        assert refused.returncode == 1 and f"TIMES is '{times}'; allowed: 1 or more" in refused.stdout, refused
+
     (build / "CTestTestfile.cmake").write_text("")
     none = repeat(build, 1)
     assert none.returncode != 0 and "no unit tests" in none.stdout, none.stdout
