@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 // An HTTP client against a server that misbehaves: slow, overloaded, or gone in the middle of an
 // answer. Every layer says what it does about it.
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/fallback.hpp>
 #include <tidegate/instrument.hpp>
 #include <tidegate/policy.hpp>
+#include <tidegate/rate_limiter.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/semaphore.hpp>
 #include <tidegate/timeout.hpp>
 
 #include <boost/asio/as_tuple.hpp>

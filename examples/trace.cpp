@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 // A log of what the layers of a guarded call do: retried, let through, refused, a breaker that
 // opens.
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/policy.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/semaphore.hpp>
 #include <tidegate/trace.hpp>
 
 #include <boost/asio/co_spawn.hpp>

@@ -3,11 +3,14 @@
 #include "bench.hpp"
 #include "coroutines.hpp"
 
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/fallback.hpp>
 #include <tidegate/hedge.hpp>
 #include <tidegate/instrument.hpp>
 #include <tidegate/policy.hpp>
+#include <tidegate/rate_limiter.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/semaphore.hpp>
 #include <tidegate/timeout.hpp>
 
 #include <boost/asio/cancel_after.hpp>

@@ -180,6 +180,7 @@ public:
     permit try_acquire(priority p = priority::normal) noexcept {
         return state_->try_acquire(p, [] { return Clock::now(); });
     }
+    permit try_acquire(time_point now) noexcept { return try_acquire(priority::normal, now); }
     permit try_acquire(priority p, time_point now) noexcept {
         return state_->try_acquire(p, [now] { return now; });
     }

@@ -81,11 +81,11 @@ struct cache_statistics {
 /// Values are handed out as `shared_value`: they stay valid when the entry leaves. An empty one
 /// means that there is no such thing, or, where nothing is loaded, that it is not in the cache.
 ///
-/// Guarantees. Never more than the bound, and no entry after its time. With up to 4096 entries
-/// allowed, all that fit are there; a larger cache is divided (see `cache_options::shards`), and
-/// may give up an entry while a few per cent of its room is left. Expired entries make room before
-/// living ones do, as far as a few steps find them. Removing what has expired is spread over the
-/// calls of `put`: no call pays for all.
+/// Guarantees. Never more than the bound, and no entry after its time. With less than 8192
+/// entries allowed, all that fit are there; a larger cache is divided (see
+/// `cache_options::shards`), and may give up an entry while a few per cent of its room is left.
+/// Expired entries make room before living ones do, as far as a few steps find them. Removing what
+/// has expired is spread over the calls of `put`: no call pays for all.
 ///
 /// One load at a time for a key, however many ask. It runs detached, on the executor of the
 /// options: a caller that is cancelled leaves alone, the last one to leave cancels the load, and

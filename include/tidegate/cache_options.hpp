@@ -173,7 +173,8 @@ public:
     }
     /// Into how many parts, each with a lock and an equal share of the room, 1 to 1024; rounded
     /// down to a power of two. Parts of a cache are not used evenly, so small ones waste room.
-    /// Default: one for each 4096 entries, up to four for each processor; 1 with `max_weight`,
+    /// Default: one for each 4096 entries, up to four for each processor and 64 in all; 1 with
+    /// `max_weight`,
     /// since no entry may weigh more than its part holds.
     cache_options& shards(std::size_t n) {
         detail::check_option<std::size_t>("cache shards", n, 1, 1024);

@@ -66,13 +66,15 @@ public:
     }
 
     /// What was called may have done its work although it seems to have failed: the answer did not
-    /// come in time, or the connection broke.
+    /// come in time, or the connection broke. Known are `deadline_exceeded`, Asio's `timed_out`,
+    /// `connection_reset`, `connection_aborted`, `broken_pipe` and `eof`, and all codes of Beast
+    /// and of Asio's TLS streams. Other codes, and exceptions without one, are taken for an answer.
     bool is_ambiguous() const noexcept {
         namespace e = boost::asio::error;
         if (before_start_) return false;
         return code_ == error::deadline_exceeded || code_ == e::timed_out ||
                code_ == e::connection_reset || code_ == e::connection_aborted ||
-               code_ == e::broken_pipe || code_ == e::eof;
+               code_ == e::broken_pipe || code_ == e::eof || is_of_a_stream();
     }
 
     [[noreturn]] void rethrow() const {
@@ -81,6 +83,13 @@ public:
     }
 
 private:
+    // By name: their headers are only for those who use them.
+    bool is_of_a_stream() const noexcept {
+        std::string_view const category = code_.category().name();
+        return category == "boost.beast" || category == "beast.http" ||
+               category == "boost.beast.websocket" || category == "asio.ssl.stream";
+    }
+
     error_code code_;
     bool before_start_ = false;
     std::exception_ptr thrown_;

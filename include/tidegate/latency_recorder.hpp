@@ -53,7 +53,7 @@ public:
         }
     }
 
-    /// Everything up to now. About 0.5 us a thread; recording goes on.
+    /// Everything up to now. Less than 1 us a thread; recording goes on.
     core::histogram snapshot() const {
         return shards_.with_all([this](auto const& shards) {
             core::histogram sum = ended_;

@@ -117,7 +117,7 @@ public:
         co_return co_await async_reload(std::move(key), boost::asio::deferred);
     }
 
-    /// Loads all that have a loader, `at_once` at a time (1 to 2^20); calls `progress(done, of)`,
+    /// Loads all that have a loader, `at_once` at a time (1 to 65536); calls `progress(done, of)`,
     /// which may be null, after each, on this coroutine's executor: one call at a time, though on
     /// several threads if that has several. Throws the first failure, having cancelled its part in
     /// the others.

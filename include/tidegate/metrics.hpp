@@ -280,7 +280,8 @@ private:
 ///
 ///     auto const users_metrics = register_metrics(registry, "users", users_cache);
 ///
-/// A primitive is whatever has a member `report_metrics(metric_writer&)`: all of this library have.
+/// A primitive is whatever has a member `report_metrics(metric_writer&)`;
+/// docs/primitives/metrics.md has those of this library.
 template <class Primitive>
 metrics_registration register_metrics(metrics_registry& registry, std::string name,
                                       Primitive const& primitive) {

@@ -79,7 +79,7 @@ private:
 ///
 /// An operation is made on first use and stays. By name it costs a lock and a look-up; keep what
 /// `operation()` returns for hot paths, where a measurement costs two readings of the clock and
-/// about 3 ns.
+/// about 5 ns.
 ///
 /// Thread-safe. Timers must not outlive the monitor: mind those in coroutines that the execution
 /// context destroys. Handles, and what is tracked, may.

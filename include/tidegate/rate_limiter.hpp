@@ -109,6 +109,8 @@ namespace detail {
 template <class Clock, class Executor, class Mutex>
 class rate_limiter_state;
 class rate_limiter_access;
+template <class Limiter>
+class rate_limiter_layer;
 struct acquire_rate;
 struct rate_decision_maker;
 } // namespace detail
@@ -433,6 +435,8 @@ public:
 
 private:
     friend class detail::rate_limiter_access;
+    template <class>
+    friend class detail::rate_limiter_layer;
 
     template <class Token>
     auto initiate(std::uint64_t n, time_point deadline, std::remove_reference_t<Token>& token) {

@@ -142,7 +142,7 @@ private:
 /// A `cache` whose misses are looked for in a second level before they are loaded, and that writes
 /// what it loads there:
 ///
-///     auto files = std::make_shared<tidegate::file_cache_tier>(pool, "cache");
+///     auto files = co_await tidegate::file_cache_tier::open(pool, "cache");
 ///     tidegate::tiered_cache<std::string, std::string> pages(
 ///         context, tidegate::cache_options<std::string, std::string>()
 ///             .max_entries(1000).time_to_live(5min), files);
@@ -153,9 +153,10 @@ private:
 /// never touches the second level.
 ///
 /// The second level is a help, never a need: its failures, and those of the codec, do not reach
-/// callers. A call of it has a time limit and a circuit breaker; when it fails, values come from
-/// the loader. Writes go in the background, together where several wait. What was loaded for a key
-/// that was invalidated or put meanwhile is not written.
+/// callers (but of `put`, which fails at once where the codec does). A call of it has a time limit
+/// and a circuit breaker; when it fails, values come from the loader. Writes go in the background,
+/// together where several wait. What was loaded for a key that was invalidated or put meanwhile is
+/// not written.
 ///
 /// A second level that several processes share may tell of what the others change there
 /// (`redis::cache_tier` does): such a key is removed from the first level, and what is being loaded
@@ -179,8 +180,9 @@ public:
     using executor_type = typename first_level_type::executor_type;
     using handle = shared_value<V>;
 
-    /// Throws std::invalid_argument where the first level does, without a second level, and where
-    /// there is no way to name keys or to encode values.
+    /// Throws std::invalid_argument where the first level does, without a second level, where
+    /// there is no way to name keys or to encode values, and for `refresh_together`, whose loader
+    /// would go past the second level.
     basic_tiered_cache(executor_type executor, cache_options<Key, V> first_level,
                        std::shared_ptr<cache_tier> second_level,
                        tiered_cache_options<Key, V> settings = {})

@@ -36,7 +36,7 @@ TIDEGATE_BEGIN_NAMESPACE
 /// `count` is 1 where what is asked for has no number. A wait or a run that began before anybody
 /// listened has a duration of zero where the primitive does not measure it for itself. A failure
 /// that carries no code is `error::exception_thrown`. Which primitive tells what stands with its
-/// `observe`, and in docs/observability.md.
+/// `observe`, and in docs/primitives/trace.md.
 enum class trace_event : std::uint8_t {
     /// Was let in, at once or after waiting.
     acquired,

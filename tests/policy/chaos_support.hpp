@@ -2,10 +2,14 @@
 // Layers that hold something, random calls through them, and what must hold afterwards.
 #pragma once
 
+#include <tidegate/adaptive_limiter.hpp>
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/fallback.hpp>
 #include <tidegate/hedge.hpp>
 #include <tidegate/instrument.hpp>
+#include <tidegate/rate_limiter.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/semaphore.hpp>
 #include <tidegate/testing/chaos.hpp>
 #include <tidegate/timeout.hpp>
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // Attempts that race each other.
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/hedge.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/semaphore.hpp>
 #include <tidegate/timeout.hpp>
 
 #include "policy/support.hpp"

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 // Calls through layers: what passes, what is changed, and that everything is given back.
+#include <tidegate/adaptive_limiter.hpp>
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/fallback.hpp>
 #include <tidegate/hedge.hpp>
+#include <tidegate/rate_limiter.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/semaphore.hpp>
 #include <tidegate/testing/chaos.hpp>
 #include <tidegate/timeout.hpp>
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 // Policies on an io_context that several threads run, with real time: for the sanitizers.
+#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/fallback.hpp>
 #include <tidegate/hedge.hpp>
 #include <tidegate/policy.hpp>
+#include <tidegate/rate_limiter.hpp>
 #include <tidegate/retry.hpp>
+#include <tidegate/semaphore.hpp>
 #include <tidegate/single_flight.hpp>
 #include <tidegate/timeout.hpp>
 

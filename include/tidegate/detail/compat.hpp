@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Everything that depends on the version of Boost or of the compiler.
+// Most of what depends on the version of Boost or of the compiler.
 #pragma once
 
 #include <tidegate/config.hpp>

@@ -2,12 +2,8 @@
 // How the primitives take part in a policy.
 #pragma once
 
-#include <tidegate/adaptive_limiter.hpp>
-#include <tidegate/circuit_breaker.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/layer.hpp>
-#include <tidegate/rate_limiter.hpp>
-#include <tidegate/semaphore.hpp>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/deferred.hpp>
@@ -19,6 +15,17 @@
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
+
+// Who passes one to a policy has its header.
+template <class Clock, class Executor, class Mutex>
+class basic_rate_limiter;
+template <class Clock, class Executor, class Mutex>
+class basic_semaphore;
+template <class Clock>
+class basic_adaptive_limiter;
+template <class Clock>
+class basic_circuit_breaker;
+
 namespace detail {
 
 /// A call takes a permit, waiting for it as long as its deadline and the limiter's own settings
@@ -43,7 +50,7 @@ public:
         explicit call(rate_limiter_layer const& layer) noexcept : limiter_(layer.limiter_) {}
 
         error_code enter(context& c) {
-            auto& state = rate_limiter_access::state_of(*limiter_);
+            auto& state = *limiter_->state_;
             auto const decision = state.try_before_waiting(1, c.now());
             if (decision) return {};
             error_code const ec = decision.error();
@@ -141,7 +148,7 @@ public:
         explicit call(adaptive_limiter_layer const& layer) noexcept : limiter_(layer.limiter_) {}
 
         error_code enter(context& c) {
-            permit_ = limiter_->try_acquire(priority::normal, c.now());
+            permit_ = limiter_->try_acquire(c.now());
             return permit_ ? error_code() : error_code(error::overloaded);
         }
 
@@ -192,7 +199,8 @@ public:
         error_code enter(context& c) {
             auto& breaker = *layer_->breaker_;
             timed_ = breaker.measures_time();
-            bool const read = timed_ || breaker.state() == breaker_state::open; // the clock, once
+            using states = decltype(breaker.state());
+            bool const read = timed_ || breaker.state() == states::open; // the clock, once
             permit_ = read ? breaker.try_acquire(c.now()) : breaker.try_acquire();
             if (permit_) return {};
             c.set_retry_after(in_nanoseconds(breaker.retry_after(c.now())));

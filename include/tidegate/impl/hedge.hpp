@@ -4,6 +4,7 @@
 
 #include <tidegate/detail/side_task.hpp>
 #include <tidegate/hedge.hpp>
+#include <tidegate/semaphore.hpp>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/deferred.hpp>

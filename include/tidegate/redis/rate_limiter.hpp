@@ -132,7 +132,8 @@ struct rate_request;
 ///
 ///     auto redis = std::make_shared<boost::redis::connection>(context);
 ///     co_spawn(context, tidegate::redis::keep_connected(redis, server), handler);
-///     tidegate::redis::rate_limiter limiter(redis, limiter_options().rate(100, 1s));
+///     tidegate::redis::rate_limiter limiter(
+///         redis, tidegate::redis::rate_limiter_options().rate(100, 1s));
 ///     if (auto const allowed = co_await limiter.try_acquire(tenant)) ...
 ///
 /// Guarantees, for a Redis that answers and keeps its memory: in any window of length `w` of its
