@@ -251,7 +251,7 @@ public:
     boost::asio::awaitable<bool> invalidate(Key const& key) { return state_->invalidate(key); }
 
     /// Completes when what was put or loaded before has been written to the second level, or given
-    /// up.
+    /// up; what comes later does not hold it up.
     boost::asio::awaitable<void> flush() { return state::link_type::flush(state_->link); }
 
     /// For everything else that a cache can do; what is changed there does not reach the second

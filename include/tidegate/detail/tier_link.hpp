@@ -4,6 +4,7 @@
 
 #include <tidegate/cache_tier.hpp>
 #include <tidegate/circuit_breaker.hpp>
+#include <tidegate/detail/place_in_line.hpp>
 #include <tidegate/policy.hpp>
 #include <tidegate/semaphore.hpp>
 #include <tidegate/timeout.hpp>
@@ -60,6 +61,8 @@ struct tier_link_options {
 /// - Nothing that the second level throws gets out, apart from the caller's own cancellation.
 /// - One batch of changes at a time; invalidations that are owed go before writes, so a value never
 ///   gets there before what it replaces was removed.
+/// - Whoever changes the second level takes turns, batch by batch, and what has waited longest is
+///   written first: nobody waits for writes that came later.
 /// - A name whose invalidation is owed is not read there. A write that failed leaves one behind, if
 ///   it was to replace something.
 /// - What was loaded is written only if its name was neither invalidated nor put since its load
@@ -186,7 +189,7 @@ public:
 
     /// Tells the second level of all that is owed; whether it knows about `name` then.
     static awaitable<bool> pay(self_type self, std::string name) {
-        auto paying = take_turn_and(self, &tier_link::pay_all);
+        auto paying = pay_in_turn(self);
         auto const done = co_await attempt(std::move(paying));
         if (!done) {
             self->start_writer();
@@ -196,8 +199,14 @@ public:
         co_return !self->owed_.contains(name);
     }
 
+    /// Writes what is pending now, and pays what is owed.
     static awaitable<void> flush(self_type self) {
-        return take_turn_and(std::move(self), &tier_link::drain);
+        auto const last = self->last_change();
+        while (true) {
+            auto const turn = co_await self->turn_.acquire();
+            auto writing = write_batch(self, last);
+            if (!co_await std::move(writing)) break;
+        }
     }
 
     bool is_closed() const {
@@ -225,11 +234,17 @@ public:
 private:
     static constexpr std::size_t batch_size = 256; // entries that are written together
 
-    struct change {
+    struct change : place_in_line {
+        change() = default;
+        change(tier_value v, bool replaces, bool was_loaded)
+            : value(std::move(v)), supersedes(replaces), loaded(was_loaded) {}
+
         tier_value value;
-        bool supersedes;
-        bool loaded; // not put
-        std::uint64_t number = 0;
+        bool supersedes = false;
+        bool loaded = false;      // not put
+        bool sent = false;        // since it was changed
+        std::uint64_t number = 0; // grows along the line
+        std::string const* name = nullptr;
     };
 
     static std::size_t slot(std::string const& name) noexcept {
@@ -314,8 +329,13 @@ private:
         if (pending_.size() >= settings_.max_pending && !pending_.contains(name)) {
             return give_up(name, one);
         }
-        one.number = ++changes_;
-        pending_.insert_or_assign(std::move(name), std::move(one));
+        auto& [key, there] = *pending_.try_emplace(std::move(name)).first;
+        // A name that is changed again and again keeps its place, or it would never be written.
+        bool const keeps_place = there.name && !there.sent;
+        one.number = keeps_place ? there.number : ++changes_;
+        one.name = &key;
+        there = std::move(one);
+        if (!keeps_place) there.join(line_);
     }
 
     // What it was to replace must not be found again.
@@ -354,7 +374,7 @@ private:
     }
 
     static awaitable<void> write_in_background(self_type self) {
-        auto writing = take_turn_and(self, &tier_link::drain);
+        auto writing = flush(self);
         auto const done = co_await attempt(std::move(writing));
         bool more = false;
         {
@@ -366,46 +386,55 @@ private:
         if (more) self->start_writer();
     }
 
-    static awaitable<void> take_turn_and(self_type self, awaitable<void> (*change)(self_type)) {
+    static awaitable<void> pay_in_turn(self_type self) {
         auto const turn = co_await self->turn_.acquire();
-        co_await change(self);
+        auto paying = pay_all(self);
+        co_await std::move(paying);
     }
 
-    static awaitable<void> drain(self_type self) {
-        for (;;) {
-            auto paying = pay_all(self);
-            co_await std::move(paying);
-            auto const entries = self->take_entries();
-            if (!entries) break;
-            auto const tier = self->tier_;
-            names sent;
-            sent.reserve(entries->size());
-            for (auto const& one : *entries) sent.push_back(one.key);
-            // Called once: that guard does not retry.
-            auto put = [tier, entries] { return tier->put_many(std::move(*entries)); };
-            auto putting = self->changing_(put);
-            auto const done = co_await attempt(std::move(putting));
-            self->settle(sent, static_cast<bool>(done));
-            if (!done) self->note_failure(done.why(), nullptr, co_await cancelled());
-        }
+    std::uint64_t last_change() const {
+        std::lock_guard lock(mutex_);
+        return changes_;
     }
 
-    // The next entries to write, which can be read here until they are written. None while an
-    // invalidation is owed: those are given up.
-    std::shared_ptr<std::vector<tier_entry>> take_entries() {
+    // False if nothing of what came up to that change is left.
+    static awaitable<bool> write_batch(self_type self, std::uint64_t last) {
+        auto paying = pay_all(self);
+        co_await std::move(paying);
+        auto const entries = self->take_entries(last);
+        if (!entries) co_return false;
+        auto const tier = self->tier_;
+        names sent;
+        sent.reserve(entries->size());
+        for (auto const& one : *entries) sent.push_back(one.key);
+        // Called once: that guard does not retry.
+        auto put = [tier, entries] { return tier->put_many(std::move(*entries)); };
+        auto putting = self->changing_(put);
+        auto const done = co_await attempt(std::move(putting));
+        self->settle(sent, static_cast<bool>(done));
+        if (!done) self->note_failure(done.why(), nullptr, co_await cancelled());
+        co_return true;
+    }
+
+    static change& change_at(place_in_line& place) noexcept { return static_cast<change&>(place); }
+
+    // The next entries to write, which can be read here until they are written, if one of them came
+    // up to that change. None while an invalidation is owed: those are given up.
+    std::shared_ptr<std::vector<tier_entry>> take_entries(std::uint64_t last) {
         std::lock_guard lock(mutex_);
         if (!owed_.empty()) {
             auto const unwritten = std::exchange(pending_, {});
             for (auto const& [name, one] : unwritten) give_up(name, one);
         }
-        if (pending_.empty()) return nullptr;
+        if (pending_.empty() || change_at(line_.next()).number > last) return nullptr;
         auto entries = std::make_shared<std::vector<tier_entry>>();
         entries->reserve(std::min(batch_size, pending_.size()));
-        for (auto const& [name, one] : pending_) {
-            if (entries->size() == batch_size) break;
-            entries->push_back({name, one.value, !one.supersedes});
+        for (auto* at = &line_.next(); at != &line_ && entries->size() < batch_size;
+             at = &at->next()) {
+            auto& one = change_at(*at);
+            entries->push_back({*one.name, one.value, !one.supersedes});
+            one.sent = true;
         }
-        sent_ = changes_;
         return entries;
     }
 
@@ -413,7 +442,7 @@ private:
         std::lock_guard lock(mutex_);
         for (auto const& name : sent) {
             auto const it = pending_.find(name);
-            bool const is_last_word = it != pending_.end() && it->second.number <= sent_;
+            bool const is_last_word = it != pending_.end() && it->second.sent;
             if (written) ++counts_.written;
             else if (is_last_word) give_up(name, it->second);
             else ++counts_.not_written;
@@ -460,10 +489,10 @@ private:
 
     std::mutex mutable mutex_;
     std::array<std::uint64_t, 1024> epochs_{};
+    place_in_line line_; // of what is pending
     std::unordered_map<std::string, change> pending_;
     std::unordered_map<std::string, std::uint64_t> owed_;
     std::uint64_t changes_ = 0;
-    std::uint64_t sent_ = 0; // the changes that were there when the last batch was taken
     bool writing_ = false;
     bool closed_ = false;
     tier_statistics counts_;
