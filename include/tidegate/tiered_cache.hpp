@@ -163,7 +163,8 @@ private:
 /// for it is fenced as by `invalidate`.
 ///
 /// `refresh_after` and stale values are loaded anew, not read from the second level. That a loader
-/// found nothing, and what it said not to store, is not written.
+/// found nothing, and what it said not to store, is not written; if it was loaded anew, the older
+/// value is removed from the second level, as by `invalidate`.
 ///
 /// Thread safety and executors are those of `cache`; the second level is called on the executor
 /// that loads run on, and the one of this object. Destroying it drops writes that are waiting:

@@ -64,7 +64,7 @@ struct tier_link_options {
 /// - Whoever changes the second level takes turns, batch by batch, and what has waited longest is
 ///   written first: nobody waits for writes that came later.
 /// - A name whose invalidation is owed is not read there. A write that failed leaves one behind, if
-///   it was to replace something.
+///   it was to replace something, and so does a load that brought nothing to replace it with.
 /// - What was loaded is written only if its name was neither invalidated nor put since its load
 ///   began: each name has an epoch, which it shares with others. From when it was changed until it
 ///   is written, it is not read here either.
@@ -152,6 +152,20 @@ public:
                 return;
             }
             enqueue(std::move(name), {std::move(value), supersedes, true});
+        }
+        start_writer();
+    }
+
+    /// Nothing was loaded that is to be kept, and there may be an older value.
+    void forget_loaded(std::string const& name, std::uint64_t epoch) {
+        {
+            std::lock_guard lock(mutex_);
+            if (epochs_[slot(name)] != epoch) {
+                ++counts_.overtaken;
+                return;
+            }
+            pending_.erase(name);
+            owe(name);
         }
         start_writer();
     }

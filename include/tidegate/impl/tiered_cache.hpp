@@ -202,7 +202,11 @@ private:
 
     void write(std::string const& name, loaded<V> const& fresh, bool supersedes,
                std::uint64_t epoch) {
-        if (!fresh.value() || !fresh.is_to_be_stored() || link->is_closed()) return;
+        if (link->is_closed()) return;
+        if (!fresh.value() || !fresh.is_to_be_stored()) {
+            if (supersedes) link->forget_loaded(name, epoch);
+            return;
+        }
         try {
             auto const time = fresh.time_to_live().value_or(settings_.link_.time_to_live);
             link->write_loaded(name,
