@@ -158,8 +158,8 @@ private:
 /// together where several wait. What was loaded for a key that was invalidated or put meanwhile is
 /// not written.
 ///
-/// A second level that several processes share may tell of what the others change there
-/// (`redis::cache_tier` does): such a key is removed from the first level, and what is being loaded
+/// A second level that others change, too, may tell of that (`redis::cache_tier` and
+/// `memory_cache_tier` do): such a key is removed from the first level, and what is being loaded
 /// for it is fenced as by `invalidate`.
 ///
 /// `refresh_after` and stale values are loaded anew, not read from the second level. That a loader
