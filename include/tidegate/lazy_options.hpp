@@ -24,8 +24,9 @@ public:
         load_timeout_ = time;
         return *this;
     }
-    /// For how long a failure is remembered: who asks meanwhile gets it instead of another attempt.
-    /// 0 to 10 years; default: 0, each call tries again.
+    /// For how long a failure, that of a load that takes too long included, is remembered: who asks
+    /// meanwhile gets it instead of another attempt. 0 to 10 years; default: 0, each call tries
+    /// again.
     lazy_options& keep_failure(nanoseconds time) {
         check("lazy keep_failure in ns", time, 0);
         keep_failure_ = time;

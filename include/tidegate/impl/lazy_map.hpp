@@ -163,15 +163,16 @@ public:
             if (loaded && !failure) {
                 rest = std::exchange(s.loaded, *loaded);
                 s.failure = nullptr;
-            } else if (options_.keep_failure().count() > 0) {
-                s.failure = failure;
-                s.retry_at = deadline_in<Clock>(
-                    std::chrono::duration_cast<typename Clock::duration>(options_.keep_failure()));
+            } else {
+                keep_failure(s, failure);
             }
         }
         return loaded && !failure ? *loaded : nullptr;
     }
-    void overdue(flight_type&) noexcept {}
+    void overdue(flight_type& one) noexcept {
+        if (auto const it = slots_.find(one.key); one.findable && it != slots_.end())
+            keep_failure(it->second, to_failure<std::exception_ptr>(error::deadline_exceeded));
+    }
     void after_overdue() noexcept {}
     void after_landing(leftovers& rest) noexcept {
         if (rest) this->trace_.emit(trace_event::replaced);
@@ -188,6 +189,13 @@ private:
 
         bool fails_still() const { return failure && retry_at > Clock::now(); }
     };
+
+    void keep_failure(slot& s, std::exception_ptr failure) noexcept {
+        if (options_.keep_failure().count() == 0) return;
+        s.failure = std::move(failure);
+        s.retry_at = deadline_in<Clock>(
+            std::chrono::duration_cast<typename Clock::duration>(options_.keep_failure()));
+    }
 
     value find(Key const& key) const {
         std::lock_guard lock(this->mutex_);
