@@ -49,8 +49,9 @@ public:
         max_wait_ = time;
         return *this;
     }
-    /// How long a load may take once it has room; as `lazy_options::load_timeout`. Default: 5
-    /// minutes.
+    /// How long a load may take besides `max_wait`: it fails, as by `lazy_options::load_timeout`,
+    /// when it is not over, its wait for room included, that much later than `max_wait` after it
+    /// began. Its room is free when the loader has ended. 1 ns to 10 years; default: 5 minutes.
     resource_budget_options& load_timeout(nanoseconds time) {
         check("resource_budget load_timeout in ns", time);
         load_timeout_ = time;

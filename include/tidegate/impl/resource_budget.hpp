@@ -58,10 +58,11 @@ public:
                                               options.unload_first(), options.unload_on())) {}
 
     void add(Key key, size const& estimate, lazy_loader<T> load, measure how_large) {
+        auto how = std::make_shared<recipe>(estimate, std::move(load), std::move(how_large), false);
         std::lock_guard lock(this->mutex_);
         auto& known = recipes_[std::move(key)];
-        bool const pinned = known && known->pinned;
-        known = std::make_shared<recipe>(estimate, std::move(load), std::move(how_large), pinned);
+        if (known) how->pinned = known->pinned.load();
+        known.swap(how); // the old one goes after the lock
     }
 
     bool pin(Key const& key, bool pinned) {
