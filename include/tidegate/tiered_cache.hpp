@@ -238,7 +238,8 @@ public:
     }
 
     /// Puts the value into the first level at once, and into the second in the background. Throws
-    /// what the codec throws, before anything was changed.
+    /// what the codec throws, before anything was changed. Of two that put a key at the same time,
+    /// the first level may keep the value of the one, and the second that of the other.
     bool put(Key key, V value) { return state_->put(std::move(key), std::move(value), {}); }
     bool put(Key key, V value, nanoseconds time_to_live) {
         return state_->put(std::move(key), std::move(value), time_to_live);
