@@ -107,6 +107,13 @@ TEST_CASE_METHOD(two_tiers, "what was loaded since nothing was there does not re
         put(*here, "loaded", true);
         CHECK(read(*here) == "loaded");
     }
+    SECTION("too many others were missing since") {
+        keys others;
+        for (int i = 0; i < 40'000; ++i) others.push_back(std::to_string(i));
+        test::run(io, here->get_many(others));
+        put(*here, "loaded", true);
+        CHECK(read(*here) == "none");
+    }
     SECTION("another went away") {
         there.reset();
         put(*here, "loaded", true);

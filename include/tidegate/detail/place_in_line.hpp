@@ -10,12 +10,10 @@ TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 /// What waits in line derives from it, and leaves the line when it is destroyed; one of its own is
-/// the line's end. Every call is O(1); nothing allocates. A place belongs to the object: what is
-/// moved or assigned to it is its contents.
+/// the line's end. Every call is O(1); nothing allocates. An assignment moves nothing in the line.
 class place_in_line {
 public:
     place_in_line() = default;
-    place_in_line(place_in_line&&) noexcept : place_in_line() {}
     place_in_line& operator=(place_in_line&&) noexcept { return *this; }
     ~place_in_line() { leave(); }
 
