@@ -209,8 +209,8 @@ public:
     // Without waiting ---------------------------------------------------------------------------
 
     /// Sends `value` if there is a waiting receiver or room, or the mode makes room; otherwise, and
-    /// when closed, returns false and leaves `value` alone. In `drop_newest` a value that was
-    /// dropped counts as sent.
+    /// when closed, or in `wait` mode behind others who send or reserve, returns false and leaves
+    /// `value` alone. In `drop_newest` a value that was dropped counts as sent.
     bool try_send(T&& value) { return state_->try_send(std::move(value)); }
     bool try_send(T const& value) { return state_->try_send(T(value)); }
 

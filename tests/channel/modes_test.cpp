@@ -74,6 +74,29 @@ TEST_CASE("a dropping channel never makes its senders wait") {
     }
 }
 
+TEST_CASE("a dropping channel drops nothing while somebody waits to receive") {
+    for (auto const mode : {channel_mode::drop_newest, channel_mode::drop_oldest}) {
+        asio::io_context io;
+        channel<int> c(io, options().capacity(1).mode(mode));
+        auto held = c.try_reserve();
+        bool reserved = false;
+        c.async_reserve([&](error_code, reservation room) { reserved = static_cast<bool>(room); });
+        std::vector<int> got;
+        auto const keep = [&](error_code, int v) { got.push_back(v); };
+        c.async_receive(keep);
+        c.async_receive(keep);
+        CHECK(c.try_send(7));
+        c.async_send(8, [](error_code) {});
+        run(io);
+        CHECK(got == std::vector{7, 8});
+        CHECK(c.dropped() == 0);
+        CHECK_FALSE(reserved); // it waits for room, which this took none of
+        held->release();
+        run(io);
+        CHECK(reserved);
+    }
+}
+
 TEST_CASE("drop_newest without a buffer serves those who wait and drops the rest") {
     asio::io_context io;
     channel<int> c(io, options().mode(channel_mode::drop_newest));

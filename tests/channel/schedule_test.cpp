@@ -61,7 +61,8 @@ public:
     }
     bool try_send(int value) {
         if (closed_) return false;
-        if (senders_.empty() && !receivers_.empty()) {
+        bool const in_line = mode_ == channel_mode::wait && !senders_.empty();
+        if (!in_line && !receivers_.empty()) {
             done_[receivers_.front().id] = {{}, value};
             receivers_.pop_front();
             return true;

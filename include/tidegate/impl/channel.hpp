@@ -269,9 +269,10 @@ private:
     bool has_room() const noexcept { return buffer_.size() + reserved_ < buffer_.capacity(); }
 
     // Puts `value` where it belongs: false if it has to wait. If `r` is set, `value` is still to be
-    // given to it, without the lock.
+    // given to it, without the lock. Who reserves waits for room, of which a receiver needs none:
+    // it has priority only where a value can wait behind it.
     bool place(T& value, receiver*& r, std::optional<T>& dropped) noexcept {
-        if (senders_.empty()) {
+        if (senders_.empty() || settings_.mode() != channel_mode::wait) {
             r = pop_receiver();
             if (r) return true;
             if (has_room()) {
