@@ -88,7 +88,8 @@ public:
         history_ = n;
         return *this;
     }
-    /// How long they are, 0 to 10 years; default 1 hour. Counted when the registry is used next.
+    /// How long they are, 0 to 10 years; default 1 hour. What is older goes, with its result, when
+    /// the next task is spawned, ends, or is asked for by id, or all are listed.
     background_tasks_options& history_age(std::chrono::nanoseconds age) {
         detail::check_option<std::int64_t>("background_tasks history_age in ns", age.count(), 0,
                                            315'576'000'000'000'000);
@@ -161,7 +162,8 @@ private:
 /// default the registry's. Cancelling a wait ends the wait, not the task: total, partial, terminal.
 ///
 /// Thread safety: all members may be called from any thread, except construction, move and
-/// destruction. Looking up a task is O(1). A task allocates its coroutine and its entry.
+/// destruction. Looking up a task is O(1), but for those that are forgotten on the occasion. A task
+/// allocates its coroutine and its entry.
 template <class Result, class Clock = std::chrono::steady_clock>
 class basic_background_tasks {
     using state = detail::background_tasks_state<Result, Clock>;

@@ -186,8 +186,9 @@ public:
     }
 
     std::optional<status_type> status(task_id id) {
+        entry_list gone;
         std::lock_guard lock(this->mutex_);
-        auto const one = remembered(id);
+        auto const one = remembered(id, gone);
         if (!one) return std::nullopt;
         return status_of(*one);
     }
@@ -206,8 +207,9 @@ public:
     }
 
     result_pointer result(task_id id) {
+        entry_list gone;
         std::lock_guard lock(this->mutex_);
-        auto const one = remembered(id);
+        auto const one = remembered(id, gone);
         return one ? one->result : result_pointer();
     }
 
@@ -217,12 +219,13 @@ public:
     }
 
     bool cancel_task(task_id id) {
+        entry_list gone;
         entry_pointer one;
         {
             std::lock_guard lock(this->mutex_);
-            auto const found = entries_.find(id);
-            if (found == entries_.end() || has_ended(found->second->status.state)) return false;
-            one = found->second;
+            entry* const found = remembered(id, gone);
+            if (!found || has_ended(found->status.state)) return false;
+            one = found->self();
         }
         cancel(one);
         return true;
@@ -262,9 +265,10 @@ public:
         error_code ec;
         std::exception_ptr failure;
         result_pointer result;
+        entry_list gone;
         {
             std::lock_guard lock(this->mutex_);
-            auto const one = remembered(id);
+            auto const one = remembered(id, gone);
             if (this->closed_) {
                 ec = error::closed;
             } else if (!one) {
@@ -335,13 +339,11 @@ private:
         }
     }
 
-    // Null if it is not known, or should have been forgotten. Called under the lock.
-    entry* remembered(task_id id) const {
+    // Null if it is not known, or too old by now. Called under the lock; for `gone` see forget_old.
+    entry* remembered(task_id id, entry_list& gone) {
+        if (!history_.empty()) forget_old(Clock::now(), gone);
         auto const found = entries_.find(id);
-        if (found == entries_.end()) return nullptr;
-        entry& one = *found->second;
-        bool const too_old = one.status.ended_at && is_too_old(one, Clock::now());
-        return too_old ? nullptr : &one;
+        return found == entries_.end() ? nullptr : found->second.get();
     }
 
     bool is_too_old(entry const& one, time_point now) const {
