@@ -145,6 +145,17 @@ TIDEGATE_DECL replacement_file::~replacement_file() {
     std::filesystem::remove(temporary_, ignored);
 }
 
+// As much of a name as leaves room for ours beside it, in whole characters of UTF-8: some systems
+// allow 143 bytes, and some no half characters.
+inline auto start_of_name(std::filesystem::path const& path) {
+    auto name = path.filename().native();
+    std::size_t size = 100;
+    if (name.size() <= size) return name;
+    while (size > 0 && (name[size] & 0xc0) == 0x80) --size;
+    name.resize(size);
+    return name;
+}
+
 TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target) {
     std::error_code ec;
     bool const is_link = std::filesystem::is_symlink(target, ec);
@@ -160,14 +171,16 @@ TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target)
     // What is there may be private: then nobody may open what takes its place, not even before that
     // has its permissions.
     bool const replaces = std::filesystem::exists(there);
+    auto const name = start_of_name(target_);
     auto& random = thread_random(); // anybody may guess it: O_EXCL sees to the rest
     int descriptor = -1;
     for (int i = 0; i < 16 && descriptor < 0; ++i) {
         char unique[32];
         std::snprintf(unique, sizeof unique, ".%016llx.tmp",
                       static_cast<unsigned long long>(random()));
-        temporary_ = target_;
-        temporary_.replace_filename("." + target_.filename().string() + unique);
+        std::filesystem::path own(".");
+        own.concat(name).concat(unique);
+        temporary_ = target_.parent_path() / own;
         descriptor = create_file(temporary_, replaces);
         if (descriptor < 0 && errno != EEXIST) break;
     }
