@@ -111,8 +111,8 @@ read_chunks(basic_worker_pool<Executor>& pool, std::filesystem::path path,
 /// alone, but for one: if the folder cannot be made durable (`sync` of the folder, in `what()`) the
 /// new file is in place, and a loss of power may bring the old one back. A crash may leave the
 /// temporary file behind, named `.NAME.*.tmp`, where NAME is at most the first 100 bytes. A symbolic
-/// link is followed. What is there and is no regular file (a device, a folder) is not replaced but
-/// refused.
+/// link is followed, also to where there is nothing yet. What is there and is no regular file (a
+/// device, a folder) is not replaced but refused.
 ///
 /// All of it runs on `pool`, since Asio knows no asynchronous way to make a file durable; only
 /// after a failure or cancellation the temporary file is closed and removed where the coroutine

@@ -145,6 +145,18 @@ TIDEGATE_DECL replacement_file::~replacement_file() {
     std::filesystem::remove(temporary_, ignored);
 }
 
+// Where a path leads, be there something yet or not. Throws `file_error`.
+inline std::filesystem::path end_of_links(std::filesystem::path const& path) {
+    auto at = path;
+    std::error_code ec;
+    for (int left = 40; std::filesystem::is_symlink(at, ec); --left) { // as Linux has it
+        if (left == 0) ec = std::make_error_code(std::errc::too_many_symbolic_link_levels);
+        else at = at.parent_path() / std::filesystem::read_symlink(at, ec);
+        if (ec) throw file_error(ec, path, "follow");
+    }
+    return at; // what else is wrong with it will show
+}
+
 // As much of a name as leaves room for ours beside it, in whole characters of UTF-8: some systems
 // allow 143 bytes, and some no half characters.
 inline auto start_of_name(std::filesystem::path const& path) {
@@ -157,10 +169,8 @@ inline auto start_of_name(std::filesystem::path const& path) {
 }
 
 TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target) {
+    target_ = end_of_links(target);
     std::error_code ec;
-    bool const is_link = std::filesystem::is_symlink(target, ec);
-    target_ = is_link ? std::filesystem::weakly_canonical(target, ec) : target;
-    if (is_link && ec) throw file_error(error_code(ec), target, "follow");
     auto const there = std::filesystem::status(target_, ec);
     if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
         throw file_error(make_error_code(std::filesystem::is_directory(there)
