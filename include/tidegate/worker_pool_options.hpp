@@ -113,8 +113,8 @@ public:
         on_thread_stop_ = std::move(hook);
         return *this;
     }
-    /// Gets what a detached job or a hook threw, on the thread where it was thrown; must not throw
-    /// itself. Default: one line on standard error.
+    /// Gets what a detached job or a hook threw, on the thread where it was thrown; what it throws
+    /// itself is one line on standard error. Default: that line for what it gets.
     worker_pool_options& on_exception(std::function<void(std::exception_ptr)> handler) {
         if (!handler) throw std::invalid_argument("tidegate: worker_pool on_exception is empty");
         on_exception_ = std::move(handler);

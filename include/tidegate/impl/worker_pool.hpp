@@ -17,6 +17,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <deque>
 #include <mutex>
 #include <string>
@@ -292,10 +293,22 @@ private:
         try {
             function();
         } catch (...) {
-            settings_.on_exception()(std::current_exception());
+            tell(std::current_exception());
             return std::current_exception();
         }
         return nullptr;
+    }
+
+    /// What nobody waits for.
+    void tell(std::exception_ptr thrown) noexcept {
+        try {
+            settings_.on_exception()(std::move(thrown));
+        } catch (std::exception const& e) {
+            std::fprintf(stderr, "tidegate: a worker pool's on_exception threw: %s\n", e.what());
+        } catch (...) {
+            std::fputs("tidegate: a worker pool's on_exception threw an unknown exception\n",
+                       stderr);
+        }
     }
 
     /// On the caller's thread.
@@ -382,7 +395,7 @@ private:
         // Gone before the lock is taken: what was thrown may use the pool when it ends.
         if (std::exception_ptr thrown = job.run()) {
             if (this->trace_.is_heard()) failure = code_of(thrown);
-            if (detached) settings_.on_exception()(std::move(thrown));
+            if (detached) tell(std::move(thrown));
         }
         auto const took = started ? clock::now() - *started : clock::duration(0);
         this->trace_.emit(trace_event::job_finished, 1, failure, took);
