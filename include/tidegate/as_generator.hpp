@@ -7,6 +7,9 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/experimental/coro.hpp>
 
+#include <type_traits>
+#include <utility>
+
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
@@ -35,7 +38,7 @@ generate([[maybe_unused]] Executor executor,
 
 /// The values of `channel` as a generator, which ends once the channel is closed and empty:
 ///
-///     auto frames = tidegate::as_generator(channel);
+///     auto frames = tidegate::as_generator(executor, channel);
 ///     while (auto frame = co_await frames) use(*frame);                               // in a coro
 ///     while (auto frame = co_await frames.async_resume(asio::deferred)) use(*frame);  // elsewhere
 ///
@@ -43,13 +46,25 @@ generate([[maybe_unused]] Executor executor,
 /// boost::system::system_error with `operation_aborted`, takes no value, and ends the generator, as
 /// any exception does. Several generators share the values of one channel. The channel's state
 /// lives as long as the generator; destroying the channel closes it, which ends the generator once
-/// the buffer is empty. Runs on the channel's executor, and is no more thread-safe than any
-/// coroutine. One allocation, for the coroutine's frame.
+/// the buffer is empty. One allocation, for the coroutine's frame.
+///
+/// Asio's coro has rules of its own. It runs on `executor`, which runs one thing at a time: that of
+/// the caller, who resumes it there, and there alone cancels. Only terminal cancellation is heard.
+/// Whoever waits for a value while the context is destroyed leaks, and with it all that it holds:
+/// close the channel, and run the context until it has ended, before that.
+template <class T, class Clock, class Executor, class Mutex>
+boost::asio::experimental::coro<T, void, Executor>
+as_generator(std::type_identity_t<Executor> executor,
+             basic_channel<T, Clock, Executor, Mutex>& channel) {
+    return detail::generate<T, Clock, Executor, Mutex>(std::move(executor),
+                                                       detail::channel_access::state_of(channel));
+}
+
+/// As above, on the channel's executor.
 template <class T, class Clock, class Executor, class Mutex>
 boost::asio::experimental::coro<T, void, Executor>
 as_generator(basic_channel<T, Clock, Executor, Mutex>& channel) {
-    return detail::generate<T, Clock, Executor, Mutex>(channel.get_executor(),
-                                                       detail::channel_access::state_of(channel));
+    return as_generator(channel.get_executor(), channel);
 }
 
 TIDEGATE_END_NAMESPACE

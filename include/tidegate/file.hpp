@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -91,13 +92,25 @@ boost::asio::awaitable<std::string, Executor> read_file(basic_worker_pool<Execut
 
 /// The bytes of a file, one block after the other, as a generator:
 ///
-///     auto chunks = tidegate::read_chunks(pool, path);
+///     auto chunks = tidegate::read_chunks(executor, pool, path);
 ///     while (auto chunk = co_await chunks) ...                                // in a coro
 ///     while (auto chunk = co_await chunks.async_resume(asio::deferred)) ...   // elsewhere
 ///
 /// Each chunk has `block` bytes, but for the last. Nothing is read before it is asked for. Errors
-/// and cancellation are those of `read_file`, except that `max_size` is no limit here, and end the
-/// generator. Abandoned early, it closes the file.
+/// are those of `read_file`, except that `max_size` is no limit here, and end the generator.
+/// Abandoned early, it closes the file.
+///
+/// Asio's coro has rules of its own. It runs on `executor`, which runs one thing at a time: that of
+/// the caller, who resumes it there, and there alone cancels. Only terminal cancellation is heard,
+/// with `operation_aborted`, which ends the generator; a block that is being read already is
+/// delivered instead. Whoever waits for a chunk while the context is destroyed leaks, and with it
+/// all that it holds: cancel it, and run the context until it has ended, before that.
+template <class Executor>
+boost::asio::experimental::coro<std::string, void, Executor>
+read_chunks(std::type_identity_t<Executor> executor, basic_worker_pool<Executor>& pool,
+            std::filesystem::path path, read_file_options settings = {});
+
+/// As above, on the pool's executor.
 template <class Executor>
 boost::asio::experimental::coro<std::string, void, Executor>
 read_chunks(basic_worker_pool<Executor>& pool, std::filesystem::path path,
@@ -110,9 +123,9 @@ read_chunks(basic_worker_pool<Executor>& pool, std::filesystem::path path,
 /// replaced; it then takes the name. A failure or cancellation removes it and leaves the old file
 /// alone, but for one: if the folder cannot be made durable (`sync` of the folder, in `what()`) the
 /// new file is in place, and a loss of power may bring the old one back. A crash may leave the
-/// temporary file behind, named `.NAME.*.tmp`, where NAME is at most the first 100 bytes. A symbolic
-/// link is followed, also to where there is nothing yet. What is there and is no regular file (a
-/// device, a folder) is not replaced but refused.
+/// temporary file behind, named `.NAME.*.tmp`, where NAME is at most the first 100 bytes. A
+/// symbolic link is followed, also to where there is nothing yet. What is there and is no regular
+/// file (a device, a folder) is not replaced but refused.
 ///
 /// All of it runs on `pool`, since Asio knows no asynchronous way to make a file durable; only
 /// after a failure or cancellation the temporary file is closed and removed where the coroutine

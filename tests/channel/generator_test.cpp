@@ -10,8 +10,10 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/experimental/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/strand.hpp>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -69,7 +71,11 @@ TEST_CASE("a generator takes no value before it is asked, and none when cancelle
         signal.slot(), [&](std::exception_ptr e, std::optional<int>) { failure = e; }));
     io.poll();
     CHECK(c.waiting_receivers() == 1);
-    signal.emit(asio::cancellation_type::total);
+    signal.emit(asio::cancellation_type::total); // which Asio's coro does not hear
+    io.restart();
+    io.poll();
+    CHECK_FALSE(failure);
+    CHECK(c.waiting_receivers() == 1);
     signal.emit(asio::cancellation_type::terminal);
     io.restart();
     io.poll();
@@ -79,6 +85,24 @@ TEST_CASE("a generator takes no value before it is asked, and none when cancelle
     REQUIRE(c.try_send(1));
     CHECK(c.size() == 1);
     CHECK_FALSE(stream.is_open());
+}
+
+TEST_CASE("a generator runs where its caller wants it") {
+    asio::io_context io;
+    channel<int> c(io, 1);
+    asio::strand<asio::any_io_executor> const here(io.get_executor());
+    auto stream = tidegate::as_generator(here, c);
+    CHECK(stream.get_executor() == asio::any_io_executor(here));
+    std::optional<int> got;
+    stream.async_resume([&](std::exception_ptr, std::optional<int> v) {
+        CHECK(here.running_in_this_thread());
+        got = v;
+    });
+    io.poll();
+    REQUIRE(c.try_send(1));
+    io.restart();
+    io.poll();
+    CHECK(got == 1);
 }
 
 TEST_CASE("a generator that is abandoned leaves the channel to others") {

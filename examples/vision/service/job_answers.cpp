@@ -58,7 +58,8 @@ asio::awaitable<void> send_file(service& site, http_exchange& x, fs::path path, 
     auto beginning = x.begin(status::ok, std::move(type), size);
     co_await std::move(beginning);
     if (!x.wants_body()) co_return;
-    auto chunks = tidegate::read_chunks(site.disk, path);
+    auto const here = co_await asio::this_coro::executor;
+    auto chunks = tidegate::read_chunks(here, site.disk, path);
     while (auto chunk = co_await chunks.async_resume(asio::use_awaitable)) {
         auto sending = x.send(*chunk);
         co_await std::move(sending);

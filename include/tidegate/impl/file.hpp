@@ -109,7 +109,8 @@ template <class Executor>
 boost::asio::awaitable<std::string, Executor> read_all(basic_worker_pool<Executor>& pool,
                                                        std::filesystem::path path,
                                                        read_file_options settings) {
-    auto blocks = read_blocks(pool.get_executor(), &pool, path, settings.block());
+    Executor executor = co_await boost::asio::this_coro::executor;
+    auto blocks = read_blocks(std::move(executor), &pool, path, settings.block());
     std::string bytes;
     for (;;) {
         auto next = blocks.async_resume(boost::asio::deferred);
@@ -221,9 +222,16 @@ boost::asio::awaitable<std::string, Executor> read_file(basic_worker_pool<Execut
 
 template <class Executor>
 boost::asio::experimental::coro<std::string, void, Executor>
+read_chunks(std::type_identity_t<Executor> executor, basic_worker_pool<Executor>& pool,
+            std::filesystem::path path, read_file_options settings) {
+    return detail::read_blocks(executor, &pool, std::move(path), settings.block());
+}
+
+template <class Executor>
+boost::asio::experimental::coro<std::string, void, Executor>
 read_chunks(basic_worker_pool<Executor>& pool, std::filesystem::path path,
             read_file_options settings) {
-    return detail::read_blocks(pool.get_executor(), &pool, std::move(path), settings.block());
+    return read_chunks(pool.get_executor(), pool, std::move(path), settings);
 }
 
 template <class Executor>
