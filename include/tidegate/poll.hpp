@@ -106,10 +106,11 @@ asio::awaitable<polled_t<Clock, Check>, Executor> poll(Check check, poll_interva
         pause = schedule.pause(n, pause, thread_random());
         auto next = deadline_in<Clock>(std::chrono::ceil<duration>(pause));
         if (deadline != context.no_deadline) {
-            // The last one is to have a chance to end in time.
+            auto const now = Clock::now();
+            if (now >= deadline) throw boost::system::system_error(error::deadline_exceeded);
+            // One is to have a chance to end in time, and the last one to see all that there was.
             auto const latest = deadline - std::chrono::ceil<duration>(interval.first());
-            if (latest <= Clock::now()) throw boost::system::system_error(error::deadline_exceeded);
-            next = std::min(next, latest);
+            next = std::min(next, now < latest ? latest : deadline);
         }
         error_code const ec = co_await pause_until<Clock, Executor>(next);
         if (ec) throw boost::system::system_error(ec);
@@ -131,8 +132,9 @@ asio::awaitable<polled_t<Clock, Check>, Executor> poll(Check check, poll_interva
 /// the coroutine; pass std::ref(check) to keep it outside.
 ///
 /// The first check starts at once. When `deadline` passes, a check that runs is cancelled and
-/// waited for. The last pause is cut short so that the last check starts no later than the first
-/// interval before the deadline.
+/// waited for. Pauses are cut short for two checks: one starts by the first interval before the
+/// deadline, unless that is past, so that it may end in time; the last one starts at the deadline,
+/// and finds what it need not wait for. `poll_until` does not give up before that.
 ///
 /// Throws what a check throws, which ends the polling (give the check a policy with a retry if it
 /// may fail), and boost::system::system_error: `error::deadline_exceeded` and, when cancelled,

@@ -137,14 +137,65 @@ TEST_CASE("jitter leaves part of each pause to chance, within its bounds") {
     CHECK(different);
 }
 
-TEST_CASE("the last check starts an interval before the deadline") {
+TEST_CASE("a check starts an interval before the deadline, and the last one at it") {
     poll_run run;
     noted_checks checks;
     auto const interval = poll_interval(10ms).multiplier(3).cap(1s).jitter(tidegate::jitter::none);
     run.start(tidegate::poll_until<clock_type>(std::ref(checks), interval, 100ms));
     run.to_the_end();
     CHECK(run.failure() == "deadline");
-    CHECK(checks.at == std::vector<std::int64_t>{0, 10, 40, 90});
+    CHECK(checks.at == std::vector<std::int64_t>{0, 10, 40, 90, 100});
+    CHECK(clock_type::now() == checks.start + 100ms);
+}
+
+TEST_CASE("nobody gives up before the deadline") {
+    struct expectation {
+        std::chrono::milliseconds interval;
+        std::chrono::milliseconds limit;
+        std::vector<std::int64_t> at;
+    };
+    std::vector<expectation> const expected = {{10s, 10s, {0, 10'000}},
+                                               {1s, 3s, {0, 1000, 2000, 3000}},
+                                               {2s, 3s, {0, 1000, 3000}},
+                                               {1s, 100ms, {0, 100}},
+                                               {1ms, 2ms, {0, 1, 2}}};
+    for (auto const& [interval, limit, at] : expected) {
+        INFO("every " << interval.count() << " ms, for " << limit.count());
+        poll_run run;
+        noted_checks checks;
+        run.start(tidegate::poll_until<clock_type>(std::ref(checks), steady(interval), limit));
+        run.to_the_end();
+        CHECK(run.failure() == "deadline");
+        CHECK(checks.at == at);
+        CHECK(clock_type::now() == checks.start + limit);
+    }
+}
+
+TEST_CASE("the last check finds what it need not wait for") {
+    poll_run run;
+    noted_checks checks;
+    checks.succeed_at = 2;
+    run.start(tidegate::poll_until<clock_type>(std::ref(checks), steady(10s), 10s));
+    run.to_the_end();
+    CHECK(run.failure().empty());
+    CHECK(checks.at == std::vector<std::int64_t>{0, 10'000});
+
+    poll_run other;
+    int started = 0, ended = 0;
+    auto waits = [&]() -> asio::awaitable<bool> {
+        if (++started < 2) co_return false;
+        co_await tidegate::sleep_for<clock_type>(1ms);
+        ++ended;
+        co_return true;
+    };
+    other.start(tidegate::poll_until<clock_type>(waits, steady(10s), 10s));
+    clock_type::advance(10s);
+    other.turn();
+    CHECK(other.ended_);
+    CHECK(other.failure() == "deadline");
+    CHECK(started == 2);
+    CHECK(ended == 0);
+    CHECK(clock_type::pending() == 0);
 }
 
 TEST_CASE("a check that runs at the deadline is cancelled") {
