@@ -79,7 +79,7 @@ private:
 /// Reads to the real end, whatever size the system tells: files in /proc and files that grow are
 /// read right. All calls that may block run on `pool`, block by block. Where Asio was compiled with
 /// io_uring, or on Windows, and the system allows it, only opening the file does: the bytes are
-/// then read without taking a thread.
+/// then read without taking a thread, by a generator as that of `read_chunks`, with its rules.
 ///
 /// Throws `file_error`, a boost::system::system_error that names the file: the system's code, or
 /// `file_too_large` above `max_size`. Cancellation: total, partial and terminal, with
