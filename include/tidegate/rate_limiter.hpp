@@ -52,7 +52,9 @@ public:
         max_waiters_ = n;
         return *this;
     }
-    /// The longest time an operation may wait, zero or more; default: no limit.
+    /// The longest time an operation may wait, zero or more: one that would have to wait for longer
+    /// is refused with `error::rate_limited` on entry, and one whose turn was put off while it
+    /// waited fails with `error::deadline_exceeded` after that time. Default: no limit.
     rate_limiter_options& max_wait(std::chrono::nanoseconds time) {
         detail::check_option<std::int64_t>("rate_limiter max_wait in ns", time.count(), 0,
                                            std::numeric_limits<std::int64_t>::max());
@@ -240,7 +242,8 @@ private:
 /// which does not suspend while permits are there; everything else with `async_acquire` and a
 /// completion token. However many wait, one timer is armed, for the first of them. Limits on
 /// waiting (a deadline, `max_wait`, `max_waiters`) are judged on entry: a wait that cannot be met
-/// in time is refused at once.
+/// in time is refused at once. Those on its time are also kept while it waits, should the limiter
+/// become slower meanwhile.
 ///
 /// Executors: a handler runs on its associated executor, by default the limiter's, never inside the
 /// call that started it. The timer runs on the limiter's executor. A waiting operation holds work
@@ -327,8 +330,10 @@ public:
     ///
     /// Completion signature: `void(error_code)`. Errors: `operation_aborted`; `error::closed`;
     /// `error::invalid_count` when `n` is zero, or above the burst and `overdraw` is not set;
-    /// `error::queue_full` when `max_waiters` wait; `error::rate_limited` when it would take longer
-    /// than `max_wait`.
+    /// `error::queue_full` when `max_waiters` wait; `error::rate_limited`, at once, when it would
+    /// take longer than `max_wait`; `error::deadline_exceeded` after that time when its turn was
+    /// put off while it waited: by a rate or burst that was lowered, or by a timer that came so
+    /// late that a full bucket ran over.
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_acquire(Token&& token = Token()) {
         return initiate<Token>(1, state::no_deadline, token);
@@ -339,7 +344,7 @@ public:
     }
 
     /// As `async_acquire`, with `error::rate_limited`, at once, if the permits will not be there in
-    /// time. Should the rate be lowered while it waits, `error::deadline_exceeded` when the time
+    /// time. Should its turn be put off while it waits, `error::deadline_exceeded` when the time
     /// has come. Permits that are available are granted even when the time has passed already.
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_acquire_for(duration limit, Token&& token = Token()) {

@@ -342,7 +342,8 @@ private:
                 alarm_ = no_deadline;
                 on_alarm(now, ready);
             }
-            while (waiter* w = deadlines_.due(now, directory_)) {
+            // Where that has more to do at once, they are not all through yet.
+            while (waiter* w = alarm_ <= now ? nullptr : deadlines_.due(now, directory_)) {
                 unpark(*w);
                 ++timed_out_;
                 on_departure(*w);

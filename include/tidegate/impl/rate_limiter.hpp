@@ -213,7 +213,8 @@ public:
             ec = entry(h, n, now, deadline);
             if (ec == asio::error::would_block) {
                 op->since = now;
-                this->park(waiting_, op, deadline, cancel);
+                // Kept while it waits, too: the limiter may become slower meanwhile.
+                this->park(waiting_, op, std::min(deadline, last_moment(now)), cancel);
                 queued_ += n;
                 if (waiting_.size() == 1) wait_for_front(h);
                 return;
@@ -356,6 +357,14 @@ private:
             return error::rate_limited;
         }
         return asio::error::would_block;
+    }
+
+    // When somebody who comes at `now` has waited for `max_wait`.
+    time_point last_moment(std::int64_t now) const noexcept {
+        constexpr std::int64_t latest = std::numeric_limits<std::int64_t>::max();
+        std::int64_t const longest = settings_.max_wait().count();
+        if (longest == latest || now > latest - longest) return room::no_deadline;
+        return time_of(now + longest);
     }
 
     template <bool Take = true>
