@@ -227,13 +227,13 @@ private:
 ///
 /// Guarantees: in any window of length `w`, at most `burst + rate * w` permits are granted, net of
 /// refunds and with overdrafts repaid, whatever the clock does: one that steps back holds requests
-/// up for the time that fills a bucket at most (10 ms if that is less; those that waited already,
-/// until another one asks), begins a warm-up again and may forgive an overdraft. Continuous demand
-/// gets the rate without rounding (see core/token_bucket.hpp; where a rate cannot be represented
-/// exactly, the error is below 2^-52). Waiters are served first in, first out: nobody overtakes,
-/// neither a `try_acquire` nor a small request behind a large one. A refusal writes nothing that
-/// other threads read, so a storm of them slows nobody down; but while somebody waits, and in a
-/// warm-up, it takes the limiter's lock, as a grant does then.
+/// up for the time that fills a bucket and repays the last overdraft at most (10 ms if that is
+/// less; those that waited already, until another one asks) and begins a warm-up again. Continuous
+/// demand gets the rate without rounding (see core/token_bucket.hpp; where a rate cannot be
+/// represented exactly, the error is below 2^-52). Waiters are served first in, first out: nobody
+/// overtakes, neither a `try_acquire` nor a small request behind a large one. A refusal writes
+/// nothing that other threads read, so a storm of them slows nobody down; but while somebody waits,
+/// and in a warm-up, it takes the limiter's lock, as a grant does then.
 ///
 /// Coroutines take permits with
 ///

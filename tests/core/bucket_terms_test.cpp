@@ -490,7 +490,8 @@ TEST_CASE("other terms leave what is in the bucket, and debts rounded up by a un
             for (std::uint64_t const owed :
                  {std::uint64_t{1}, before, any_up_to(random, old.burst()), old.burst()}) {
                 INFO(owed << " units owed, at most " << most << " permits");
-                std::uint64_t const granted = now.carry_over(old, earned + owed, 5, most);
+                std::uint64_t const granted =
+                    now.carry_over(old, earned + owed, 5, old.units(most));
                 REQUIRE(granted >= now.burst());
                 std::uint64_t const owes = granted - now.burst();
                 wide const due = wide(std::min(owed, old.units(most))) * after;

@@ -609,6 +609,67 @@ TEST_CASE("who read the clock before new terms were made forgives no overdraft")
     CHECK(l.try_acquire());
 }
 
+TEST_CASE("a clock that goes back forgives no overdraft") {
+    asio::io_context io;
+    limiter l(io, options().rate(1, 1s).burst(10).overdraw(true));
+    test_clock::advance(1h);
+    auto back = [&](test_clock::duration by) { test_clock::set(test_clock::now() - by); };
+    SECTION("to before the terms were made") {
+        CHECK(l.try_acquire(1000));
+        back(2h);
+        CHECK_FALSE(l.try_acquire());
+    }
+    SECTION("and again") {
+        CHECK(l.try_acquire(1000));
+        back(2h);
+        CHECK_FALSE(l.try_acquire());
+        test_clock::advance(100s);
+        back(1h);
+        CHECK_FALSE(l.try_acquire());
+    }
+    SECTION("by little, and to before the terms were made") {
+        CHECK(l.try_acquire(1000));
+        back(30min);
+        CHECK_FALSE(l.try_acquire());
+        back(2h);
+        CHECK_FALSE(l.try_acquire());
+    }
+    SECTION("of one that waited for it") {
+        CHECK(l.try_acquire(10));
+        request large;
+        large.start(l, 1000);
+        pass(10s, io);
+        REQUIRE(large.granted());
+        back(2h);
+        CHECK_FALSE(l.try_acquire());
+    }
+    SECTION("when the rate changes") {
+        CHECK(l.try_acquire(1000));
+        back(2h);
+        l.set_rate(1, 1s, 5);
+    }
+    CHECK(l.try_acquire().retry_after() == 991s);
+    test_clock::advance(991s - 1ns);
+    CHECK_FALSE(l.try_acquire());
+    test_clock::advance(1ns);
+    CHECK(l.try_acquire());
+}
+
+TEST_CASE("a clock that goes back finds a repaid overdraft repaid") {
+    asio::io_context io;
+    limiter l(io, options().rate(1000, 1s).burst(10).overdraw(true));
+    CHECK(l.try_acquire(100));
+    for (int i = 0; i < 3600; ++i) {
+        test_clock::advance(1s);
+        CHECK(l.try_acquire(10));
+    }
+    SECTION("as much as it may hold up") { test_clock::set(test_clock::now() - 30min); }
+    SECTION("to before the terms were made") { test_clock::set(test_clock::now() - 2h); }
+    CHECK_FALSE(l.try_acquire());
+    test_clock::advance(1ms);
+    CHECK(l.try_acquire());
+}
+
 TEST_CASE("the wait behind thousands of large requests is told as it is") {
     asio::io_context io;
     limiter l(io, options().rate(16'000'001, 1s).burst(4'500'000).start_empty(true));

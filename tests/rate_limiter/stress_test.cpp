@@ -20,6 +20,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -177,7 +178,7 @@ private:
 };
 
 // A limiter whose clock stands still, jumps and goes back, and the most that it may grant by the
-// time that has passed: what the clock goes back by is no time.
+// time that has passed: what the clock goes back by is no time. Now and then the rate changes.
 class year_of_a_bad_clock {
     __extension__ using wide = __int128;
 
@@ -187,15 +188,14 @@ public:
         std::chrono::nanoseconds per;
         std::uint64_t burst;
         std::chrono::nanoseconds warm_up;
+        bool overdraw = false;
     };
 
     year_of_a_bad_clock(test::random& r, quota const& q)
-        : random_(r),
-          quota_(q),
-          burst_time_(
-              static_cast<std::int64_t>(wide(q.burst) * wide(q.per.count()) / wide(q.permits)) +
-              1) {
+        : random_(r), quota_(q), permits_(q.permits), burst_(q.burst) {
+        test_clock::set(test_clock::time_point(24h * 365)); // there is an end to time
         auto settings = tidegate::rate_limiter_options().rate(q.permits, q.per).burst(q.burst);
+        settings.overdraw(q.overdraw);
         if (q.warm_up > 0ns) settings.warm_up(q.warm_up, cold_factor);
         limiter_.emplace(io_, settings);
     }
@@ -220,7 +220,7 @@ private:
 
     void move() {
         // Mostly what the bucket feels, now and then what its terms do.
-        test_clock::duration const scales[] = {burst_time_ / 4, burst_time_, 3s, 1h, 24h * 10};
+        test_clock::duration const scales[] = {burst_time() / 4, burst_time(), 3s, 1h, 24h * 10};
         std::size_t const rare = test::below(random_, 40);
         test_clock::duration const by = any_up_to(scales[rare < 15   ? 0
                                                          : rare < 30 ? 1
@@ -232,7 +232,7 @@ private:
             passed_ += by;
             quiet_ += by;
             // Net of refunds, no window that ends now has more than this beyond the rate.
-            over_ = std::max<wide>(0, over_ - wide(by.count()) * wide(quota_.permits));
+            over_ = std::max<wide>(0, over_ - wide(by.count()) * wide(permits_));
         } else {
             auto const since_zero = test_clock::now().time_since_epoch();
             test_clock::set(test_clock::now() - std::min(by, since_zero));
@@ -242,10 +242,12 @@ private:
     }
 
     void act() {
-        std::uint64_t const n = 1 + test::below(random_, quota_.burst);
-        switch (test::below(random_, 6)) {
+        bool const overdraws = quota_.overdraw && test::below(random_, 4) == 0;
+        std::uint64_t const n =
+            1 + test::below(random_, overdraws ? quota_.burst * 3 / 2 : quota_.burst);
+        switch (test::below(random_, 7)) {
         case 0:
-            limiter_->async_acquire_for(any_up_to(burst_time_ * 4), n, [this, n](error_code ec) {
+            limiter_->async_acquire_for(any_up_to(burst_time() * 4), n, [this, n](error_code ec) {
                 if (!ec) grant(n);
             });
             break;
@@ -256,19 +258,31 @@ private:
             if (back) limiter_->refund(back);
             break;
         }
-        case 2: REQUIRE(cost(limiter_->available()) <= cost(quota_.burst) - over_); break;
+        case 2: REQUIRE(may_have(limiter_->available())); break;
         case 3:
-            if (limiter_->peek(n, test_clock::now()))
-                REQUIRE(over_ + cost(n) <= cost(quota_.burst));
+            if (limiter_->peek(n, test_clock::now())) REQUIRE(may_have(n));
+            break;
+        case 4:
+            if (test::below(random_, 10) == 0) change();
             break;
         default: try_acquire(random_() % 2 ? n : 1); break;
         }
         poll();
     }
 
+    // The bucket keeps what is in it, up to the new burst, or what it owes.
+    void change() {
+        permits_ = quota_.permits - test::below(random_, quota_.permits / 2 + 1);
+        std::uint64_t const burst = quota_.burst - test::below(random_, quota_.burst / 2 + 1);
+        limiter_->set_rate(permits_, quota_.per, burst);
+        over_ = std::max<wide>(0, over_ + cost(burst) - cost(burst_));
+        burst_ = burst;
+        quiet_ = 0s;
+    }
+
     void try_acquire(std::uint64_t n) {
         bool const must = limiter_->waiting() == 0 && !went_back_ && n == 1 &&
-                          quiet_ > 2 * cold_factor * burst_time_ + 20ms;
+                          quiet_ > 3 * cold_factor * burst_time() + 20ms;
         bool const taken(limiter_->try_acquire(n));
         if (must) REQUIRE(taken);
         if (taken) grant(n);
@@ -277,11 +291,22 @@ private:
     }
 
     void grant(std::uint64_t n) {
+        REQUIRE(may_have(n));
         over_ += cost(n);
-        REQUIRE(over_ <= cost(quota_.burst));
         granted_ += n;
         ++grants_;
         quiet_ = 0s;
+    }
+
+    // Of a request above the burst: that the bucket is full.
+    bool may_have(std::uint64_t n) const {
+        return n == 0 || over_ + cost(std::min(n, burst_)) <= cost(burst_);
+    }
+
+    // What fills the largest bucket that there is in the year.
+    test_clock::duration burst_time() const {
+        return test_clock::duration(static_cast<std::int64_t>(cost(quota_.burst) / wide(permits_)) +
+                                    1);
     }
 
     wide cost(std::uint64_t n) const { return wide(n) * wide(quota_.per.count()); }
@@ -292,8 +317,9 @@ private:
     }
 
     test::random& random_;
-    quota const quota_;
-    test_clock::duration const burst_time_;
+    quota const quota_; // at the beginning
+    std::uint64_t permits_;
+    std::uint64_t burst_;
     asio::io_context io_;
     std::optional<limiter> limiter_;
     test_clock::duration passed_{0};
@@ -318,12 +344,21 @@ TEST_CASE("whatever the clock does, no window of a year has more than a burst be
                             {999'999'937, 1s, 999'999'937, 0s},
                             {999'999'937, 1s, 50, 1s},
                             {1'000'003, 24h, 50, 10min},
-                            {5, 24h * 7, 5, 24h}};
+                            {5, 24h * 7, 5, 24h},
+                            {10, 1s, 10, 0s, true},
+                            {999, 1s, 999, 0s, true},
+                            {16'000'001, 1s, 4'000'000, 0s, true},
+                            {999'999'937, 1s, 50, 1s, true},
+                            {5, 24h * 7, 5, 24h, true}};
+    constexpr std::size_t quota_count = std::size(quotas);
+    std::size_t const years = std::max<std::size_t>(1, test::schedules() / 5000);
     for (std::uint64_t const seed : test::seeds()) {
         test::random random(seed);
-        for (quota const& q : quotas) {
+        for (std::size_t i = 0; i < quota_count * years; ++i) {
+            quota const& q = quotas[i % quota_count];
             INFO("seed " << seed << ", " << q.permits << " in " << q.per / 1s << " s, burst "
-                         << q.burst << ", warm-up of " << q.warm_up / 1s << " s");
+                         << q.burst << ", warm-up of " << q.warm_up / 1s << " s"
+                         << (q.overdraw ? ", overdrawn" : ""));
             year_of_a_bad_clock(random, q).run();
         }
     }

@@ -258,7 +258,7 @@ public:
     }
 
     /// Granted units at the epoch of these terms that leave what `old` left at `then`: permits in
-    /// the bucket, at most a burst, or debt, at most `most_debt` permits.
+    /// the bucket, at most a burst, or debt, at most `most_debt` units of `old`.
     std::uint64_t carry_over(bucket_terms const& old, std::uint64_t granted, nanoseconds then,
                              std::uint64_t most_debt) const noexcept {
         // So long after the last grant that any debt is repaid.
@@ -269,7 +269,7 @@ public:
         if (granted <= earned) {
             return burst_ - converted(std::min(earned - granted, old.burst_), old, burst_);
         }
-        std::uint64_t const owed = std::min(granted - earned, old.units(most_debt));
+        std::uint64_t const owed = std::min(granted - earned, most_debt);
         return burst_ + converted(owed, old, max_burst) + (old.per_permit_ == per_permit_ ? 0 : 1);
     }
 

@@ -152,7 +152,8 @@ public:
                     return decision(terms.refusal(granted, need, now));
                 continue;
             }
-            if (is_cold(granted, earned)) return try_under_lock<Take>(n, now);
+            if (is_cold(granted, earned) || need > terms.burst())
+                return try_under_lock<Take>(n, now);
             if (!Take || word_.exchange(word, after << flag_bits | (word & flags)))
                 return decision(decision::verdict::granted);
         }
@@ -174,8 +175,10 @@ public:
             return {};
         }
         std::uint64_t const earned = terms.earned(now);
-        std::uint64_t const after = terms.take(granted, earned, terms.units(n));
-        if (after == terms_type::refused || is_cold(granted, earned)) return {};
+        std::uint64_t const need = terms.units(n);
+        std::uint64_t const after = terms.take(granted, earned, need);
+        if (after == terms_type::refused || is_cold(granted, earned) || need > terms.burst())
+            return {};
         return {word, after << flag_bits | (word & flags)};
     }
     bool commit(prepared p) noexcept { return word_.exchange(p.seen, p.desired); }
@@ -236,11 +239,9 @@ public:
             change_settings(changed);
             held h(*this);
             std::int64_t const bucket_now = settle(h, now);
-            // Who waits already may overdraw a smaller bucket.
-            most_waiting_ = std::max(most_waiting_, settings_.burst());
             settings_ = changed;
             if (warming_) renew_in_ramp(h, bucket_now);
-            else renew(h, bucket_now, most_debt());
+            else renew(h, bucket_now);
             if (!waiting_.empty()) grant(h, ready);
         }
         complete(ready);
@@ -304,7 +305,7 @@ private:
     bool is_odd(terms_type const& terms, std::uint64_t granted,
                 std::uint64_t earned) const noexcept {
         return granted > earned &&
-               granted - earned > terms.burst() + most_overdraft_.load(std::memory_order_relaxed);
+               granted - earned > terms.burst() + overdraft_.load(std::memory_order_relaxed);
     }
 
     // Idle for so long that it has to warm up. Nothing is refused then.
@@ -316,8 +317,18 @@ private:
     std::uint64_t most_at_once() const noexcept {
         return settings_.overdraw() ? current_.permits(terms_type::max_burst) : settings_.burst();
     }
-    std::uint64_t most_debt() const noexcept {
-        return std::max(most_waiting_, settings_.overdraw() ? most_at_once() : 0);
+
+    // What is owed of the last overdraft, if it is not known what time has passed since. Who was
+    // granted anything after it has found it repaid.
+    std::uint64_t owed(held const& h) const noexcept {
+        if (h.granted > granted_then_) return 0;
+        return h.granted - std::min(h.granted, earned_then_);
+    }
+    // To be called, beside for an overdraft, whenever the units count from elsewhere.
+    void note_debt(std::uint64_t earned, std::uint64_t granted) noexcept {
+        earned_then_ = earned;
+        granted_then_ = granted;
+        overdraft_.store(granted - std::min(granted, earned), std::memory_order_relaxed);
     }
 
     BOOST_NOINLINE decision decide_and_tell(std::uint64_t n, time_point t,
@@ -368,11 +379,15 @@ private:
     }
 
     template <bool Take = true>
-    bool take(held& h, std::uint64_t n, std::int64_t bucket_now) const noexcept {
-        std::uint64_t const after =
-            current_.take(h.granted, current_.earned(bucket_now), current_.units(n));
+    bool take(held& h, std::uint64_t n, std::int64_t bucket_now) noexcept {
+        std::uint64_t const earned = current_.earned(bucket_now);
+        std::uint64_t const need = current_.units(n);
+        std::uint64_t const after = current_.take(h.granted, earned, need);
         if (after == terms_type::refused) return false;
-        if constexpr (Take) h.granted = after;
+        if constexpr (Take) {
+            h.granted = after;
+            if (need > current_.burst()) note_debt(earned, after);
+        }
         return true;
     }
 
@@ -457,15 +472,16 @@ private:
             cool(h, now);
             return now;
         }
-        if (!current_.covers(now)) renew(h, now, most_debt());
+        if (!current_.covers(now)) renew(h, now);
         return settle_debt(h, now);
     }
 
     // By a little: somebody read the clock before another made the terms. By more: the clock went
-    // back, to a bucket as it was at the epoch, less its debt. A warm-up begins again.
+    // back, to a bucket as it was at the epoch, with the debt of the last overdraft. A warm-up
+    // begins again.
     std::int64_t settle_before_epoch(held& h, std::int64_t now) noexcept {
         if (current_.epoch() - now <= late_reader) return current_.epoch();
-        renew(h, now, 0);
+        renew(h, now);
         if (!waiting_.empty()) wait_for_front(h);
         return now;
     }
@@ -473,7 +489,8 @@ private:
     std::int64_t settle_debt(held& h, std::int64_t bucket_now) noexcept {
         std::uint64_t const earned = current_.earned(bucket_now);
         if (is_odd(current_, h.granted, earned)) {
-            h.granted = earned;
+            h.granted = earned + owed(h);
+            note_debt(earned, h.granted);
             if (!waiting_.empty()) wait_for_front(h);
         }
         return bucket_now;
@@ -488,11 +505,12 @@ private:
         return current_.epoch() + std::min(ramp().length(), ramp().elapsed_for(warped));
     }
 
-    void renew(held& h, std::int64_t now, std::uint64_t most_debt) noexcept {
+    void renew(held& h, std::int64_t now) noexcept {
         terms_type const before = current_;
         std::int64_t const then = std::max(now, before.epoch());
         current_ = terms_at(now);
-        h.granted = current_.carry_over(before, h.granted, then, most_debt);
+        h.granted = current_.carry_over(before, h.granted, then, owed(h));
+        note_debt(current_.burst(), h.granted);
         publish(h);
     }
 
@@ -500,15 +518,17 @@ private:
     void renew_in_ramp(held& h, std::int64_t bucket_now) noexcept {
         terms_type const before = current_;
         current_ = terms_at(before.epoch());
-        std::uint64_t const carried =
-            current_.carry_over(before, h.granted, bucket_now, most_debt());
-        h.granted = current_.take(0, current_.earned(bucket_now), carried);
+        std::uint64_t const carried = current_.carry_over(before, h.granted, bucket_now, owed(h));
+        std::uint64_t const earned = current_.earned(bucket_now);
+        h.granted = current_.take(0, earned, carried);
+        note_debt(earned, h.granted);
         publish(h);
     }
 
     void cool(held& h, std::int64_t now) noexcept {
         current_ = terms_at(now);
         h.granted = current_.burst() - (settings_.start_empty() ? 0 : current_.units(1));
+        note_debt(current_.burst(), h.granted);
         warming_ = true;
         publish(h);
     }
@@ -527,16 +547,9 @@ private:
         return warms_up() && current_.covers(idle) ? current_.earned(idle) : never_cold;
     }
 
-    std::uint64_t overdraft_units() const noexcept {
-        std::uint64_t const permits =
-            std::min(most_debt(), current_.permits(terms_type::max_burst));
-        return current_.units(permits);
-    }
-
     void publish(held& h) noexcept {
         h.version = (h.version + one_version) & flags;
         most_at_once_.store(most_at_once(), std::memory_order_relaxed);
-        most_overdraft_.store(overdraft_units(), std::memory_order_relaxed);
         cold_after_.store(cold_after(), std::memory_order_relaxed);
         terms_.store(current_);
     }
@@ -547,9 +560,10 @@ private:
     // Apart from the terms, which are read by all and seldom written.
     alignas(64) fast_word<Mutex> word_;
     alignas(64) std::atomic<std::uint64_t> most_at_once_{0};
-    std::atomic<std::uint64_t> most_overdraft_{0};
+    std::atomic<std::uint64_t> overdraft_{0}; // the units that the last one went into debt by
     std::atomic<std::uint64_t> cold_after_{0};
-    std::uint64_t most_waiting_ = 0; // the largest burst there was before this one
+    std::uint64_t earned_then_ = 0;  // when the last overdraft was made
+    std::uint64_t granted_then_ = 0; // and with it
     bool warming_ = false;
     waiter_list waiting_;
     std::uint64_t queued_ = 0; // permits that waiters want
