@@ -24,7 +24,8 @@ enum class error {
     closed = 1,
     /// The operation's deadline passed before it could be carried out.
     deadline_exceeded = 2,
-    /// The queue was full and the primitive is set to refuse rather than to wait.
+    /// The queue was full, or too long for the time that there was, and the primitive is set to
+    /// refuse rather than to wait.
     queue_full = 3,
     /// The item was the oldest in a full queue and made room for a newer one.
     dropped = 4,

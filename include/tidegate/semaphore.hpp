@@ -4,6 +4,7 @@
 #pragma once
 
 #include <tidegate/core/check_option.hpp>
+#include <tidegate/core/line_pace.hpp>
 #include <tidegate/core/queue_delay.hpp>
 #include <tidegate/detail/deadline.hpp>
 #include <tidegate/detail/fast_word.hpp>
@@ -52,12 +53,24 @@ public:
         return *this;
     }
     /// How long an operation may wait, 0 or more, before it fails with `error::deadline_exceeded`;
-    /// its own deadline counts too if that is earlier. Default `nanoseconds::max()`: as long as it
-    /// takes.
+    /// its own deadline counts too if that is earlier. See `refuse_hopeless`. Default
+    /// `nanoseconds::max()`: as long as it takes.
     semaphore_options& max_wait(std::chrono::nanoseconds longest) {
         detail::check_option<std::int64_t>("semaphore max_wait in ns", longest.count(), 0,
                                            std::numeric_limits<std::int64_t>::max());
         max_wait_ = longest;
+        return *this;
+    }
+    /// Refuses an operation with `error::queue_full`, at once, when it cannot be expected to get
+    /// through the line within `max_wait` or its own deadline, if the line goes on as fast as of
+    /// late: core::line_pace. Nobody is refused when nobody waits, nor before 16 waiters, and twice
+    /// the capacity, have had their turn since somebody began to wait; so no permit lies idle, and
+    /// a line that was held up is tried again as soon as it has cleared. The estimate counts heads:
+    /// where some want far more permits than others it is rough. Costs a reading of the clock for
+    /// each permit that comes back to waiters. For `queue_order::fifo` only. Default off: who
+    /// cannot be served in time waits until it is over.
+    semaphore_options& refuse_hopeless(bool on = true) noexcept {
+        refuse_hopeless_ = on;
         return *this;
     }
     /// Default `queue_order::fifo`.
@@ -91,6 +104,9 @@ public:
     std::size_t capacity() const noexcept { return capacity_; }
     std::size_t max_waiters() const noexcept { return max_waiters_; }
     std::chrono::nanoseconds max_wait() const noexcept { return max_wait_; }
+    bool refuses_hopeless() const noexcept {
+        return refuse_hopeless_ && order_ == queue_order::fifo;
+    }
     queue_order order() const noexcept { return order_; }
     std::chrono::nanoseconds queue_delay_target() const noexcept { return queue_delay_target_; }
     std::chrono::nanoseconds queue_delay_interval() const noexcept { return queue_delay_interval_; }
@@ -107,6 +123,7 @@ private:
     std::size_t capacity_ = 1;
     std::size_t max_waiters_ = std::numeric_limits<std::size_t>::max();
     std::chrono::nanoseconds max_wait_ = std::chrono::nanoseconds::max();
+    bool refuse_hopeless_ = false;
     queue_order order_ = queue_order::fifo;
     std::chrono::nanoseconds queue_delay_target_ = std::chrono::milliseconds(5);
     std::chrono::nanoseconds queue_delay_interval_ = std::chrono::milliseconds(100);
@@ -118,7 +135,7 @@ private:
 template <class Duration>
 struct basic_semaphore_statistics {
     std::uint64_t granted_after_waiting = 0;
-    std::uint64_t refused_full = 0;       ///< `error::queue_full`: too many waited already
+    std::uint64_t refused_full = 0;       ///< `error::queue_full`: too many waited
     std::uint64_t refused_overloaded = 0; ///< `error::overloaded`: had waited for too long
     std::uint64_t timed_out = 0;          ///< `error::deadline_exceeded`
     std::uint64_t cancelled = 0;          ///< by their slot or by `cancel()`, not by `close()`
@@ -220,7 +237,7 @@ private:
 /// destruction. `unsynchronized_semaphore` is for one thread.
 ///
 /// Time: the clock is not read unless an operation has to wait, and then only for deadlines,
-/// `max_wait`, measured waits and the order under overload.
+/// `max_wait`, measured waits, the pace of the line and the order under overload.
 ///
 /// Memory: `try_acquire` and `release` allocate nothing. A waiting operation allocates once, from
 /// its handler's associated allocator, and gives that back before its handler runs.
@@ -297,8 +314,9 @@ public:
     ///
     /// Completion signature: `void(error_code, permit)`. Errors: `operation_aborted`,
     /// `error::closed`, `error::invalid_count` when `n` is zero or above the capacity, now or after
-    /// a `resize`, `error::queue_full` when `max_waiters` wait already, `error::deadline_exceeded`
-    /// after `max_wait`, and `error::overloaded` (see the class).
+    /// a `resize`, `error::queue_full` when `max_waiters` wait already, or too many for its time
+    /// (`refuse_hopeless`), `error::deadline_exceeded` after `max_wait`, and `error::overloaded`
+    /// (see the class).
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_acquire(Token&& token = Token()) {
         return initiate<Token>(1, state::no_deadline, token);

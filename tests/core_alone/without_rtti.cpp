@@ -12,6 +12,7 @@
 #include <tidegate/core/concurrency_limit.hpp>
 #include <tidegate/core/histogram.hpp>
 #include <tidegate/core/latency_baseline.hpp>
+#include <tidegate/core/line_pace.hpp>
 #include <tidegate/core/queue_delay.hpp>
 #include <tidegate/core/sliding_windows.hpp>
 #include <tidegate/core/token_bucket.hpp>

@@ -36,7 +36,8 @@ enum class fate { waits, granted, expired, aborted, closed, too_many, full, over
 
 using time_point = clock_type::time_point;
 
-// What a semaphore is to do, with nothing but a queue. Of overload it knows only who decides.
+// What a semaphore is to do, with nothing but a queue. Of overload, and of how fast a line is, it
+// knows only who decides.
 class model {
 public:
     explicit model(tidegate::semaphore_options const& o)
@@ -58,6 +59,7 @@ public:
         if (next && out_ + count <= capacity_) grant_to(id, count);
         else if (queue_.size() >= options_.max_waiters()) fates[id] = fate::full;
         else if (deadline <= now) fates[id] = fate::expired;
+        else if (is_hopeless(deadline, now)) fates[id] = fate::full;
         else wait({id, count, deadline, now});
         grant();
     }
@@ -96,7 +98,12 @@ private:
         time_point since;
     };
 
+    bool is_hopeless(time_point deadline, time_point now) const {
+        return options_.refuses_hopeless() && !queue_.empty() && deadline != time_point::max() &&
+               pace_.takes_longer(queue_.size() + 1, deadline - now);
+    }
     void wait(request const& r) {
+        if (queue_.empty()) pace_.begin(r.since);
         fates[r.id] = fate::waits;
         queue_.push_back(r);
     }
@@ -128,18 +135,22 @@ private:
         shed(now);
     }
     void grant() {
+        std::size_t served = 0;
         while (!queue_.empty()) {
             auto const next = overloaded() ? queue_.end() - 1 : queue_.begin();
-            if (out_ + next->count > capacity_) return;
+            if (out_ + next->count > capacity_) break;
             grant_to(next->id, next->count);
             queue_.erase(next);
+            ++served;
         }
+        if (served > 0) pace_.served(served, capacity_, clock_type::now());
     }
 
     tidegate::semaphore_options options_;
     std::size_t capacity_;
     std::size_t out_ = 0;
     tidegate::core::queue_delay<time_point> overload_;
+    tidegate::core::line_pace<time_point> pace_;
     std::deque<request> queue_;
     bool closed_ = false;
 };
@@ -165,6 +176,7 @@ tidegate::semaphore_options random_options(test::random& random) {
     o.capacity(1 + test::below(random, 4));
     if (test::below(random, 3) == 0) o.max_waiters(test::below(random, 4));
     if (test::below(random, 4) == 0) o.max_wait(seconds(0, 5, random));
+    if (test::below(random, 2)) o.refuse_hopeless();
     if (test::below(random, 2)) {
         o.order(tidegate::queue_order::newest_first_under_overload)
             .queue_delay_target(std::chrono::milliseconds(100 + test::below(random, 10) * 100))
@@ -180,7 +192,7 @@ public:
         : random_(random), options_(random_options(random)), s_(io_, options_), m_(options_) {}
 
     void run() {
-        std::size_t const steps = 4 + test::below(random_, 60);
+        std::size_t const steps = 4 + test::below(random_, test::below(random_, 8) ? 60 : 500);
         for (std::size_t step = 0; step < steps; ++step) {
             act();
             io_.restart();
@@ -197,6 +209,10 @@ private:
     };
 
     void act() {
+        // So that a line lasts until something is known of it.
+        if (options_.refuses_hopeless() && test::below(random_, 8)) {
+            return test::below(random_, 2) ? acquire() : release();
+        }
         switch (test::below(random_, 13)) {
         case 0:
         case 1:

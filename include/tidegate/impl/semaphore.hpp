@@ -103,6 +103,7 @@ public:
           max_waiters_(options.max_waiters()),
           max_wait_(to_clock(options.max_wait())),
           adaptive_(options.order() == queue_order::newest_first_under_overload),
+          refuses_hopeless_(options.refuses_hopeless()),
           measures_waits_(options.measures_waits()),
           queue_delay_(to_clock(options.queue_delay_target()),
                        to_clock(options.queue_delay_interval())) {}
@@ -274,16 +275,17 @@ private:
                             time_of_step<Clock>& now) {
         bool const may_wait = waiting_.size() < max_waiters_;
         if (take_under_lock(op->count, may_wait)) return {};
-        if (!may_wait) {
-            refused_full_.fetch_add(1, std::memory_order_relaxed);
-            return error::queue_full;
-        }
+        if (!may_wait) return refused_as_full();
         if (max_wait_ != duration::max()) deadline = std::min(deadline, later(now(), max_wait_));
         // While the timer is set for an earlier time, it tells of this one soon enough.
         if (this->would_set_timer(deadline) && deadline <= now()) {
             settle();
             ++this->timed_out_;
             return error::deadline_exceeded;
+        }
+        if (refuses_hopeless_) {
+            if (waiting_.empty()) pace_.begin(now());
+            else if (is_hopeless(deadline, now)) return refused_as_full();
         }
         if (measures_waits_ || this->trace_.is_heard()) op->since = now();
         try {
@@ -295,6 +297,16 @@ private:
         statistics_.peak_waiting = std::max(statistics_.peak_waiting, waiting_.size());
         note_size();
         return {};
+    }
+
+    error_code refused_as_full() noexcept {
+        refused_full_.fetch_add(1, std::memory_order_relaxed);
+        return error::queue_full;
+    }
+
+    bool is_hopeless(time_point deadline, time_of_step<Clock>& now) const noexcept {
+        return deadline != room::no_deadline &&
+               pace_.takes_longer(waiting_.size() + 1, deadline - now());
     }
 
     // Takes `n` permits if nobody is ahead. Otherwise the bit is set if the caller is to wait.
@@ -388,6 +400,7 @@ private:
             ready.push_back(*w);
         }
         statistics_.granted_after_waiting += ready.size();
+        if (refuses_hopeless_ && !ready.empty()) pace_.served(ready.size(), capacity(), now());
         word_.store_alone(needs_lock() ? word : word & ~locked_path);
         note_size();
         return more;
@@ -491,8 +504,10 @@ private:
     std::size_t const max_waiters_;
     duration const max_wait_;
     bool const adaptive_;
+    bool const refuses_hopeless_;
     bool const measures_waits_;
     core::queue_delay<time_point> queue_delay_; // never overloaded unless adaptive_
+    core::line_pace<time_point> pace_;          // of those who wait, if it refuses_hopeless_
     std::size_t owed_ = 0;                      // permits to be kept back from those that return
     waiter_list waiting_;                       // the oldest first
     statistics_type statistics_;
