@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // A dependency breaks down and recovers; the breaker stops calling it meanwhile.
 #include <tidegate/circuit_breaker.hpp>
+#include <tidegate/circuit_breaker_registry.hpp>
 #include <tidegate/policy.hpp>
 
 #include <boost/asio/co_spawn.hpp>
@@ -9,10 +10,30 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include <chrono>
+#include <exception>
 #include <iostream>
 
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
+
+// One breaker for each host, with its own idea of failure.
+void call_hosts(asio::io_context& io) {
+    auto fetch = []() -> asio::awaitable<int> { co_return 7; };
+    //! [hosts]
+    tidegate::circuit_breaker_registry hosts(tidegate::circuit_breaker_options(), 100);
+    auto const breaker = hosts.get("db.example"); // to be kept as long as the policy
+
+    // Who is not allowed to ask has got an answer: the host is well.
+    auto is_failure = [](tidegate::failure const& why) {
+        return why.code() != boost::system::errc::permission_denied;
+    };
+    tidegate::policy const guarded{break_if(*breaker, is_failure)};
+    guarded.async_call(io.get_executor(), fetch, [](std::exception_ptr failed, int answer) {
+        if (!failed) std::cout << "the host says " << answer << "\n";
+    });
+    //! [hosts]
+    io.run();
+}
 
 int main() {
     asio::io_context io;
@@ -53,4 +74,6 @@ int main() {
     };
     asio::co_spawn(io, client(), asio::detached);
     io.run();
+    io.restart();
+    call_hosts(io);
 }

@@ -208,8 +208,16 @@ private:
 /// evidence for either side. Time is `Clock`'s, which should be monotonic. Changing the settings
 /// never closes an open breaker.
 ///
-/// What is a failure is for the caller to say (a policy has a predicate for it), so one breaker
-/// serves calls with different results. It does not wait for anything and needs no executor.
+/// A call is guarded by a policy (policy.hpp), which asks for the permit and reports what came of
+/// it:
+///
+///     tidegate::policy const guarded{breaker};
+///     int const answer = co_await guarded(fetch);
+///     guarded.async_call(executor, fetch, token); // the same for other completion tokens
+///
+/// What is a failure is for the caller to say (`break_if(breaker, predicate)` in a policy), so one
+/// breaker serves calls with different results. It does not wait for anything and needs no
+/// executor.
 ///
 /// Thread safety: all members may be called from any thread, except construction and destruction.
 /// While closed, with a count window, a call takes no lock: admission reads one word, a success
