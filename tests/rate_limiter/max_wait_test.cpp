@@ -124,6 +124,26 @@ TEST_CASE("a max_wait that reaches beyond the end of time is no limit") {
     CHECK_FALSE(a.ec);
 }
 
+TEST_CASE("a clock may stand before its epoch") {
+    test_clock::set(test_clock::time_point(-3h));
+    asio::io_context io;
+    limiter l(io, one_a_second().max_wait(2s));
+    request first, impatient, second, third;
+    first.start(l);
+    impatient.start_for(l, 1999ms);
+    second.start_for(l, 2s);
+    third.start(l);
+    run(io);
+    CHECK(impatient.ec == error::rate_limited);
+    CHECK(third.ec == error::rate_limited);
+    test_clock::advance(1s);
+    run(io);
+    CHECK_FALSE(first.ec);
+    test_clock::advance(1s);
+    run(io);
+    CHECK_FALSE(second.ec);
+}
+
 TEST_CASE("a timer that comes late takes no permit from those whose turn it was") {
     asio::io_context io;
     limiter l(io, options().rate(200, 1s).burst(200).start_empty(true).max_wait(1s));

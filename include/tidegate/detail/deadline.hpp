@@ -14,8 +14,8 @@ template <class Clock>
 typename Clock::time_point deadline_in(typename Clock::duration timeout) {
     using time_point = typename Clock::time_point;
     time_point const now = Clock::now();
-    if (timeout > time_point::max() - now) return time_point::max();
-    return timeout > Clock::duration::zero() ? now + timeout : now;
+    if (timeout <= Clock::duration::zero()) return now;
+    return now > time_point::max() - timeout ? time_point::max() : now + timeout;
 }
 
 /// The most there are for a longer time, such as the largest duration of a coarser clock.

@@ -213,11 +213,12 @@ public:
         {
             std::lock_guard lock(this->mutex_);
             held h(*this);
+            // Kept while it waits, too: the limiter may become slower meanwhile.
+            deadline = std::min(deadline, last_moment(now));
             ec = entry(h, n, now, deadline);
             if (ec == asio::error::would_block) {
                 op->since = now;
-                // Kept while it waits, too: the limiter may become slower meanwhile.
-                this->park(waiting_, op, std::min(deadline, last_moment(now)), cancel);
+                this->park(waiting_, op, deadline, cancel);
                 queued_ += n;
                 if (waiting_.size() == 1) wait_for_front(h);
                 return;
@@ -362,11 +363,7 @@ private:
         if (n == 0 || n > most_at_once()) return error::invalid_count;
         if (waiting_.empty() && take<Take>(h, n, bucket_now)) return {};
         if (waiting_.size() >= settings_.max_waiters()) return error::queue_full;
-        std::int64_t const at = turn_of(h, n);
-        if (at - now > settings_.max_wait().count() || time_of(at) > deadline ||
-            queued_ >= most_queued) {
-            return error::rate_limited;
-        }
+        if (time_of(turn_of(h, n)) > deadline || queued_ >= most_queued) return error::rate_limited;
         return asio::error::would_block;
     }
 

@@ -235,7 +235,7 @@ private:
     }
 
     static time_point later(time_point now, duration by) noexcept {
-        return by > time_point::max() - now ? time_point::max() : now + by;
+        return now > time_point::max() - by ? time_point::max() : now + by;
     }
 
     // Telling -----------------------------------------------------------------------------------
