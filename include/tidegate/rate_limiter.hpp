@@ -375,10 +375,11 @@ public:
     /// As `acquire`; the permits go back at the end of the scope unless they were committed.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<reservation, CoroutineExecutor> reserve(std::uint64_t n = 1) {
-        if (!state_->try_before_waiting(n, Clock::now())) {
+        auto kept = state_; // when it goes on the limiter may be gone
+        if (!kept->try_before_waiting(n, Clock::now())) {
             co_await async_acquire(n, boost::asio::deferred);
         }
-        co_return reservation(state_, n);
+        co_return reservation(std::move(kept), n);
     }
 
     // Observers ---------------------------------------------------------------------------------
