@@ -79,12 +79,13 @@ private:
     };
 
     std::shared_ptr<breaker> get(std::string_view name, options settings, bool own_settings) {
+        std::vector<std::shared_ptr<breaker>> gone; // listeners go with them: without the lock
         std::lock_guard lock(mutex_);
         if (auto const found = breakers_.find(name); found != breakers_.end()) {
             found->second.asked = ++asked_;
             return found->second.held;
         }
-        if (breakers_.size() >= max_breakers_) make_room();
+        if (breakers_.size() >= max_breakers_) make_room(gone);
         if (breakers_.size() >= max_breakers_) {
             throw std::length_error("tidegate: circuit_breaker_registry has " +
                                     std::to_string(breakers_.size()) +
@@ -95,12 +96,17 @@ private:
         return made;
     }
 
-    void make_room() {
-        auto const forgotten = std::erase_if(breakers_, [](auto const& named) {
-            entry const& e = named.second;
-            return e.may_go() && !e.has_own_settings() && e.held->is_as_new();
-        });
-        if (forgotten > 0) return;
+    void make_room(std::vector<std::shared_ptr<breaker>>& gone) {
+        for (auto it = breakers_.begin(); it != breakers_.end();) {
+            entry const& e = it->second;
+            if (e.may_go() && !e.has_own_settings() && e.held->is_as_new()) {
+                gone.push_back(e.held);
+                it = breakers_.erase(it);
+            } else {
+                ++it;
+            }
+        }
+        if (!gone.empty()) return;
         auto first = breakers_.end();
         std::pair<bool, std::uint64_t> rank;
         for (auto it = breakers_.begin(); it != breakers_.end(); ++it) {
@@ -110,7 +116,9 @@ private:
             first = it;
             rank = mine;
         }
-        if (first != breakers_.end()) breakers_.erase(first);
+        if (first == breakers_.end()) return;
+        gone.push_back(first->second.held);
+        breakers_.erase(first);
     }
 
     options const defaults_;

@@ -6,6 +6,9 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 
+#include <chrono>
+#include <future>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -93,6 +96,31 @@ TEST_CASE("a breaker that recovers carefully is not forgotten") {
     CHECK_THROWS_AS(hosts.get("c"), std::length_error); // its next open time would be longer
     clock::advance(1s);
     CHECK_NOTHROW(hosts.get("c"));
+}
+
+TEST_CASE("what a forgotten breaker's listener holds may use the registry when it goes") {
+    using namespace std::chrono_literals;
+    struct visitor {
+        circuit_breaker_registry& hosts;
+        std::future<std::size_t>& size;
+        bool& was_free;
+        ~visitor() {
+            size = std::async(std::launch::async, [&h = hosts] { return h.size(); });
+            was_free = size.wait_for(10s) == std::future_status::ready;
+        }
+    };
+    using options = tidegate::circuit_breaker_options;
+    std::future<std::size_t> size;
+    bool was_free = false;
+    circuit_breaker_registry hosts(options().consecutive_failures(2), 1);
+    {
+        std::shared_ptr<visitor> const held(new visitor{hosts, size, was_free});
+        static_cast<void>(hosts.get("a", options().on_rejected([held] {})));
+    }
+    static_cast<void>(hosts.get("b"));
+    CHECK(hosts.names() == std::vector<std::string>{"b"});
+    CHECK(was_free);
+    CHECK(size.get() == 1);
 }
 
 TEST_CASE("threads that ask for the same names get the same breakers") {
