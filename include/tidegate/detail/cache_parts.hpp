@@ -154,9 +154,14 @@ public:
         return settings_.weigher_ && value ? settings_.weigher_(key, *value) : 1;
     }
 
+    /// How to lock a part for a change of a key: with its lock alone.
+    static constexpr auto locking = [](auto const&, auto& part) { return std::lock_guard(part); };
+
     /// Puts a value in; false if it is too heavy, or if there is one and `only_if_absent`.
+    template <class Locking>
     bool place(Key&& key, handle value, std::uint64_t weight,
-               std::optional<nanoseconds> time_to_live, bool only_if_absent, removed& gone) {
+               std::optional<nanoseconds> time_to_live, bool only_if_absent, removed& gone,
+               Locking const& lock_for) {
         if (!time_to_live) time_to_live = settings_.time_to_live_;
         auto const limit = time_to_live ? time_to_live : settings_.time_to_idle_;
         if (limit && !expires()) expires_.store(true, std::memory_order_relaxed);
@@ -170,7 +175,7 @@ public:
         std::size_t const number = number_of(h);
         shard& part = *shards_[number];
         auto const sink = part.sink(gone, wants());
-        std::lock_guard lock(part.mutex);
+        auto const lock = lock_for(std::as_const(fresh.key), part.mutex);
         std::size_t budget = put_step;
         part.store.expire(now, budget, sink);
         auto const id = part.store.find(tag(h), fresh.key, Equal{});
@@ -209,11 +214,11 @@ public:
         part.store.set_times(id, until, when);
     }
 
-    template <class Q>
-    bool erase(Q const& key, removed& gone) {
+    template <class Q, class Locking>
+    bool erase(Q const& key, removed& gone, Locking const& lock_for) {
         std::uint64_t const h = hash(key);
         shard& part = part_of(h);
-        std::lock_guard lock(part.mutex);
+        auto const lock = lock_for(key, part.mutex);
         auto const id = part.store.find(tag(h), key, Equal{});
         if (id == core::no_entry) return false;
         part.store.erase(id, removal_cause::explicit_, part.sink(gone, wants()));

@@ -93,12 +93,14 @@ protected:
 ///   cancelled; should it not listen, its result is dropped.
 /// - A record is removed before anybody is woken, so that whoever asks again at once loads again.
 /// - `fence` keeps the loads of a key from being joined and stored; those who wait get the result.
+/// - Where values have a lock of their own, whoever changes one takes a `fencing_lock`: no load
+///   that began before is stored after that.
 ///
 /// A load results in a `Loaded`, a caller gets a `Value`. What `Derived` has to have:
 /// - `normalised(result)`: a `Loaded` from what the function returned.
 /// - `prepare(flight const&, Loaded&, leftovers&)`: before the lock is taken.
 /// - `look_again(key, Value&, exception_ptr&)`: under the lock, whether there is a value after all,
-///   or a failure.
+///   or a failure. Takes the values' own lock, if they have one.
 /// - `landed(flight&, bool current, exception_ptr const&, Loaded*, leftovers&)`: under the lock;
 ///   the value, stored if the flight is current, that is, not fenced.
 /// - `overdue(flight&)`: under the lock; it takes too long. Those who wait have not left yet.
@@ -149,10 +151,13 @@ public:
     template <class Load>
     void begin_in_background(Key key, Load&& load) {
         std::shared_ptr<flight_type> fresh;
+        Value found{}; // goes after the lock
+        std::exception_ptr failed;
         {
             std::lock_guard lock(this->mutex_);
-            if (this->closed_ || find_flight(key)) return;
-            fresh = make(std::move(key));
+            auto [record, is_new] = find_or_make(key, false, found, failed);
+            if (!is_new) return;
+            fresh = std::move(record);
             fresh->kept = true;
         }
         begin(std::move(fresh), std::forward<Load>(load));
@@ -253,15 +258,40 @@ public:
     /// Loads of `key` in progress are not stored, and not joined any more.
     template <class Q>
     void fence(Q const& key) {
-        if (in_flight() == 0) return;
         std::lock_guard lock(this->mutex_);
-        if (auto const it = by_key_.find(key); it != by_key_.end()) unlist(**it);
+        unlist_key(key);
     }
     void fence_all() noexcept {
-        if (in_flight() == 0) return;
         std::lock_guard lock(this->mutex_);
         for (auto const& one : all_) unlist(*one);
     }
+
+    /// The lock of values that have their own, with the loads of `key` fenced. Taken after the
+    /// room's, which is not needed while nothing is loaded.
+    template <class ValuesMutex>
+    class fencing_lock {
+    public:
+        template <class Q>
+        fencing_lock(flight_room& room, Q const& key, ValuesMutex& values) : values_(values) {
+            if (!room.may_load()) {
+                values_.lock();
+                // Who begins a load now looks again first, and finds what this lock is taken for.
+                if (!room.may_load()) return;
+                values_.unlock();
+            }
+            room_ = std::unique_lock(room.mutex_);
+            room.unlist_key(key);
+            if (room.all_.empty()) room.may_load_.store(false, std::memory_order_relaxed);
+            values_.lock();
+        }
+        fencing_lock(fencing_lock const&) = delete;
+        fencing_lock& operator=(fencing_lock const&) = delete;
+        ~fencing_lock() { values_.unlock(); }
+
+    private:
+        ValuesMutex& values_;
+        std::unique_lock<std::mutex> room_;
+    };
 
     /// Those who wait get `operation_aborted`, or `error::closed`; their loads are cancelled.
     void cancel() noexcept {
@@ -354,6 +384,7 @@ private:
     // Nothing if there is a value after all, or a failure that is remembered, or if it is closed.
     found_flight find_or_make(Key& key, bool anew, Value& found, std::exception_ptr& failed) {
         if (this->closed_) return {};
+        expect_loads();
         if (!anew && derived().look_again(key, found, failed)) return {};
         if (auto there = find_flight(key)) return {std::move(there), false};
         return {make(std::move(key)), true};
@@ -394,6 +425,16 @@ private:
         return fresh;
     }
 
+    // Said before `look_again` takes the values' lock: who has that later sees it.
+    void expect_loads() noexcept {
+        if (!may_load()) may_load_.store(true, std::memory_order_relaxed);
+    }
+    bool may_load() const noexcept { return may_load_.load(std::memory_order_relaxed); }
+
+    template <class Q>
+    void unlist_key(Q const& key) {
+        if (auto const it = by_key_.find(key); it != by_key_.end()) unlist(**it);
+    }
     void unlist(flight_type& one) noexcept {
         if (std::exchange(one.findable, false)) by_key_.erase(&one);
     }
@@ -730,6 +771,7 @@ private:
     typename flight_type::limits limits_; // of those in `all_` that have begun
     std::shared_ptr<flight_type> doomed_;
     std::size_t overdue_untold_ = 0;
+    std::atomic<bool> may_load_{false}; // since a `fencing_lock` found no load in progress
     std::atomic<std::size_t> in_flight_{0};
     std::atomic<std::uint64_t> late_{0};
     std::atomic<std::uint64_t> emptied_{0};

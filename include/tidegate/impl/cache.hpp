@@ -283,22 +283,19 @@ public:
             check_option<std::int64_t>("cache put time_to_live in ns", time_to_live->count(), 1,
                                        315'576'000'000'000'000);
         }
-        this->fence(key);
         return store_value(std::move(key), std::move(value), time_to_live, false);
     }
 
     bool put_if_absent(Key key, handle value) {
         if (contains(key)) return false;
-        this->fence(key);
         return store_value(std::move(key), std::move(value), std::nullopt, true);
     }
 
     template <class Q>
     bool invalidate(Q const& key) {
-        this->fence(key);
         forget_gathered(key);
         removed gone;
-        bool const was_there = parts_.erase(key, gone);
+        bool const was_there = parts_.erase(key, gone, fencing());
         parts_.tell(gone);
         return was_there;
     }
@@ -394,7 +391,8 @@ public:
             time_to_live =
                 std::min(time_to_live.value_or(settings().time_to_live_.value_or(*most)), *most);
         }
-        parts_.place(std::move(one.key), value, rest.weight, time_to_live, false, rest.gone);
+        parts_.place(std::move(one.key), value, rest.weight, time_to_live, false, rest.gone,
+                     parts::locking);
         return value;
     }
 
@@ -464,12 +462,20 @@ private:
         }
     }
 
+    // How a part is locked for what the user changes.
+    auto fencing() noexcept {
+        return [this](auto const& key, auto& part) {
+            return
+                typename base::template fencing_lock<typename Types::mutex_type>(*this, key, part);
+        };
+    }
+
     bool store_value(Key key, handle value, std::optional<nanoseconds> time_to_live,
                      bool only_if_absent) {
         std::uint64_t const weight = parts_.weigh(key, value);
         removed gone;
         bool const stored = parts_.place(std::move(key), std::move(value), weight, time_to_live,
-                                         only_if_absent, gone);
+                                         only_if_absent, gone, fencing());
         parts_.tell(gone);
         keep_maintained();
         return stored;
