@@ -56,7 +56,7 @@ struct cache_statistics {
     std::chrono::nanoseconds load_time{0};
     std::uint64_t expired = 0;     ///< entries that left because their time was over
     std::uint64_t evicted = 0;     ///< to make room
-    std::uint64_t replaced = 0;    ///< because a newer value came
+    std::uint64_t replaced = 0;    ///< because something newer came
     std::uint64_t invalidated = 0; ///< because the user said so
     std::uint64_t refused = 0;     ///< values heavier than what they had to fit into
     std::size_t entries = 0;       ///< with those that have expired and are not removed yet
@@ -285,7 +285,7 @@ public:
                    static_cast<double>(all.expired));
         to.counter("tidegate_cache_evicted", "Entries that made room",
                    static_cast<double>(all.evicted));
-        to.counter("tidegate_cache_replaced", "Entries that a newer value replaced",
+        to.counter("tidegate_cache_replaced", "Entries that something newer replaced",
                    static_cast<double>(all.replaced));
         to.counter("tidegate_cache_invalidated", "Entries removed by the user",
                    static_cast<double>(all.invalidated));

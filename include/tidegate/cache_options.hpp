@@ -79,7 +79,8 @@ public:
     }
 
     /// A value older than this is loaded again in the background when it is asked for; meanwhile
-    /// it is used. That it is older may be noticed a tick of the system's coarse clock late: some
+    /// it is used. Should there be none any more, or should the loader say not to store it, it
+    /// goes. That it is older may be noticed a tick of the system's coarse clock late: some
     /// milliseconds. Needs a longer time to live. Default: never.
     cache_options& refresh_after(nanoseconds age) {
         return set("cache refresh_after in ns", refresh_after_, age);

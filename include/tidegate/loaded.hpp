@@ -23,7 +23,8 @@ TIDEGATE_BEGIN_NAMESPACE
 template <class V>
 class loaded {
 public:
-    /// There is no such thing; remembered if the cache is set to (`negative_time_to_live`).
+    /// There is no such thing; remembered if the cache is set to (`negative_time_to_live`). What
+    /// the cache had goes in either case.
     loaded() noexcept = default;
     static loaded none() noexcept { return {}; }
 
@@ -58,7 +59,7 @@ public:
         return std::move(time_to_live_at_most(time));
     }
 
-    /// Those who wait for it get it; the cache does not keep it.
+    /// Those who wait for it get it; the cache does not keep it, nor the older value that it had.
     loaded& do_not_store() & noexcept {
         store_ = false;
         return *this;

@@ -215,13 +215,13 @@ public:
     }
 
     template <class Q, class Locking>
-    bool erase(Q const& key, removed& gone, Locking const& lock_for) {
+    bool erase(Q const& key, removal_cause why, removed& gone, Locking const& lock_for) {
         std::uint64_t const h = hash(key);
         shard& part = part_of(h);
         auto const lock = lock_for(key, part.mutex);
         auto const id = part.store.find(tag(h), key, Equal{});
         if (id == core::no_entry) return false;
-        part.store.erase(id, removal_cause::explicit_, part.sink(gone, wants()));
+        part.store.erase(id, why, part.sink(gone, wants()));
         return true;
     }
 

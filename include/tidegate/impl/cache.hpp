@@ -295,7 +295,7 @@ public:
     bool invalidate(Q const& key) {
         forget_gathered(key);
         removed gone;
-        bool const was_there = parts_.erase(key, gone, fencing());
+        bool const was_there = parts_.erase(key, removal_cause::explicit_, gone, fencing());
         parts_.tell(gone);
         return was_there;
     }
@@ -381,11 +381,13 @@ public:
             return {};
         }
         handle value = result->value();
-        if (!current || !result->is_to_be_stored()) return value;
+        if (!current) return value;
         auto time_to_live = result->time_to_live();
-        if (!value) {
-            if (!time_to_live) time_to_live = settings().negative_time_to_live_;
-            if (!time_to_live) return value;
+        if (!value && !time_to_live) time_to_live = settings().negative_time_to_live_;
+        if (!result->is_to_be_stored() || (!value && !time_to_live)) {
+            // It is newer than what is there.
+            parts_.erase(one.key, removal_cause::replaced, rest.gone, parts::locking);
+            return value;
         }
         if (auto const most = result->time_to_live_at_most()) {
             time_to_live =

@@ -24,7 +24,7 @@ TIDEGATE_BEGIN_NAMESPACE
 enum class removal_cause {
     expired,   ///< its time was over
     size,      ///< it made room for another
-    replaced,  ///< a newer value took its place
+    replaced,  ///< a newer value took its place, or one that is not kept, or "there is none"
     explicit_, ///< it was invalidated
 };
 
