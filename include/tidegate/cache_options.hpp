@@ -65,8 +65,9 @@ public:
     cache_options& time_to_live(nanoseconds time) {
         return set("cache time_to_live in ns", time_to_live_, time);
     }
-    /// How long after it was last used or put. Costs a reading of the clock and a move in the
-    /// timing wheel for each hit. Default: as long as there is room.
+    /// How long after it was last used or put; what nobody used for so long is not stale, but gone.
+    /// Costs a reading of the clock and a move in the timing wheel for each hit. Default: as long
+    /// as there is room.
     cache_options& time_to_idle(nanoseconds time) {
         return set("cache time_to_idle in ns", time_to_idle_, time);
     }
@@ -113,13 +114,17 @@ public:
         return *this;
     }
     /// For how long after its time to live a value is still handed out by `get_or_load`, while it
-    /// is loaded again in the background. Default: not at all.
+    /// is loaded again in the background; if that fails, again after the `throttle` of
+    /// `stale_if_error`. To other look-ups it is not there. Default: not at all.
     cache_options& stale_while_revalidate(nanoseconds time) {
         return set("cache stale_while_revalidate in ns", stale_while_revalidate_, time);
     }
-    /// For how long after its time to live a value is handed out when loading it anew fails, with
-    /// whatever error; the next attempt is made after `throttle`. Who is cancelled, and whom
-    /// `cache::cancel` or `close` sends away, gets that error all the same. Default: not at all.
+    /// For how long after its time to live a value is handed out by `get_or_load` when loading it
+    /// anew fails, with whatever error. The next attempt is made after `throttle`, which goes for
+    /// `stale_while_revalidate` and `refresh_after` as well; until then `get_or_load` hands out the
+    /// value at once. To other look-ups it is not there, and it counts as a miss. Who is cancelled,
+    /// and whom `cache::cancel` or `close` sends away, gets that error all the same. Default: not
+    /// at all; 1 s.
     cache_options& stale_if_error(nanoseconds time,
                                   nanoseconds throttle = std::chrono::seconds(1)) {
         set("cache stale_if_error in ns", stale_if_error_, time);

@@ -260,7 +260,8 @@ private:
     }
 
     std::int64_t deadline(kept const& k) const {
-        return features_.keeps_stale ? std::max(k.fresh_until, k.when.stale_limit) : k.fresh_until;
+        bool const is_kept = features_.keeps_stale && k.fresh_until >= k.when.fresh_limit;
+        return is_kept ? std::max(k.fresh_until, k.when.stale_limit) : k.fresh_until;
     }
     // Two milliseconds after its deadline, it is not there any more where all has expired.
     bool any_overdue() const {

@@ -96,10 +96,11 @@ public:
 
         what is = what::nothing;
         bool worth_refreshing = false;
-        bool usable_meanwhile = false; ///< stale, but good enough while it is loaded
+        bool usable_meanwhile = false; ///< stale, but good enough until something better is there
         handle value{};
 
-        bool is_enough() const noexcept { return is == what::fresh && !worth_refreshing; }
+        bool is_usable() const noexcept { return is == what::fresh || usable_meanwhile; }
+        bool is_enough() const noexcept { return is_usable() && !worth_refreshing; }
         handle fresh_value() && { return is == what::fresh ? std::move(value) : handle{}; }
     };
 
@@ -140,11 +141,11 @@ public:
         time const now = expires() ? clock::exact() : 0;
         std::lock_guard lock(part.mutex);
         auto const id = part.store.find(tag(h), key, Equal{});
-        if (id == core::no_entry || part.store.fresh_until(id) <= now ||
-            is_worth_refreshing(part, id, now)) {
-            return false;
-        }
-        found = part.handle_of(id);
+        if (id == core::no_entry) return false;
+        sighting seen = part.store.fresh_until(id) > now ? fresh_sighting(part, id, now)
+                                                         : stale_sighting(part, id, now);
+        if (!seen.is_enough()) return false;
+        found = std::move(seen.value);
         return true;
     }
 
@@ -196,7 +197,7 @@ public:
         return true;
     }
 
-    /// A load failed: what is there will do for a while.
+    /// A load failed: what is there, if it is of use, will do for a while.
     void put_off(Key const& key) {
         if (!has_times_) return;
         std::uint64_t const h = hash(key);
@@ -206,12 +207,8 @@ public:
         auto const id = part.store.find(tag(h), key, Equal{});
         if (id == core::no_entry) return;
         auto when = part.store.when(id);
-        time const again = add_saturated(now, settings_.throttle_.count());
-        when.refresh_at = again;
-        time until = part.store.fresh_until(id);
-        time const usable = add_saturated(when.fresh_limit, settings_.stale_if_error_.count());
-        if (keeps_stale_ && until <= now) until = std::min(again, usable);
-        part.store.set_times(id, until, when);
+        when.refresh_at = add_saturated(now, settings_.throttle_.count());
+        part.store.set_times(id, part.store.fresh_until(id), when);
     }
 
     template <class Q, class Locking>
@@ -450,43 +447,49 @@ private:
         }
         if (part.store.fresh_until(id) <= add_saturated(now, lag)) {
             if (lag) now = clock::exact();
-            if (part.store.fresh_until(id) <= now) return stale_sighting(part, id, now);
+            if (part.store.fresh_until(id) <= now) {
+                ++part.counts.misses;
+                return stale_sighting(part, id, now);
+            }
         }
-        sighting seen;
-        seen.is = sighting::what::fresh;
-        seen.value = part.handle_of(id);
-        if (has_times_) note_use(part, id, now, seen);
+        sighting seen = fresh_sighting(part, id, now);
+        if (has_times_) note_use(part, id, now);
         part.store.touch(id);
         ++part.counts.hits;
         return seen;
     }
 
-    void note_use(shard& part, core::entry_id id, time now, sighting& seen) {
+    void note_use(shard& part, core::entry_id id, time now) {
         auto const& when = part.store.when(id);
-        seen.worth_refreshing = when.refresh_at <= now;
         if (auto const idle = settings_.time_to_idle_) {
             part.store.set_times(id, std::min(when.fresh_limit, add_saturated(now, idle->count())),
                                  when);
         }
     }
 
-    sighting stale_sighting(shard& part, core::entry_id id, time now) {
-        ++part.counts.misses;
-        if (!keeps_stale_) return {};
-        time const fresh_limit = part.store.when(id).fresh_limit;
-        auto const within = [&](nanoseconds more) {
-            return now < add_saturated(fresh_limit, more.count());
-        };
+    sighting fresh_sighting(shard& part, core::entry_id id, time now) const {
         sighting seen;
-        seen.usable_meanwhile = within(settings_.stale_while_revalidate_);
-        if (!seen.usable_meanwhile && !within(settings_.stale_if_error_)) return {};
-        seen.is = sighting::what::stale;
+        seen.is = sighting::what::fresh;
+        seen.worth_refreshing = has_times_ && part.store.when(id).refresh_at <= now;
         seen.value = part.handle_of(id);
         return seen;
     }
 
-    bool is_worth_refreshing(shard& part, core::entry_id id, time now) const noexcept {
-        return has_times_ && part.store.when(id).refresh_at <= now;
+    sighting stale_sighting(shard& part, core::entry_id id, time now) const {
+        if (!keeps_stale_) return {};
+        auto const& when = part.store.when(id);
+        if (part.store.fresh_until(id) < when.fresh_limit) return {}; // nobody used it for too long
+        auto const within = [&](nanoseconds more) {
+            return now < add_saturated(when.fresh_limit, more.count());
+        };
+        sighting seen;
+        seen.worth_refreshing = when.refresh_at <= now; // not if a load failed just now
+        seen.usable_meanwhile = within(settings_.stale_while_revalidate_) ||
+                                (!seen.worth_refreshing && within(settings_.stale_if_error_));
+        if (!seen.usable_meanwhile && !within(settings_.stale_if_error_)) return {};
+        seen.is = sighting::what::stale;
+        seen.value = part.handle_of(id);
+        return seen;
     }
 
     // Without counting.
@@ -652,8 +655,10 @@ private:
         if (auto const idle = settings_.time_to_idle_) {
             fresh.fresh_until = std::min(fresh.fresh_until, add_saturated(now, idle->count()));
         }
+        if (keeps_stale_) when.refresh_at = when.fresh_limit;
         if (settings_.refresh_after_) {
-            when.refresh_at = add_saturated(now, settings_.refresh_after_->count());
+            when.refresh_at =
+                std::min(when.refresh_at, add_saturated(now, settings_.refresh_after_->count()));
         }
         when.stale_limit = add_saturated(
             when.fresh_limit,

@@ -106,7 +106,7 @@ public:
     template <class CoroutineExecutor, class Load>
     static boost::asio::awaitable<handle, CoroutineExecutor>
     load(std::shared_ptr<cache_state> self, Key key, Load load, sighting seen) {
-        if (seen.is == sighting::what::fresh || seen.usable_meanwhile) {
+        if (seen.is_usable()) {
             self->refresh(std::move(key), std::move(load));
             co_return std::move(seen.value);
         }
@@ -148,7 +148,7 @@ public:
         std::unordered_map<Key, std::size_t, Hash, Equal> known;
         for (auto const& key : keys) {
             sighting seen = look(key);
-            bool const usable = seen.is == sighting::what::fresh || seen.usable_meanwhile;
+            bool const usable = seen.is_usable();
             if (usable && !seen.is_enough()) all.to_refresh.push_back(Key(key));
             all.stale.push_back(seen.value);
             all.place.push_back(0);

@@ -60,7 +60,9 @@ public:
     struct times {
         std::int64_t refresh_at = never;  ///< it is worth loading again
         std::int64_t fresh_limit = never; ///< it may not be used longer, however often it is
-        std::int64_t stale_limit = never; ///< it may not be used even if there is nothing better
+        /// From `fresh_limit` on it stays until then, in case there is nothing better; one that has
+        /// expired before, since nobody used it, does not stay.
+        std::int64_t stale_limit = never;
     };
 
     cache_store(std::uint64_t capacity, store_features features, std::int64_t now)
@@ -390,7 +392,9 @@ private:
     [[gnu::always_inline]] entry const& at(entry_id id) const noexcept { return slot_at(id).e; }
     std::int64_t deadline_of(entry const& e, entry_id id) const noexcept {
         std::int64_t const fresh = e.fresh_until.load(std::memory_order_relaxed);
-        return features_.keeps_stale ? std::max(fresh, times_of(id).stale_limit) : fresh;
+        if (!features_.keeps_stale) return fresh;
+        times const& when = times_of(id);
+        return fresh < when.fresh_limit ? fresh : std::max(fresh, when.stale_limit);
     }
     std::uint8_t marks(entry_id id) const noexcept {
         return at(id).marks.load(std::memory_order_relaxed);
