@@ -140,9 +140,15 @@ public:
     cache_options& load_timeout(nanoseconds time) {
         return set("cache load_timeout in ns", load_timeout_, time);
     }
-    /// How long it is remembered that a loader found nothing. Default: not at all.
-    cache_options& negative_time_to_live(nanoseconds time) {
-        return set("cache negative_time_to_live in ns", negative_time_to_live_, time);
+    /// How long it is remembered that a loader found nothing. With `max_weight`, what remembering
+    /// that weighs, 1 to 2^62, in the unit of the weigher, which is not asked: say about what a key
+    /// and an entry take, or else names that do not exist fill the memory. Default: not at all; 1.
+    cache_options& negative_time_to_live(nanoseconds time, std::uint64_t weight = 1) {
+        detail::check_option<std::uint64_t>("cache negative_time_to_live weight", weight, 1,
+                                            std::uint64_t{1} << 62);
+        set("cache negative_time_to_live in ns", negative_time_to_live_, time);
+        negative_weight_ = weight;
+        return *this;
     }
     /// A load goes on when the last caller has left, and is stored. Default: it is cancelled.
     cache_options& keep_loading(bool keep) {
@@ -234,6 +240,7 @@ private:
     std::optional<nanoseconds> soft_timeout_;
     nanoseconds load_timeout_{std::chrono::seconds(30)};
     std::optional<nanoseconds> negative_time_to_live_;
+    std::uint64_t negative_weight_ = 1;
     bool keep_loading_ = false;
     boost::asio::any_io_executor load_on_;
     std::function<void(Key const&, shared_value<V> const&, removal_cause)> on_removal_;

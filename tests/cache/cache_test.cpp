@@ -506,6 +506,12 @@ TEST_CASE("settings out of range or against each other are refused by name") {
     refused(up_to(1).refresh_after(1s).time_to_live(1s), "refresh_after");
     refused(up_to(1).stale_if_error(1s), "time_to_live");
     refused(up_to(1).time_to_live(1s).soft_timeout(1s), "soft_timeout");
+    refused(up_to(10).negative_time_to_live(1s, 2), "negative_time_to_live weight");
+    auto const weigh = [](int, int) { return std::uint64_t{1}; };
+    refused(cache_options<int, int>{}.max_weight(8, weigh).negative_time_to_live(1s, 9),
+            "negative_time_to_live weight");
+    CHECK_THROWS_WITH(up_to(1).negative_time_to_live(1s, 0),
+                      ContainsSubstring("cache negative_time_to_live weight is 0"));
     ints cache(io, up_to(1));
     CHECK_THROWS_WITH(cache.put(1, 1, 0s), ContainsSubstring("cache put time_to_live in ns is 0"));
 }

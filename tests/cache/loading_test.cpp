@@ -76,6 +76,23 @@ TEST_CASE("a value that cannot be weighed fails those who wait for it, and is no
     CHECK(cache.contains(1));
 }
 
+TEST_CASE("what is remembered of names that do not exist is bounded by its weight") {
+    asio::io_context io;
+    auto const weigh = [](int, int) -> std::uint64_t { return 100; };
+    auto none = [](int) -> asio::awaitable<std::optional<int>> { co_return std::nullopt; };
+    ints cache(io, cache_options<int, int>{}.max_weight(1000, weigh).negative_time_to_live(5s, 50));
+    for (int key = 0; key < 100; ++key) {
+        asking<int> a;
+        a.ask(io, cache, key, none);
+        run(io);
+        REQUIRE(a.done);
+    }
+    CHECK(cache.statistics().entries == 20);
+    CHECK(cache.statistics().weight == 1000);
+    cache.put(-1, 1);
+    CHECK(cache.statistics().entries == 19);
+}
+
 TEST_CASE("a miss is loaded once and stored, and a hit does not suspend") {
     asio::io_context io;
     ints cache(io, up_to(10).time_to_live(5s));

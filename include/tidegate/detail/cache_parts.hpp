@@ -152,7 +152,8 @@ public:
     // Changing --------------------------------------------------------------------------------
 
     std::uint64_t weigh(Key const& key, handle const& value) const {
-        return settings_.weigher_ && value ? settings_.weigher_(key, *value) : 1;
+        if (!settings_.weigher_) return 1;
+        return value ? settings_.weigher_(key, *value) : settings_.negative_weight_;
     }
 
     /// How to lock a part for a change of a key: with its lock alone.

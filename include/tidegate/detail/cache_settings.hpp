@@ -25,6 +25,8 @@ struct cache_settings {
         if (s.max_entries_.has_value() == s.max_weight_.has_value())
             refuse("tidegate: cache needs max_entries or max_weight, and not both");
         if (s.max_weight_ && !s.weigher_) refuse("tidegate: cache max_weight needs a weigher");
+        if (s.negative_weight_ > s.max_weight_.value_or(1))
+            refuse("tidegate: cache negative_time_to_live weight needs that much max_weight");
         if (s.refresh_after_ && !(s.time_to_live_ && *s.refresh_after_ < *s.time_to_live_))
             refuse("tidegate: cache refresh_after needs a longer time_to_live");
         if ((s.stale_if_error_.count() || s.stale_while_revalidate_.count()) && !s.time_to_live_)
