@@ -38,7 +38,9 @@ using soonest_expiry = core::soonest_expiry_eviction;
 } // namespace eviction
 
 /// The hash of a cache's keys: std::hash, and for strings one that also takes string views, so that
-/// looking up makes no string. The cache mixes it, so an identity for integers will do.
+/// looking up makes no string. Each cache mixes it from a random seed, so an identity for integers
+/// will do, also where others choose them. Of strings, std::hash is the same in every process: give
+/// a keyed hash where somebody may choose many that collide.
 template <class Key>
 struct cache_hash : std::hash<Key> {};
 template <>

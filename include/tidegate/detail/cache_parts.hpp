@@ -6,6 +6,7 @@
 #include <tidegate/detail/cache_readers.hpp>
 #include <tidegate/detail/cache_settings.hpp>
 #include <tidegate/detail/cache_shard.hpp>
+#include <tidegate/detail/key_mixing.hpp>
 #include <tidegate/detail/quick_clock.hpp>
 #include <tidegate/detail/thread_random.hpp>
 #include <tidegate/detail/trace_source.hpp>
@@ -369,12 +370,10 @@ private:
 
     // Keys ------------------------------------------------------------------------------------
 
-    // Two multiplications: std::hash of an integer is mostly the integer.
+    // std::hash of an integer is mostly the integer.
     template <class Q>
-    static std::uint64_t hash(Q const& key) {
-        std::uint64_t h = static_cast<std::uint64_t>(Hash{}(key)) * 0x9E3779B97F4A7C15u;
-        h = (h ^ (h >> 32)) * 0xD6E8FEB86659FD93u;
-        return h ^ (h >> 32);
+    std::uint64_t hash(Q const& key) const {
+        return mixing_(static_cast<std::uint64_t>(Hash{}(key)));
     }
     static std::uint32_t tag(std::uint64_t h) noexcept { return static_cast<std::uint32_t>(h); }
     std::size_t number_of(std::uint64_t h) const noexcept {
@@ -689,6 +688,7 @@ private:
     options const settings_;
     bool const keeps_stale_ = rules::features(settings_).keeps_stale;
     bool const has_times_ = rules::features(settings_).keeps_times;
+    key_mixing const mixing_{thread_random()()}; // nobody outside can tell
     unsigned shift_ = 32;                      // of the hash's upper half, to the number of a part
     [[no_unique_address]] trace_source trace_; // beside what each look-up reads
     std::vector<std::unique_ptr<shard>> shards_;
