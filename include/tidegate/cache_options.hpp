@@ -162,7 +162,9 @@ public:
     }
 
     /// Called for each entry that leaves, and why; with no lock held, on the thread that caused it,
-    /// which may be that of another key's call. An empty value is a remembered "there is none".
+    /// which may be that of another key's call. Two threads that remove the same key one after the
+    /// other may tell in the other order: what was told last need not be what left last. An empty
+    /// value is a remembered "there is none".
     cache_options&
     on_removal(std::function<void(Key const&, shared_value<V> const&, removal_cause)> listener) {
         on_removal_ = std::move(listener);
