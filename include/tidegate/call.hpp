@@ -13,6 +13,7 @@
 #include <exception>
 #include <optional>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -21,7 +22,8 @@ TIDEGATE_BEGIN_NAMESPACE
 
 class retry_budget;
 
-/// Why a call failed: an error code, an exception, or both when the exception is a system_error.
+/// Why a call failed: an error code, an exception, or both when the exception is a system_error,
+/// Boost's or the standard library's.
 class failure {
 public:
     failure() = default;
@@ -32,6 +34,8 @@ public:
             std::rethrow_exception(thrown_);
         } catch (boost::system::system_error const& e) {
             code_ = e.code();
+        } catch (std::system_error const& e) {
+            code_ = known_as(e.code());
         } catch (...) { // has no code
             code_ = {};
         }
@@ -83,6 +87,15 @@ public:
     }
 
 private:
+    // As Asio reports it, so that it compares equal.
+    static error_code known_as(std::error_code const& ec) noexcept {
+        if (ec.category() == std::system_category())
+            return {ec.value(), boost::system::system_category()};
+        if (ec.category() == std::generic_category())
+            return {ec.value(), boost::system::generic_category()};
+        return ec;
+    }
+
     // By name: their headers are only for those who use them.
     bool is_of_a_stream() const noexcept {
         std::string_view const category = code_.category().name();
