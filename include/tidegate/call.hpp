@@ -148,6 +148,9 @@ public:
         why_ = std::move(why);
     }
 
+    /// Neither a value nor a failure, as at first.
+    void reset() noexcept { fail(failure()); }
+
     /// The value, or the failure as an exception.
     T get() && {
         if (!value_) why_.rethrow();
@@ -188,7 +191,8 @@ public:
         return at < deadline_ ? deadline_ - at : duration::zero();
     }
 
-    /// Why the attempt before this one failed; empty at the first.
+    /// Why the attempt before this one failed; empty at the first, and if that succeeded with a
+    /// result that was not accepted.
     error_code const& last_error() const noexcept { return last_error_; }
 
     /// A layer inside refused the call and knows how long it will go on doing so; zero if not.

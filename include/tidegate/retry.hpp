@@ -191,8 +191,9 @@ struct random_source {
 /// Tries again what is inside it.
 ///
 /// `Predicate` says what to retry: called with a `failure const&`, and, if it can be, with the
-/// result of a successful attempt (which is thrown away before the next). By default every failure
-/// except `error::closed` and `error::invalid_count`. Cancellation by the caller is never retried.
+/// result of a successful attempt (which is destroyed before the pause, so that what it holds is
+/// there for the next). By default every failure except `error::closed` and
+/// `error::invalid_count`. Cancellation by the caller is never retried.
 ///
 /// It never pauses past the deadline: when there is no time for another attempt, it gives up at
 /// once. A layer inside that refused (an open breaker, a limiter) and knows when to come back is
@@ -270,7 +271,7 @@ public:
                 give_up(*reason);
                 return {};
             }
-            tell(result.why(), pause);
+            tell(result ? failure() : result.why(), pause);
             trace_->emit(trace_event::retried, attempts_, ec, pause);
             begin_attempt(c, pause);
             return {detail::step::what::again, pause};

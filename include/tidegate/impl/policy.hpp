@@ -136,10 +136,12 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
         try {
             error_code ec;
             if (wish.next == what::again) {
+                error_code const before = result ? error_code() : result.why().code();
+                result.reset(); // what it holds may be what the next attempt needs
                 ec = co_await detail::pause_until<Clock, Executor>(detail::deadline_in<Clock>(
                     std::chrono::ceil<typename Clock::duration>(wish.pause)));
                 here.forget_now();
-                if (!ec) here.next_attempt(result.why().code());
+                if (!ec) here.next_attempt(before);
             }
             bool const entering = !ec; // the pause was not cut short
             while (!ec && i < calls.count) {
