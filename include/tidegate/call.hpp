@@ -61,7 +61,7 @@ public:
     bool is_cancellation() const noexcept { return code_ == boost::asio::error::operation_aborted; }
 
     /// The call was refused before what was called could see it: a limit of this process is used
-    /// up, or the time was up in a line for it. Says nothing about the health of what was called.
+    /// up, or the time was up in a line for it, or in a pause. Says nothing about the health of what was called.
     /// The failure of another policy's call, inside this one, is known by its code alone.
     bool is_refusal() const noexcept {
         return before_start_ || code_ == error::rate_limited || code_ == error::queue_full ||

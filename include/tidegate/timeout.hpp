@@ -20,9 +20,10 @@ TIDEGATE_BEGIN_NAMESPACE
 /// caller's own cancellation stays `operation_aborted`. If the operation succeeds in spite of it,
 /// its result counts: exactly one outcome, and nothing runs on behind the caller's back.
 ///
-/// Deadlines nest: the earliest applies. An expired one fails the call before anything is started.
-/// Layers inside do not wait in a line longer than the deadline allows. All timeouts of an
-/// execution context share one timer.
+/// Deadlines nest: the earliest applies. One that has expired when the call begins, or when it is
+/// let in after it waited (in a line, in the pause of a retry), fails the call before anything is
+/// started, which is a refusal: see `failure::is_refusal`. Layers inside do not wait in a line
+/// longer than the deadline allows. All timeouts of an execution context share one timer.
 ///
 /// Copies share the setting, which may be changed at any time from any thread.
 template <class Clock = std::chrono::steady_clock>

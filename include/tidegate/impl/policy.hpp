@@ -135,24 +135,32 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
     for (detail::step wish;;) {
         try {
             error_code ec;
+            std::size_t at = calls.count; // the layer that did not let the call pass, or too late
             if (wish.next == what::again) {
                 error_code const before = result ? error_code() : result.why().code();
                 result.reset(); // what it holds may be what the next attempt needs
                 ec = co_await detail::pause_until<Clock, Executor>(detail::deadline_in<Clock>(
                     std::chrono::ceil<typename Clock::duration>(wish.pause)));
                 here.forget_now();
-                if (!ec) here.next_attempt(before);
+                if (!ec) {
+                    here.next_attempt(before);
+                    at = i - 1;
+                }
             }
-            bool const entering = !ec; // the pause was not cut short
-            while (!ec && i < calls.count) {
+            for (bool waited = wish.next == what::again; !ec; waited = true) {
+                if (waited && here.deadline() <= here.now()) {
+                    ec = error::deadline_exceeded;
+                    break;
+                }
                 ec = calls.enter_from(i, here);
-                if (!ec || ec != boost::asio::error::would_block) break;
+                at = i;
+                if (ec != boost::asio::error::would_block) break;
                 ec = co_await calls.template wait<Executor>(i, here);
                 here.forget_now();
                 if (!ec) ++i;
             }
             if (ec) {
-                result.fail(entering ? calls.failure_to_enter(i, ec) : failure(ec));
+                result.fail(calls.failure_to_enter(at, ec));
             } else if constexpr (last < sizeof...(Layers)) {
                 auto start = [&layers](auto& each, context& one) {
                     return call<detail::next_racing_layer<tuple, First>() + 1, outcome<value>,
