@@ -48,21 +48,32 @@ public:
         return f;
     }
 
+    /// Of a call that was cancelled before it failed: a cancellation, whatever the operation made
+    /// of it.
+    static failure after_cancellation(failure f) noexcept {
+        f.cancelled_ = true;
+        return f;
+    }
+
     /// No error for an exception that carries none.
     error_code const& code() const noexcept { return code_; }
 
     /// Null when the failure is a code alone.
     std::exception_ptr const& exception() const noexcept { return thrown_; }
 
-    /// `operation_aborted`: the result is not wanted any more, by the caller, or by whoever
-    /// cancelled what the operation waits for (`cancel()`, a socket that was closed). Never an
-    /// answer of what was called. An operation that limits its own time with `cancel_after` ends
-    /// with that code, too: let it throw another one then, or leave the limit to a `timeout`.
-    bool is_cancellation() const noexcept { return code_ == boost::asio::error::operation_aborted; }
+    /// The result is not wanted any more. By the caller, if the call was cancelled before it
+    /// failed, whatever the code; or, if that is `operation_aborted`, by whoever cancelled what the
+    /// operation waits for (`cancel()`, a socket that was closed). Never an answer of what was
+    /// called. An operation that limits its own time with `cancel_after` ends with that code, too:
+    /// let it throw another one then, or leave the limit to a `timeout`.
+    bool is_cancellation() const noexcept {
+        return cancelled_ || code_ == boost::asio::error::operation_aborted;
+    }
 
     /// The call was refused before what was called could see it: a limit of this process is used
-    /// up, or the time was up in a line for it, or in a pause. Says nothing about the health of what was called.
-    /// The failure of another policy's call, inside this one, is known by its code alone.
+    /// up, or the time was up in a line for it, or in a pause. Says nothing about the health of
+    /// what was called. The failure of another policy's call, inside this one, is known by its code
+    /// alone.
     bool is_refusal() const noexcept {
         return before_start_ || code_ == error::rate_limited || code_ == error::queue_full ||
                code_ == error::circuit_open || code_ == error::overloaded ||
@@ -105,6 +116,7 @@ private:
 
     error_code code_;
     bool before_start_ = false;
+    bool cancelled_ = false;
     std::exception_ptr thrown_;
 };
 

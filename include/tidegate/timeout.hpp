@@ -17,8 +17,9 @@ TIDEGATE_BEGIN_NAMESPACE
 
 /// Gives what is inside it a deadline. When that passes, the operation is cancelled (all
 /// cancellation types) and waited for, and the call fails with `error::deadline_exceeded`; the
-/// caller's own cancellation stays `operation_aborted`. If the operation succeeds in spite of it,
-/// its result counts: exactly one outcome, and nothing runs on behind the caller's back.
+/// caller's own cancellation stays what the operation makes of it. If the operation succeeds in
+/// spite of it, its result counts: exactly one outcome, and nothing runs on behind the caller's
+/// back.
 ///
 /// Deadlines nest: the earliest applies. One that has expired when the call begins, or when it is
 /// let in after it waited (in a line, in the pause of a retry), fails the call before anything is

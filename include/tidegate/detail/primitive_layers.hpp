@@ -155,7 +155,8 @@ public:
         template <class T>
         step leave(context& c, outcome<T>& result) noexcept {
             if (result) permit_.success(c.now());
-            else if (result.why().code() == error::deadline_exceeded && !result.why().is_refusal())
+            else if (result.why().code() == error::deadline_exceeded &&
+                     !result.why().is_refusal() && !result.why().is_cancellation())
                 permit_.dropped();
             else permit_.ignore();
             return {};

@@ -148,15 +148,11 @@ template <class Executor, class Op, class T, class Start>
 boost::asio::awaitable<void, Executor>
 basic_hedge<Clock>::run_alone(Op& op, context& here, outcome<T>& result, Start start,
                               bool measured) const {
-    namespace asio = boost::asio;
     auto const began = here.now();
     context own = here;
     auto only = start(op, own);
     result = co_await std::move(only);
     here.set_retry_after(own.retry_after());
-    auto const state = co_await asio::this_coro::cancellation_state;
-    if (!result && state.cancelled() != asio::cancellation_type::none)
-        result.fail(asio::error::operation_aborted);
     if (result && measured) shared_->latencies.record(Clock::now() - began);
     std::lock_guard lock(shared_->mutex);
     ++shared_->statistics.calls;
@@ -221,7 +217,6 @@ basic_hedge<Clock>::run_several(Op& op, context& here, outcome<T>& result, Start
 
     std::size_t const winner = attempts->winner();
     result = attempts->take_result(here);
-    if (cancelled && !result) result.fail(asio::error::operation_aborted);
     if (winner != 0) {
         for (auto const latency : latencies) shared_->latencies.record(latency);
     }

@@ -114,6 +114,13 @@ consteval std::size_t next_racing_layer() {
     return First;
 }
 
+/// An operation may end with whatever it likes when it is cancelled; to the layers it was.
+template <class T>
+void heed_cancellation(asio::cancellation_state const& of_the_call, outcome<T>& failed) {
+    if (of_the_call.cancelled() == asio::cancellation_type::none) return;
+    failed.fail(failure::after_cancellation(failed.why()));
+}
+
 } // namespace detail
 
 // In and out through the layers. A code that is not thrown costs no exception; what throws is
@@ -190,6 +197,10 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
         }
         here.forget_now();
         for (wish = {}; i > 0 && wish.next != what::again;) {
+            if (!result) {
+                auto const state = co_await boost::asio::this_coro::cancellation_state;
+                detail::heed_cancellation(state, result);
+            }
             try {
                 wish = calls.leave_from(i, here, result);
                 if (wish.next == what::settle) {
