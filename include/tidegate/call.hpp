@@ -71,7 +71,8 @@ public:
     }
 
     /// The call was refused before what was called could see it: a limit of this process is used
-    /// up, or the time was up in a line for it, or in a pause. Says nothing about the health of
+    /// up, or the time was up in a line for it, or in a pause. One that was cancelled there is a
+    /// refusal and a cancellation. Says nothing about the health of
     /// what was called. The failure of another policy's call, inside this one, is known by its code
     /// alone.
     bool is_refusal() const noexcept {
@@ -232,6 +233,10 @@ public:
     std::chrono::nanoseconds take_retry_after() noexcept {
         return std::exchange(retry_after_, std::chrono::nanoseconds(0));
     }
+    /// How often something was started that may see the call: what began between two looks at it.
+    std::uint32_t starts() const noexcept { return starts_; }
+    void set_starts(std::uint32_t n) noexcept { starts_ = n; }
+    void count_start() noexcept { ++starts_; }
     void next_attempt(error_code const& last) noexcept {
         ++attempt_;
         last_error_ = last;
@@ -261,6 +266,7 @@ public:
 private:
     std::string_view name_;
     std::uint32_t attempt_ = 1;
+    std::uint32_t starts_ = 0;
     bool degraded_ = false;
     bool abandons_ = false;
     time_point deadline_ = no_deadline;

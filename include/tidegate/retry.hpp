@@ -257,9 +257,10 @@ public:
 
         template <class T>
         detail::step leave(context& c, outcome<T>& result) {
-            if (withdrawn_for_ == c.attempt()) { // the pause was cut short, the attempt not made
-                take_back_withdrawal();
-            } else {
+            bool const made = withdrawn_for_ != c.attempt(); // the pause was not cut short
+            if (!made || c.starts() == starts_) take_back_withdrawal();
+            withdrawn_for_ = 0;
+            if (made) {
                 errors_[attempts_++ % errors_.size()] = result ? error_code() : result.why().code();
             }
             c.set_deadline(outer_);
@@ -323,6 +324,7 @@ public:
             if (auto const& budget = settings_->budget()) {
                 if (!budget->try_withdraw()) return give_up_reason::out_of_budget;
                 withdrawn_for_ = c.attempt();
+                starts_ = c.starts();
             }
             return std::nullopt;
         }
@@ -387,6 +389,7 @@ public:
         typename Clock::time_point total_{};
         std::uint32_t attempts_ = 0;
         std::uint32_t withdrawn_for_ = 0; // the attempt after which a retry was paid for
+        std::uint32_t starts_ = 0;        // the context's, then
         nanoseconds previous_{0};         // the pause drawn last, without what was asked for
         std::array<error_code, 8> errors_;
     };

@@ -16,7 +16,9 @@ TIDEGATE_BEGIN_NAMESPACE
 ///
 /// Share one among all that call the same thing (std::shared_ptr): retries, hedges, and layers
 /// inside each other, of which the outermost pays in. A withdrawal is reserved before the pause
-/// that comes first, so those who pause are counted. Thread-safe, lock-free; nothing allocates.
+/// that comes first, so those who pause are counted; it goes back if the attempt does not get as
+/// far as what is called (refused by a layer, cancelled in a line). Thread-safe, lock-free; nothing
+/// allocates.
 class retry_budget {
 public:
     /// `ratio` of calls that may be retried, 0 to 10 (a millionth is the smallest step); `reserve`

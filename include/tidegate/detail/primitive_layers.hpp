@@ -29,7 +29,7 @@ class basic_circuit_breaker;
 namespace detail {
 
 /// A call takes a permit, waiting for it as long as its deadline and the limiter's own settings
-/// allow. A permit goes back if a layer further in refused the call.
+/// allow. A permit goes back if a layer further in refused the call, or that was cancelled there.
 template <class Limiter>
 class rate_limiter_layer {
 public:

@@ -10,6 +10,9 @@
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -62,11 +65,22 @@ public:
         for (auto const& one : attempts_) one->cancel();
     }
 
-    /// What came of the attempt that decided, and for how long a layer in it goes on refusing.
+    /// What came of the attempt that decided, for how long a layer in it goes on refusing, and
+    /// whether anything was started.
     outcome<T> take_result(context& here) {
         std::lock_guard lock(mutex_);
         here.set_retry_after(retry_after_);
+        here.set_starts(starts_);
         return std::move(result_);
+    }
+
+    /// Of the attempts after the first, when all have ended: those that did not get to the
+    /// operation.
+    std::size_t not_made() const {
+        std::lock_guard lock(mutex_);
+        auto const refused = [](auto const& one) { return !one->was_made(); };
+        auto const n = std::count_if(attempts_.begin() + 1, attempts_.end(), refused);
+        return static_cast<std::size_t>(n);
     }
 
     /// For each attempt: how long it took, or had been given when the race ended; none for one that
@@ -85,13 +99,18 @@ public:
 private:
     struct attempt : side_task {
         attempt(asio::any_io_executor executor, context const& call, time_point now)
-            : side_task(std::move(executor)), here(call), started(now) {}
+            : side_task(std::move(executor)), here(call), started(now), starts(call.starts()) {}
 
         context here; // the attempt's own, until it is over
         time_point started;
         time_point ended{};
         bool over = false; // changes under the lock
         bool succeeded = false;
+
+        bool was_made() const noexcept { return here.starts() != starts; }
+
+    private:
+        std::uint32_t const starts; // the call's, before
     };
 
     void end(attempt& one, std::size_t number, outcome<T>&& came) {
@@ -100,6 +119,7 @@ private:
         one.over = true;
         one.ended = now;
         one.succeeded = came.has_value();
+        starts_ = std::max(starts_, one.here.starts());
         if (winner_ != 0) return;
         if (came) winner_ = number;
         result_ = std::move(came);
@@ -114,6 +134,7 @@ private:
     std::size_t winner_ = 0;
     outcome<T> result_;
     std::chrono::nanoseconds retry_after_{0};
+    std::uint32_t starts_ = 0;
 };
 
 } // namespace detail
@@ -153,6 +174,7 @@ basic_hedge<Clock>::run_alone(Op& op, context& here, outcome<T>& result, Start s
     auto only = start(op, own);
     result = co_await std::move(only);
     here.set_retry_after(own.retry_after());
+    here.set_starts(own.starts());
     if (result && measured) shared_->latencies.record(Clock::now() - began);
     std::lock_guard lock(shared_->mutex);
     ++shared_->statistics.calls;
@@ -217,6 +239,9 @@ basic_hedge<Clock>::run_several(Op& op, context& here, outcome<T>& result, Start
 
     std::size_t const winner = attempts->winner();
     result = attempts->take_result(here);
+    if (auto const& budget = settings.budget()) {
+        for (std::size_t n = attempts->not_made(); n > 0; --n) budget->refund();
+    }
     if (winner != 0) {
         for (auto const latency : latencies) shared_->latencies.record(latency);
     }

@@ -66,11 +66,10 @@ public:
         return wish;
     }
 
-    /// What it means that layer `i` did not let the call pass. Cancellation is the caller's.
+    /// What it means that layer `i` did not let the call pass.
     failure failure_to_enter(std::size_t i, error_code const& ec) {
         bool refused = false;
         visit(i, [&](auto& call) { refused = call.refuses; });
-        refused = refused && ec != asio::error::operation_aborted;
         return refused ? failure::before_start(ec) : failure(ec);
     }
 
@@ -114,11 +113,15 @@ consteval std::size_t next_racing_layer() {
     return First;
 }
 
-/// An operation may end with whatever it likes when it is cancelled; to the layers it was.
-template <class T>
-void heed_cancellation(asio::cancellation_state const& of_the_call, outcome<T>& failed) {
-    if (of_the_call.cancelled() == asio::cancellation_type::none) return;
-    failed.fail(failure::after_cancellation(failed.why()));
+inline bool is_cancelled(asio::cancellation_state const& state) noexcept {
+    return state.cancelled() != asio::cancellation_type::none;
+}
+
+/// Why a call that has waited need not go on: what let it pass may have told it too late.
+template <class Context>
+error_code in_vain(Context& context, bool cancelled) {
+    if (cancelled) return asio::error::operation_aborted;
+    return context.deadline() <= context.now() ? error::deadline_exceeded : error_code();
 }
 
 } // namespace detail
@@ -155,9 +158,11 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 }
             }
             for (bool waited = wish.next == what::again; !ec; waited = true) {
-                if (waited && here.deadline() <= here.now()) {
-                    ec = error::deadline_exceeded;
-                    break;
+                if (waited) {
+                    auto const state = co_await boost::asio::this_coro::cancellation_state;
+                    bool const stops = co_await boost::asio::this_coro::throw_if_cancelled();
+                    ec = detail::in_vain(here, stops && detail::is_cancelled(state));
+                    if (ec) break;
                 }
                 ec = calls.enter_from(i, here);
                 at = i;
@@ -175,31 +180,35 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 };
                 co_await std::get<last>(layers->layers)
                     .template race<Executor>(op, here, result, start);
-            } else if (here.abandons() && std::is_copy_constructible_v<owned>) {
-                if constexpr (std::is_copy_constructible_v<owned>) {
-                    co_await detail::attempt_or_abandon<Executor>(layers, op, here, result);
-                }
-            } else if (here.deadline() != context::no_deadline) {
-                co_await detail::attempt_until_deadline<Executor>(op, here, result);
-            } else if constexpr (traits::takes_token) {
-                auto started =
-                    traits::start(op, here, boost::asio::as_tuple(boost::asio::deferred));
-                auto completed = co_await std::move(started);
-                detail::store(result, std::move(completed));
-            } else if constexpr (std::is_void_v<value>) {
-                co_await traits::await(op, here);
-                result.succeed();
             } else {
-                result.succeed(co_await traits::await(op, here));
+                here.count_start();
+                if (here.abandons() && std::is_copy_constructible_v<owned>) {
+                    if constexpr (std::is_copy_constructible_v<owned>) {
+                        co_await detail::attempt_or_abandon<Executor>(layers, op, here, result);
+                    }
+                } else if (here.deadline() != context::no_deadline) {
+                    co_await detail::attempt_until_deadline<Executor>(op, here, result);
+                } else if constexpr (traits::takes_token) {
+                    auto started =
+                        traits::start(op, here, boost::asio::as_tuple(boost::asio::deferred));
+                    auto completed = co_await std::move(started);
+                    detail::store(result, std::move(completed));
+                } else if constexpr (std::is_void_v<value>) {
+                    co_await traits::await(op, here);
+                    result.succeed();
+                } else {
+                    result.succeed(co_await traits::await(op, here));
+                }
             }
         } catch (...) {
             result.fail(failure(std::current_exception()));
         }
         here.forget_now();
         for (wish = {}; i > 0 && wish.next != what::again;) {
-            if (!result) {
+            if (!result) { // which may be with anything, when it was cancelled
                 auto const state = co_await boost::asio::this_coro::cancellation_state;
-                detail::heed_cancellation(state, result);
+                if (detail::is_cancelled(state))
+                    result.fail(failure::after_cancellation(result.why()));
             }
             try {
                 wish = calls.leave_from(i, here, result);

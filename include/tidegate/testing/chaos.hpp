@@ -108,7 +108,8 @@ public:
 
         explicit call(basic_chaos const& layer) : layer_(&layer) {}
 
-        error_code enter(context&) {
+        error_code enter(context& c) {
+            c.count_start();
             chaos_options const& s = layer_->settings_;
             std::lock_guard lock(layer_->dice_->mutex);
             auto& random = layer_->dice_->random;
