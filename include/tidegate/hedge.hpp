@@ -146,9 +146,9 @@ private:
 
 /// Starts what is inside it again, up to `max_hedges` times, while no attempt has succeeded. The
 /// first success is the call's; an attempt that fails is not waited upon, and only if all fail does
-/// the call, with the failure of the last. Then the other attempts are cancelled and waited for, so
-/// that nothing runs on behind the caller's back. They are cancelled calls to the layers inside,
-/// whatever they fail with: no evidence for a breaker.
+/// the call, with the failure of the last that was not refused further in. Then the other attempts
+/// are cancelled and waited for, so that nothing runs on behind the caller's back. They are
+/// cancelled calls to the layers inside, whatever they fail with: no evidence for a breaker.
 ///
 /// Attempts run at the same time, on the coroutine's executor if that is a strand of
 /// any_io_executor, io_context or thread_pool, or an io_context that was made for one thread (from

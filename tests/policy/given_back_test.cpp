@@ -14,9 +14,11 @@
 
 #include <deque>
 #include <memory>
+#include <utility>
 
 namespace test {
 
+using tidegate::error_code;
 using tidegate::policy;
 
 using timeout = tidegate::basic_timeout<policy_clock>;
@@ -184,6 +186,32 @@ TEST_CASE("a retry outside a hedge hears whether an attempt was started") {
     finish(io);
     CHECK(*op.starts == 2);
     CHECK(budget->balance() == 4);
+}
+
+TEST_CASE("a hedge whose attempt failed says so, though the other one was refused after it") {
+    asio::io_context io;
+    limiter rate(io, tidegate::rate_limiter_options().rate(10, 1h));
+    breaker fuse(tidegate::circuit_breaker_options().consecutive_failures(1));
+    bulkhead room(io, bulkhead::options().capacity(1).max_wait(10ms));
+    hedge const twice{tidegate::hedge_options().delay(5ms).idempotent(true)};
+    policy const guarded{fuse, rate, twice, room};
+    auto slow = []() -> asio::awaitable<int> {
+        co_await test::idle(8ms);
+        throw boost::system::system_error(asio::error::connection_refused);
+    };
+    guarded_call<int> call;
+    call.start(io, guarded, slow);
+    pass(io, 1ms);
+    bulkhead::permit next; // comes before the second attempt, and keeps the place
+    auto keep = [&](error_code, bulkhead::permit p) { next = std::move(p); };
+    room.async_acquire(keep);
+    pass(io, 8ms);
+    CHECK(call.running());
+    CHECK(next);
+    finish(io);
+    CHECK(call.failed_with(asio::error::connection_refused));
+    CHECK(rate.available() == 9);
+    CHECK(fuse.state() == tidegate::breaker_state::open);
 }
 
 TEST_CASE("a token for a hedge that was refused goes back") {

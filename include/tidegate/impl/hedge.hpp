@@ -122,6 +122,9 @@ private:
         starts_ = std::max(starts_, one.here.starts());
         if (winner_ != 0) return;
         if (came) winner_ = number;
+        bool const refused = !came && came.why().is_refusal();
+        if (refused && heard_) return; // which says less than the failure that there is
+        heard_ = !refused;
         result_ = std::move(came);
         retry_after_ = one.here.retry_after();
     }
@@ -133,6 +136,7 @@ private:
     mutable std::mutex mutex_;
     std::size_t winner_ = 0;
     outcome<T> result_;
+    bool heard_ = false; // an attempt that was not refused has ended
     std::chrono::nanoseconds retry_after_{0};
     std::uint32_t starts_ = 0;
 };
