@@ -20,12 +20,22 @@ TEST_CASE("no permit, probe or token is lost in long chains under chaos", "[stre
             retry const again{retries(home)};
             hedge const twice{hedges()};
             if (i % 2 == 0) {
-                exercise(home,
-                         policy{tidegate::fallback{&zero}, limit, again, home.fuse, home.rate,
-                                twice, home.room, home.tide, fire},
-                         dice, true);
+                policy const all{tidegate::fallback{&zero},
+                                 limit,
+                                 again,
+                                 home.fuse,
+                                 home.rate,
+                                 twice,
+                                 home.room,
+                                 home.tide,
+                                 gate(home),
+                                 fire};
+                auto owed = [&]() -> bill { return {home.attempts.size(), home.retries()}; };
+                exercise(home, all, dice, true, owed);
             } else {
-                exercise(home, policy{limit, again, limit, home.room, home.fuse, fire}, dice, true);
+                policy const some{limit, again, limit, home.room, home.fuse, gate(home), fire};
+                auto owed = [&]() -> bill { return {0, home.retries()}; };
+                exercise(home, some, dice, true, owed);
             }
         }
     }

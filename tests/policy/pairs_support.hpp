@@ -14,7 +14,7 @@
 namespace test {
 
 inline constexpr std::size_t layer_count = 8;
-inline constexpr std::size_t hedge_layer = 3, room_layer = 5;
+inline constexpr std::size_t retry_layer = 2, hedge_layer = 3, rate_layer = 4, room_layer = 5;
 
 /// One of each, with those of the household by name.
 struct every_layer {
@@ -40,8 +40,17 @@ void exercise_pair(test::random& dice) {
     chaos const fire{storm(dice())};
     // A hedge inside runs several attempts on one permit.
     constexpr bool bounded = Inner == room_layer || (Outer == room_layer && Inner != hedge_layer);
+    auto const owed = [&]() -> bill {
+        constexpr bool once_a_call =
+            Outer == rate_layer && (Inner == retry_layer || Inner == hedge_layer);
+        constexpr std::uint64_t limiters = (Outer == rate_layer) + (Inner == rate_layer);
+        constexpr bool once_a_pass = Outer == hedge_layer; // whose attempts retry on their own
+        return {limiters * (once_a_call ? home.calls.size() : home.passes),
+                once_a_pass ? home.passes_of_retries : home.retries()};
+    };
     INFO("layer " << Outer << " outside layer " << Inner);
-    exercise(home, policy{layers.get<Outer>(), layers.get<Inner>(), fire}, dice, bounded);
+    exercise(home, policy{layers.get<Outer>(), layers.get<Inner>(), gate(home), fire}, dice,
+             bounded, owed);
 }
 
 /// The schedules in turn through all pairs with one of `Outer` outside, but that of the bulkhead
