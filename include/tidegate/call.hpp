@@ -233,6 +233,15 @@ public:
     std::chrono::nanoseconds take_retry_after() noexcept {
         return std::exchange(retry_after_, std::chrono::nanoseconds(0));
     }
+    /// How long layers let the call wait in their lines, so far.
+    duration waited() const noexcept { return waited_; }
+    void set_waited(duration time) noexcept { waited_ = time; }
+
+    /// The call is one of the few that show whether what is called works again: not to be made
+    /// several times at once.
+    bool is_probe() const noexcept { return probe_; }
+    void set_probe(bool yes) noexcept { probe_ = yes; }
+
     /// How often something was started that may see the call: what began between two looks at it.
     std::uint32_t starts() const noexcept { return starts_; }
     void set_starts(std::uint32_t n) noexcept { starts_ = n; }
@@ -254,11 +263,13 @@ public:
         return false;
     }
 
-    /// The context of a call inside this one: its deadline and its budgets apply there too.
+    /// The context of a call inside this one: its deadline and its budgets apply there too, and if
+    /// it is a probe, so is what it consists of.
     basic_call_context inner(std::string_view name) const noexcept {
         basic_call_context c(name);
         c.deadline_ = deadline_;
         c.abandons_ = abandons_;
+        c.probe_ = probe_;
         c.budgets_ = budgets_;
         return c;
     }
@@ -269,6 +280,8 @@ private:
     std::uint32_t starts_ = 0;
     bool degraded_ = false;
     bool abandons_ = false;
+    bool probe_ = false;
+    duration waited_{0};
     time_point deadline_ = no_deadline;
     std::optional<time_point> now_;
     error_code last_error_;

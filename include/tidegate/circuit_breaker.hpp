@@ -156,6 +156,15 @@ public:
 
     explicit operator bool() const noexcept { return breaker_ != nullptr; }
 
+    /// Its result decides, with those of other probes, whether a half-open breaker closes.
+    bool is_probe() const noexcept { return probe_ != 0; }
+
+    /// The call stood in a line of this process for so long, and not because of what it calls:
+    /// that time makes it no slow call.
+    void exclude(duration time) noexcept {
+        if (started_ != not_timed) started_ += time;
+    }
+
     /// The call succeeded. No effect on an empty permit, like all that follow; the permit is empty
     /// afterwards. `now` is for those who have read the clock already.
     void success() { report(false, {}, {}, std::nullopt); }

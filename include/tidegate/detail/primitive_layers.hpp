@@ -203,13 +203,20 @@ public:
             using states = decltype(breaker.state());
             bool const read = timed_ || breaker.state() == states::open; // the clock, once
             permit_ = read ? breaker.try_acquire(c.now()) : breaker.try_acquire();
-            if (permit_) return {};
+            if (permit_) {
+                probe_outside_ = c.is_probe();
+                if (permit_.is_probe()) c.set_probe(true);
+                waited_ = c.waited();
+                return {};
+            }
             c.set_retry_after(in_nanoseconds(breaker.retry_after(c.now())));
             return error::circuit_open;
         }
 
         template <class T>
         step leave(context& c, outcome<T>& result) {
+            c.set_probe(probe_outside_);
+            if (timed_) permit_.exclude(c.waited() - waited_);
             if (is_failure(result)) {
                 permit_.failure(result ? error_code() : result.why().code(), hint(c), c.now());
             } else if (result) {
@@ -242,6 +249,8 @@ public:
         breaker_layer const* layer_;
         typename Breaker::permit permit_;
         bool timed_ = false;
+        bool probe_outside_ = false;
+        typename Breaker::duration waited_{0};
     };
 
 private:

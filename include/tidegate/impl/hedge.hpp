@@ -65,12 +65,13 @@ public:
         for (auto const& one : attempts_) one->cancel();
     }
 
-    /// What came of the attempt that decided, for how long a layer in it goes on refusing, and
-    /// whether anything was started.
+    /// What came of the attempt that decided, for how long a layer in it goes on refusing and had
+    /// it wait, and whether anything was started.
     outcome<T> take_result(context& here) {
         std::lock_guard lock(mutex_);
         here.set_retry_after(retry_after_);
         here.set_starts(starts_);
+        here.set_waited(waited_);
         return std::move(result_);
     }
 
@@ -127,6 +128,7 @@ private:
         heard_ = !refused;
         result_ = std::move(came);
         retry_after_ = one.here.retry_after();
+        waited_ = one.here.waited();
     }
 
     serial_executors const executors_;
@@ -138,6 +140,7 @@ private:
     outcome<T> result_;
     bool heard_ = false; // an attempt that was not refused has ended
     std::chrono::nanoseconds retry_after_{0};
+    typename Clock::duration waited_{0};
     std::uint32_t starts_ = 0;
 };
 
@@ -161,7 +164,7 @@ basic_hedge<Clock>::race(Op& op, context& here, outcome<T>& result, Start start)
     auto kept = shared_->current(); // others may be set meanwhile
     auto const& budget = kept->budget();
     if (budget && here.first_use_of(*budget)) budget->deposit();
-    if (!kept->idempotent())
+    if (!kept->idempotent() || here.is_probe())
         return run_alone<Executor>(op, here, result, std::move(start),
                                    kept->quantile().has_value());
     return run_several<Executor>(op, here, result, std::move(start), std::move(kept));
@@ -179,6 +182,7 @@ basic_hedge<Clock>::run_alone(Op& op, context& here, outcome<T>& result, Start s
     result = co_await std::move(only);
     here.set_retry_after(own.retry_after());
     here.set_starts(own.starts());
+    here.set_waited(own.waited());
     if (result && measured) shared_->latencies.record(Clock::now() - began);
     std::lock_guard lock(shared_->mutex);
     ++shared_->statistics.calls;

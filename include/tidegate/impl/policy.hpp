@@ -68,9 +68,14 @@ public:
 
     /// What it means that layer `i` did not let the call pass.
     failure failure_to_enter(std::size_t i, error_code const& ec) {
-        bool refused = false;
-        visit(i, [&](auto& call) { refused = call.refuses; });
-        return refused ? failure::before_start(ec) : failure(ec);
+        return refuses(i) ? failure::before_start(ec) : failure(ec);
+    }
+
+    /// False for a layer that stands for what is called.
+    bool refuses(std::size_t i) {
+        bool is_limit = false;
+        visit(i, [&](auto& call) { is_limit = call.refuses; });
+        return is_limit;
     }
 
     template <class Executor, class Context>
@@ -167,8 +172,10 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 ec = calls.enter_from(i, here);
                 at = i;
                 if (ec != boost::asio::error::would_block) break;
+                auto const since = here.now();
                 ec = co_await calls.template wait<Executor>(i, here);
                 here.forget_now();
+                if (calls.refuses(i)) here.set_waited(here.waited() + (here.now() - since));
                 if (!ec) ++i;
             }
             if (ec) {
