@@ -118,4 +118,67 @@ TEST_CASE("a probe is not hedged") {
     CHECK(calls == 5);
 }
 
+TEST_CASE("a breaker stays open for as long as what is called asks for") {
+    asio::io_context io;
+    breaker fuse(
+        tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(1s).jitter(0));
+    std::optional<std::chrono::nanoseconds> asked;
+    auto const every = [](failure const&) { return true; };
+    auto const delay = [&](failure const&) { return asked; };
+    policy const guarded{break_if(fuse, every, delay)};
+    auto const opens_for = [&](std::optional<std::chrono::nanoseconds> hint) {
+        fuse.close();
+        asked = hint;
+        guarded_call<int> call;
+        call.start(io, guarded, []() -> asio::awaitable<int> {
+            throw boost::system::system_error(asio::error::connection_refused);
+            co_return 1;
+        });
+        run(io);
+        CHECK(call.failed_with(asio::error::connection_refused));
+        REQUIRE(fuse.state() == tidegate::breaker_state::open);
+        return fuse.retry_after();
+    };
+    CHECK(opens_for(1h) == 1h);
+    CHECK(opens_for(1ms) == 1s);
+    CHECK(opens_for(std::nullopt) == 1s);
+    // The call is not to come back: that says nothing about others.
+    CHECK(opens_for(-1ns) == 1s);
+    CHECK(opens_for(std::chrono::nanoseconds::max()) == 1s);
+}
+
+TEST_CASE("a result can ask for it, too, and the longest of all that ask counts") {
+    struct reply {
+        int status;
+        std::chrono::seconds retry_after;
+    };
+    struct unavailable {
+        bool operator()(failure const&) const { return true; }
+        bool operator()(reply const& r) const { return r.status == 503; }
+    };
+    struct retry_after {
+        std::optional<std::chrono::nanoseconds> operator()(failure const&) const { return 10s; }
+        std::optional<std::chrono::nanoseconds> operator()(reply const& r) const {
+            return r.retry_after;
+        }
+    };
+    asio::io_context io;
+    breaker fuse(
+        tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(1s).jitter(0));
+    limiter rate(io, tidegate::rate_limiter_options().rate(1, 1h).max_wait(0s));
+    policy const guarded{break_if(fuse, unavailable{}, retry_after{}), rate};
+    guarded_call<reply> call;
+    call.start(io, guarded, []() -> asio::awaitable<reply> { co_return reply{503, 7s}; });
+    run(io);
+    REQUIRE(call.value);
+    CHECK(call.value->status == 503);
+    CHECK(fuse.retry_after() == 7s);
+    fuse.close();
+    guarded_call<reply> refused;
+    refused.start(io, guarded, []() -> asio::awaitable<reply> { co_return reply{200, 0s}; });
+    run(io);
+    CHECK(refused.failed_with(tidegate::error::rate_limited));
+    CHECK(fuse.retry_after() == 1h); // as the limiter says
+}
+
 } // namespace test

@@ -8,6 +8,8 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/deferred.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -17,6 +19,7 @@
 TIDEGATE_BEGIN_NAMESPACE
 
 // Who passes one to a policy has its header.
+enum class priority;
 template <class Clock, class Executor, class Mutex>
 class basic_rate_limiter;
 template <class Clock, class Executor, class Mutex>
@@ -128,16 +131,33 @@ private:
     Semaphore* semaphore_;
 };
 
-/// A call has to fit into the limit, and its latency moves the limit. A deadline that passed while
-/// the operation ran shows overload; other failures, and cancellation, show nothing.
-template <class Limiter>
+/// True if a predicate can be asked about what a call results in.
+template <class Predicate, class T>
+inline constexpr bool judges_results =
+    !std::is_void_v<T> &&
+    std::is_invocable_v<Predicate const&, typename outcome<T>::value_type const&>;
+
+/// What an adaptive limiter takes for overload unless told otherwise: a deadline that passed while
+/// the operation ran.
+struct overload {
+    bool operator()(failure const& f) const noexcept {
+        return f.code() == error::deadline_exceeded && !f.is_refusal();
+    }
+};
+
+/// A call has to fit into the limit, and its latency moves the limit. Failures show nothing, unless
+/// the predicate knows them for overload; nor does cancellation.
+template <class Limiter, class Predicate>
 class adaptive_limiter_layer {
 public:
     static constexpr layer_kind kind = layer_kind::bulkhead;
     using clock_type = typename Limiter::clock_type;
     using context = basic_call_context<clock_type>;
 
-    explicit adaptive_limiter_layer(Limiter& limiter) noexcept : limiter_(&limiter) {}
+    template <class Priority = priority>
+    explicit adaptive_limiter_layer(Limiter& limiter, Predicate is_overload = {},
+                                    Priority p = Priority::normal)
+        : limiter_(&limiter), priority_(p), is_overload_(std::move(is_overload)) {}
 
     std::string describe() const {
         return "adaptive_limiter (" + std::to_string(limiter_->limit()) + ")";
@@ -145,30 +165,38 @@ public:
 
     class call : public layer_call {
     public:
-        explicit call(adaptive_limiter_layer const& layer) noexcept : limiter_(layer.limiter_) {}
+        explicit call(adaptive_limiter_layer const& layer) noexcept : layer_(&layer) {}
 
         error_code enter(context& c) {
-            permit_ = limiter_->try_acquire(c.now());
+            permit_ = layer_->limiter_->try_acquire(layer_->priority_, c.now());
             return permit_ ? error_code() : error_code(error::overloaded);
         }
 
         template <class T>
-        step leave(context& c, outcome<T>& result) noexcept {
-            if (result) permit_.success(c.now());
-            else if (result.why().code() == error::deadline_exceeded &&
-                     !result.why().is_refusal() && !result.why().is_cancellation())
-                permit_.dropped();
+        step leave(context& c, outcome<T>& result) {
+            if (is_overload(result)) permit_.dropped();
+            else if (result) permit_.success(c.now());
             else permit_.ignore();
             return {};
         }
 
     private:
-        Limiter* limiter_;
+        template <class T>
+        bool is_overload(outcome<T> const& result) const {
+            if (!result)
+                return !result.why().is_cancellation() && layer_->is_overload_(result.why());
+            if constexpr (judges_results<Predicate, T>) return layer_->is_overload_(result.value());
+            return false;
+        }
+
+        adaptive_limiter_layer const* layer_;
         typename Limiter::permit permit_;
     };
 
 private:
     Limiter* limiter_;
+    priority priority_;
+    [[no_unique_address]] Predicate is_overload_;
 };
 
 /// What a breaker takes for a failure unless told otherwise: every failure but a refusal by another
@@ -177,17 +205,26 @@ struct breaker_failure {
     bool operator()(failure const& f) const noexcept { return !f.is_refusal(); }
 };
 
+/// Of what is called, which never asks for a delay.
+struct no_delay {
+    std::optional<std::chrono::nanoseconds> operator()(failure const&) const noexcept {
+        return std::nullopt;
+    }
+};
+
 /// A call has to be admitted by the breaker, which hears what came of it. Cancellation is no
 /// evidence, nor is a refusal further in.
-template <class Breaker, class Predicate>
+template <class Breaker, class Predicate, class Delay = no_delay>
 class breaker_layer {
 public:
     static constexpr layer_kind kind = layer_kind::breaker;
     using clock_type = typename Breaker::clock_type;
     using context = basic_call_context<clock_type>;
 
-    explicit breaker_layer(Breaker& breaker, Predicate is_failure = {})
-        : breaker_(&breaker), is_failure_(std::move(is_failure)) {}
+    explicit breaker_layer(Breaker& breaker, Predicate is_failure = {}, Delay delay_from = {})
+        : breaker_(&breaker),
+          is_failure_(std::move(is_failure)),
+          delay_from_(std::move(delay_from)) {}
 
     std::string describe() const {
         return "circuit_breaker (" + std::string(to_string(breaker_->state())) + ")";
@@ -218,7 +255,8 @@ public:
             c.set_probe(probe_outside_);
             if (timed_) permit_.exclude(c.waited() - waited_);
             if (is_failure(result)) {
-                permit_.failure(result ? error_code() : result.why().code(), hint(c), c.now());
+                permit_.failure(result ? error_code() : result.why().code(), hint(c, result),
+                                c.now());
             } else if (result) {
                 if (timed_) permit_.success(c.now());
                 else permit_.success();
@@ -233,17 +271,24 @@ public:
         bool is_failure(outcome<T> const& result) const {
             if (!result)
                 return !result.why().is_cancellation() && layer_->is_failure_(result.why());
-            if constexpr (!std::is_void_v<T> &&
-                          std::is_invocable_r_v<bool, Predicate const&,
-                                                typename outcome<T>::value_type const&>) {
-                return layer_->is_failure_(result.value());
-            }
+            if constexpr (judges_results<Predicate, T>) return layer_->is_failure_(result.value());
             return false;
         }
 
-        static std::optional<typename Breaker::duration> hint(context const& c) {
-            if (c.retry_after().count() == 0) return std::nullopt;
-            return std::chrono::ceil<typename Breaker::duration>(c.retry_after());
+        // For how long to leave alone what is called: as layers further in say, or the failure.
+        template <class T>
+        std::optional<typename Breaker::duration> hint(context const& c,
+                                                       outcome<T> const& result) const {
+            using std::chrono::nanoseconds;
+            std::optional<nanoseconds> asked;
+            if (!result) asked = layer_->delay_from_(result.why());
+            else if constexpr (judges_results<Delay, T>)
+                asked = layer_->delay_from_(result.value());
+            // Never to come back is this call.
+            if (asked == nanoseconds::max()) asked.reset();
+            nanoseconds const time = std::max(c.retry_after(), asked.value_or(nanoseconds(0)));
+            if (time.count() == 0) return std::nullopt;
+            return std::chrono::ceil<typename Breaker::duration>(time);
         }
 
         breaker_layer const* layer_;
@@ -256,6 +301,7 @@ public:
 private:
     Breaker* breaker_;
     Predicate is_failure_;
+    [[no_unique_address]] Delay delay_from_;
 };
 
 /// The layer that stands for what was passed to a policy: the thing itself, unless it is a
@@ -280,7 +326,7 @@ struct layer_for<basic_circuit_breaker<Clock>> {
 
 template <class Clock>
 struct layer_for<basic_adaptive_limiter<Clock>> {
-    using type = adaptive_limiter_layer<basic_adaptive_limiter<Clock>>;
+    using type = adaptive_limiter_layer<basic_adaptive_limiter<Clock>, overload>;
 };
 
 template <class T>
@@ -291,10 +337,27 @@ inline constexpr bool is_primitive = !std::is_same_v<typename layer_for<T>::type
 /// A breaker in a policy with another idea of failure: `is_failure` is called with a
 /// `failure const&` (never for a cancellation), and, if it can be, with the result of a call that
 /// succeeded.
-template <class Clock, class Predicate>
-auto break_if(basic_circuit_breaker<Clock>& breaker, Predicate is_failure) {
-    return detail::breaker_layer<basic_circuit_breaker<Clock>, Predicate>(breaker,
-                                                                          std::move(is_failure));
+///
+/// `delay_from` is asked about what was a failure in the same way: a time for which what was called
+/// asks to be left alone (Retry-After), or none. A breaker that this failure opens stays open for
+/// at least as long. It may be that of a retry: what means "do not come back" there, a negative
+/// time and the largest, is about the one call and has no effect here.
+template <class Clock, class Predicate, class Delay = detail::no_delay>
+auto break_if(basic_circuit_breaker<Clock>& breaker, Predicate is_failure, Delay delay_from = {}) {
+    return detail::breaker_layer<basic_circuit_breaker<Clock>, Predicate, Delay>(
+        breaker, std::move(is_failure), std::move(delay_from));
+}
+
+/// An adaptive limiter in a policy with another idea of overload than a deadline that passed while
+/// the operation ran: `is_overload` is called with a `failure const&` (never for a cancellation,
+/// but for refusals further in: `is_refusal()`), and, if it can be, with the result of a call that
+/// succeeded, such as an answer of 503. True is a drop; other failures show nothing, and other
+/// results count with their latency. Calls are let in with priority `p`, normal unless given.
+template <class Clock, class Predicate, class Priority = priority>
+auto drop_if(basic_adaptive_limiter<Clock>& limiter, Predicate is_overload,
+             Priority p = Priority::normal) {
+    return detail::adaptive_limiter_layer<basic_adaptive_limiter<Clock>, Predicate>(
+        limiter, std::move(is_overload), p);
 }
 
 TIDEGATE_END_NAMESPACE
