@@ -29,6 +29,8 @@
 #include <thread>
 #include <vector>
 
+#include <sys/stat.h>
+
 namespace asio = boost::asio;
 namespace fs = std::filesystem;
 using test::code_of;
@@ -71,7 +73,7 @@ void settle(asio::io_context& io) {
 
 } // namespace
 
-TEST_CASE("cancelling a generator of chunks ends it, unless the block is being read") {
+TEST_CASE("cancelling a generator of chunks ends it, by terminal cancellation alone") {
     resumption next;
     asio::io_context io{1};
     worker_pool pool(io, one_thread);
@@ -98,6 +100,32 @@ TEST_CASE("cancelling a generator of chunks ends it, unless the block is being r
         CHECK(pool.queued() == 0);
         held.open();
     }
+}
+
+TEST_CASE("a block that is being read comes, though its resumption is cancelled") {
+    test::folder f;
+    auto const pipe = f / "pipe";
+    REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+    resumption next;
+    asio::io_context io{1};
+    worker_pool pool(io, one_thread);
+    auto chunks = read_chunks(pool, pipe);
+    next.start(chunks);
+    settle(io);
+    while (pool.active() == 0 || pool.queued() > 0) std::this_thread::yield();
+    next.signal.emit(asio::cancellation_type::terminal);
+    settle(io);
+    CHECK_FALSE(next.ended);
+    std::ofstream(pipe) << "bytes";
+    io.restart();
+    io.run();
+    CHECK(next.chunk == "bytes");
+    next.start(chunks);
+    io.restart();
+    io.run();
+    REQUIRE(next.ended);
+    CHECK_FALSE(*next.ended);
+    CHECK_FALSE(next.chunk); // the end
 }
 
 TEST_CASE("what fails in a generator of chunks is named, and ends it") {
