@@ -48,12 +48,8 @@ public:
         return f;
     }
 
-    /// Of a call that was cancelled before it failed: a cancellation, whatever the operation made
-    /// of it.
-    static failure after_cancellation(failure f) noexcept {
-        f.cancelled_ = true;
-        return f;
-    }
+    /// The call was cancelled before it failed: a cancellation, whatever the operation made of it.
+    void set_cancelled() noexcept { cancelled_ = true; }
 
     /// No error for an exception that carries none.
     error_code const& code() const noexcept { return code_; }
@@ -72,9 +68,8 @@ public:
 
     /// The call was refused before what was called could see it: a limit of this process is used
     /// up, or the time was up in a line for it, or in a pause. One that was cancelled there is a
-    /// refusal and a cancellation. Says nothing about the health of
-    /// what was called. The failure of another policy's call, inside this one, is known by its code
-    /// alone.
+    /// refusal and a cancellation. Says nothing about the health of what was called. The failure of
+    /// another policy's call, inside this one, is known by its code alone.
     bool is_refusal() const noexcept {
         return before_start_ || code_ == error::rate_limited || code_ == error::queue_full ||
                code_ == error::circuit_open || code_ == error::overloaded ||
@@ -161,6 +156,8 @@ public:
         why_ = std::move(why);
     }
 
+    /// See `failure::set_cancelled`.
+    void set_cancelled() noexcept { why_.set_cancelled(); }
     /// Neither a value nor a failure, as at first.
     void reset() noexcept { fail(failure()); }
 
@@ -246,10 +243,8 @@ public:
     std::uint32_t starts() const noexcept { return starts_; }
     void set_starts(std::uint32_t n) noexcept { starts_ = n; }
     void count_start() noexcept { ++starts_; }
-    void next_attempt(error_code const& last) noexcept {
-        ++attempt_;
-        last_error_ = last;
-    }
+    void next_attempt() noexcept { ++attempt_; }
+    void set_last_error(error_code const& ec) noexcept { last_error_ = ec; }
 
     /// True the first time that this call, or one that it is a part of, asks with this budget: a
     /// call pays in once, however many layers draw on it. Remembers the first 4.

@@ -260,11 +260,10 @@ public:
             bool const made = withdrawn_for_ != c.attempt(); // the pause was not cut short
             if (!made || c.starts() == starts_) take_back_withdrawal();
             withdrawn_for_ = 0;
-            if (made) {
-                errors_[attempts_++ % errors_.size()] = result ? error_code() : result.why().code();
-            }
+            if (made) ++attempts_;
             c.set_deadline(outer_);
             if (!wanted(result)) return {};
+            if (made) note(result ? error_code() : result.why().code());
             nanoseconds pause{0};
             error_code const ec = result ? error_code() : detail::code_of(result.why());
             if (auto const reason = obstacle(c, result, pause)) {
@@ -279,6 +278,8 @@ public:
         }
 
     private:
+        using last_errors = std::array<error_code, 8>;
+
         template <class T>
         bool wanted(outcome<T> const& result) const {
             if (!result) {
@@ -353,18 +354,25 @@ public:
             }
         }
 
+        // Not in the call itself, which most often has none: Asio recycles small frames only.
+        void note(error_code const& ec) {
+            if (!settings_->on_give_up()) return;
+            if (!errors_) errors_ = std::make_unique<last_errors>();
+            (*errors_)[(attempts_ - 1) % errors_->size()] = ec;
+        }
+
         void take_back_withdrawal() noexcept {
             if (std::exchange(withdrawn_for_, 0) != 0) settings_->budget()->refund();
         }
 
         void give_up(give_up_reason reason) {
             if (!settings_->on_give_up()) return;
-            std::size_t const known = std::min<std::size_t>(attempts_, errors_.size());
-            if (attempts_ > errors_.size()) {
-                std::rotate(errors_.begin(), errors_.begin() + attempts_ % errors_.size(),
-                            errors_.end());
+            last_errors& all = *errors_;
+            std::size_t const known = std::min<std::size_t>(attempts_, all.size());
+            if (attempts_ > all.size()) {
+                std::rotate(all.begin(), all.begin() + attempts_ % all.size(), all.end());
             }
-            settings_->on_give_up()({reason, attempts_, {errors_.data(), known}});
+            settings_->on_give_up()({reason, attempts_, {all.data(), known}});
         }
 
         void begin_attempt(context& c, nanoseconds pause) {
@@ -391,7 +399,7 @@ public:
         std::uint32_t withdrawn_for_ = 0; // the attempt after which a retry was paid for
         std::uint32_t starts_ = 0;        // the context's, then
         nanoseconds previous_{0};         // the pause drawn last, without what was asked for
-        std::array<error_code, 8> errors_;
+        std::unique_ptr<last_errors> errors_;
     };
 
 private:

@@ -152,20 +152,20 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
             error_code ec;
             std::size_t at = calls.count; // the layer that did not let the call pass, or too late
             if (wish.next == what::again) {
-                error_code const before = result ? error_code() : result.why().code();
+                here.set_last_error(result ? error_code() : result.why().code());
                 result.reset(); // what it holds may be what the next attempt needs
                 ec = co_await detail::pause_until<Clock, Executor>(detail::deadline_in<Clock>(
                     std::chrono::ceil<typename Clock::duration>(wish.pause)));
                 here.forget_now();
                 if (!ec) {
-                    here.next_attempt(before);
+                    here.next_attempt();
                     at = i - 1;
                 }
             }
             for (bool waited = wish.next == what::again; !ec; waited = true) {
                 if (waited) {
-                    auto const state = co_await boost::asio::this_coro::cancellation_state;
                     bool const stops = co_await boost::asio::this_coro::throw_if_cancelled();
+                    auto const state = co_await boost::asio::this_coro::cancellation_state;
                     ec = detail::in_vain(here, stops && detail::is_cancelled(state));
                     if (ec) break;
                 }
@@ -214,8 +214,7 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
         for (wish = {}; i > 0 && wish.next != what::again;) {
             if (!result) { // which may be with anything, when it was cancelled
                 auto const state = co_await boost::asio::this_coro::cancellation_state;
-                if (detail::is_cancelled(state))
-                    result.fail(failure::after_cancellation(result.why()));
+                if (detail::is_cancelled(state)) result.set_cancelled();
             }
             try {
                 wish = calls.leave_from(i, here, result);
