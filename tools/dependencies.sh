@@ -39,7 +39,7 @@ debian_release() { ( . /etc/os-release && [ "${ID:-}" = debian ] && echo "${VERS
 require_debian() {
   command -v apt-get >/dev/null && debian_release >/dev/null && return
   fail "only Debian's packages are installed for you. On this system, install these CMake packages:
-     the library: Boost >= 1.83 (headers); tests: Catch2 >= 3.4, fmt and zstd; benchmarks: benchmark, TBB,
+     the library: Boost >= 1.83 (headers); tests: Catch2 >= 3.4, fmt, zstd and liburing; benchmarks: benchmark, TBB,
      RocksDB, LevelDB, prometheus-cpp and concurrentqueue;
      examples/vision: OpenCV >= 4.5 (core imgproc imgcodecs videoio), onnxruntime >= 1.17, fmt, CLI11,
      spdlog, uriparser.
@@ -59,7 +59,7 @@ packages_for() {
   case $1 in
     library) echo "$build" ;;
     demo) echo "$build python3 libssl-dev $vision" ;;
-    test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev libssl-dev redis-server python3-prometheus-client python3-jsonschema" ;;
+    test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev liburing-dev libssl-dev redis-server python3-prometheus-client python3-jsonschema" ;;
     sanitize) echo "$build ccache python3 libfmt-dev liburiparser-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
     bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev prometheus-cpp-dev libssl-dev redis-server" ;;
     lint) echo "$build ccache clang-format-19 clang-tidy-19 shellcheck libclang-19-dev libclang-cpp19-dev llvm-19-dev python3 python3-jsonschema libsqlite3-dev libzstd-dev libssl-dev" ;;

@@ -114,7 +114,7 @@ asio::awaitable<polled_t<Clock, Check>, Executor> poll(Check check, poll_interva
         }
         error_code const ec = co_await pause_until<Clock, Executor>(next);
         if (ec) throw boost::system::system_error(ec);
-        context.next_attempt({});
+        context.next_attempt();
     }
 }
 

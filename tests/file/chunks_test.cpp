@@ -73,6 +73,8 @@ void settle(asio::io_context& io) {
 
 } // namespace
 
+#if !defined(BOOST_ASIO_HAS_FILE) // where it is, Asio reads, and not the pool
+
 TEST_CASE("cancelling a generator of chunks ends it, by terminal cancellation alone") {
     resumption next;
     asio::io_context io{1};
@@ -127,6 +129,33 @@ TEST_CASE("a block that is being read comes, though its resumption is cancelled"
     CHECK_FALSE(*next.ended);
     CHECK_FALSE(next.chunk); // the end
 }
+
+#else
+
+TEST_CASE("a read of Asio's that is cancelled ends a generator of chunks") {
+    test::folder f;
+    auto const pipe = f / "pipe";
+    REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+    resumption next;
+    asio::io_context io{1};
+    worker_pool pool(io, one_thread);
+    auto chunks = read_chunks(pool, pipe);
+    next.start(chunks);
+    settle(io);
+    std::ofstream writer(pipe); // opened as soon as the reader is
+    io.restart();
+    io.run_one(); // the reader hears of that
+    settle(io);
+    CHECK_FALSE(next.ended);
+    next.signal.emit(asio::cancellation_type::terminal);
+    io.restart();
+    io.run();
+    REQUIRE(next.ended);
+    CHECK(code_of(*next.ended) == asio::error::operation_aborted);
+    CHECK_FALSE(chunks.is_open());
+}
+
+#endif
 
 TEST_CASE("what fails in a generator of chunks is named, and ends it") {
     test::folder f;

@@ -44,6 +44,7 @@ public:
     explicit operator bool() const noexcept { return descriptor_ >= 0; }
     /// What the system says, which for some files is 0 and wrong.
     TIDEGATE_DECL std::uintmax_t size() const;
+    int descriptor() const noexcept { return descriptor_; }
     /// The descriptor, which is the caller's from now on.
     int release() noexcept { return std::exchange(descriptor_, -1); }
 

@@ -57,9 +57,10 @@ template <class Executor>
 std::optional<boost::asio::basic_stream_file<Executor>> make_stream(Executor const& executor,
                                                                     file_handle& file) {
     try {
-        // Fails where the system forbids io_uring, before the descriptor is taken over.
-        boost::asio::basic_stream_file<Executor> probe(executor);
-        return boost::asio::basic_stream_file<Executor>(executor, file.release());
+        boost::asio::basic_stream_file<Executor> stream(executor); // not if io_uring is forbidden
+        stream.assign(file.descriptor());
+        file.release();
+        return stream;
     } catch (boost::system::system_error const&) { // the pool can do it
         return std::nullopt;
     }
