@@ -67,9 +67,10 @@ public:
     }
 
     /// The call was refused before what was called could see it: a limit of this process is used
-    /// up, or the time was up in a line for it, or in a pause. One that was cancelled there is a
-    /// refusal and a cancellation. Says nothing about the health of what was called. The failure of
-    /// another policy's call, inside this one, is known by its code alone.
+    /// up, or the time was up in a line for it, or in a pause; of several attempts, that is said of
+    /// the last. One that was cancelled in a line is a refusal and a cancellation. Says nothing
+    /// about the health of what was called. The failure of another policy's call, inside this one,
+    /// is known by its code alone.
     bool is_refusal() const noexcept {
         return before_start_ || code_ == error::rate_limited || code_ == error::queue_full ||
                code_ == error::circuit_open || code_ == error::overloaded ||
@@ -99,7 +100,11 @@ private:
         if (ec.category() == std::system_category())
             return {ec.value(), boost::system::system_category()};
         if (ec.category() == std::generic_category())
+#if defined(_WIN32)
             return {ec.value(), boost::system::generic_category()};
+#else
+            return {ec.value(), boost::system::system_category()}; // the same numbers
+#endif
         return ec;
     }
 
@@ -243,6 +248,7 @@ public:
     std::uint32_t starts() const noexcept { return starts_; }
     void set_starts(std::uint32_t n) noexcept { starts_ = n; }
     void count_start() noexcept { ++starts_; }
+    void uncount_start() noexcept { --starts_; }
     void next_attempt() noexcept { ++attempt_; }
     void set_last_error(error_code const& ec) noexcept { last_error_ = ec; }
 

@@ -85,9 +85,10 @@ struct common_clock<First, Rest...> {
 /// Cancellation: the caller's is handed to the operation, or to the layer that waits; it ends the
 /// call in any pause at once, and is never retried, never answered by a fallback and never counted
 /// as a failure. That holds for whatever the call fails with after it was cancelled, an error of
-/// the operation's own, too, which comes out as it is. (A coroutine that was cancelled and goes on
-/// has to `reset_cancellation_state()` before its next call.) When a call completes, its operation
-/// has ended, and all permits, probes and budget that it held were given back.
+/// the operation's own, too, which comes out as it is, unless the operation reset the coroutine's
+/// cancellation state: then it has to end with `operation_aborted`. (A coroutine that was cancelled
+/// and goes on has to `reset_cancellation_state()` before its next call.) When a call completes,
+/// its operation has ended, and all permits, probes and budget that it held were given back.
 ///
 /// Executors: all of it runs in the calling coroutine, so on its executor; with a deadline, the
 /// operation runs on a strand of it unless it is one, or is an io_context that was made for one

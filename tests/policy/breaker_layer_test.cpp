@@ -3,6 +3,7 @@
 #include <tidegate/circuit_breaker.hpp>
 #include <tidegate/hedge.hpp>
 #include <tidegate/rate_limiter.hpp>
+#include <tidegate/retry.hpp>
 #include <tidegate/semaphore.hpp>
 #include <tidegate/testing/chaos.hpp>
 
@@ -13,6 +14,7 @@
 
 #include <chrono>
 #include <optional>
+#include <stdexcept>
 
 namespace test {
 
@@ -68,6 +70,32 @@ TEST_CASE("the time that a call waits in line for a layer inside makes it no slo
     CHECK(call.at - start == 310ms);
     CHECK(fuse.counts().calls == 1);
     CHECK(fuse.counts().slow == 0);
+}
+
+TEST_CASE("a predicate that throws keeps no probe") {
+    asio::io_context io;
+    breaker fuse(
+        tidegate::circuit_breaker_options().permitted_probes(1).open_duration(1s).jitter(0));
+    auto fails = [](failure const&) { return true; };
+    auto throws = [](failure const&) -> std::optional<std::chrono::nanoseconds> {
+        throw std::runtime_error("not a number");
+    };
+    auto op = []() -> asio::awaitable<int> {
+        throw boost::system::system_error(asio::error::connection_refused);
+        co_return 1;
+    };
+    fuse.trip();
+    pass(io, 1s);
+    guarded_call<int> call;
+    auto const retries =
+        tidegate::retry_options().max_attempts(2).base(1h).jitter(tidegate::jitter::none);
+    using retry = tidegate::basic_retry<policy_clock>;
+    call.start(io, policy{retry{retries}, break_if(fuse, fails, throws)}, op);
+    run(io);
+    REQUIRE(call.running()); // in its pause
+    CHECK(fuse.try_acquire());
+    call.signal.emit(asio::cancellation_type::terminal);
+    run(io);
 }
 
 TEST_CASE("what is called may be slow after a wait, too") {

@@ -110,6 +110,56 @@ TEST_CASE("a call that is cancelled while its operation runs has spent its permi
     CHECK(rate.available() == 9);
 }
 
+TEST_CASE("a call of which an attempt was begun has spent its permit, whatever refused the next") {
+    asio::io_context io;
+    limiter rate(io, tidegate::rate_limiter_options().rate(10, 1h));
+    bulkhead room(io, 1);
+    failing const op;
+    auto const retries = retry_options().max_attempts(2).base(10ms).jitter(tidegate::jitter::none);
+    guarded_call<int> call;
+    SECTION("it is cancelled in the line") {
+        call.start(io, policy{rate, retry{retries}, room}, op);
+        run(io);
+        auto const held = room.try_acquire();
+        pass(io, 10ms); // the second attempt stands in line
+        REQUIRE(room.waiting() == 1);
+        call.signal.emit(terminal);
+        run(io);
+        CHECK(call.failed_with(asio::error::operation_aborted));
+    }
+    SECTION("the time is up in the line") {
+        call.start(io, policy{timeout{50ms}, rate, retry{retries}, room}, op);
+        run(io);
+        auto const held = room.try_acquire();
+        pass(io, 50ms);
+        CHECK(call.failed_with(tidegate::error::deadline_exceeded));
+    }
+    SECTION("the time is up when its pause has ended") {
+        call.start(io, policy{timeout{50ms}, rate, retry{retries}, room}, op);
+        run(io);
+        policy_clock::advance(60ms);
+        run(io);
+        CHECK(call.failed_with(tidegate::error::deadline_exceeded));
+    }
+    CHECK(*op.starts == 1);
+    CHECK(rate.available() == 9);
+}
+
+TEST_CASE("a call whose operation is a policy's that refused it has spent nothing") {
+    asio::io_context io;
+    limiter rate(io, tidegate::rate_limiter_options().rate(10, 1h));
+    breaker fuse(tidegate::circuit_breaker_options{});
+    fuse.force_open();
+    failing const op;
+    policy const inner{fuse};
+    auto nested = [&] { return inner(op); };
+    guarded_call<int> call;
+    call.start(io, policy{rate}, nested);
+    run(io);
+    CHECK(call.failed_with(tidegate::error::circuit_open));
+    CHECK(rate.available() == 10);
+}
+
 TEST_CASE("a token for an attempt that an open breaker refused goes back") {
     asio::io_context io;
     auto const budget = five_tokens();

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -32,7 +33,8 @@ class basic_circuit_breaker;
 namespace detail {
 
 /// A call takes a permit, waiting for it as long as its deadline and the limiter's own settings
-/// allow. A permit goes back if a layer further in refused the call, or that was cancelled there.
+/// allow. A permit goes back if a layer further in refused the call, or that was cancelled there,
+/// before anything was begun.
 template <class Limiter>
 class rate_limiter_layer {
 public:
@@ -53,6 +55,7 @@ public:
         explicit call(rate_limiter_layer const& layer) noexcept : limiter_(layer.limiter_) {}
 
         error_code enter(context& c) {
+            starts_ = c.starts();
             auto& state = *limiter_->state_;
             auto const decision = state.try_before_waiting(1, c.now());
             if (decision) return {};
@@ -72,13 +75,16 @@ public:
         }
 
         template <class T>
-        step leave(context&, outcome<T>& result) noexcept {
-            if (!result && result.why().is_refusal()) limiter_->refund();
+        step leave(context& c, outcome<T>& result) noexcept {
+            // Of several attempts the last may have been refused, and another not.
+            bool const begun = c.starts() != starts_;
+            if (!result && result.why().is_refusal() && !begun) limiter_->refund();
             return {};
         }
 
     private:
         Limiter* limiter_;
+        std::uint32_t starts_ = 0; // the call's, before
     };
 
 private:
@@ -174,9 +180,10 @@ public:
 
         template <class T>
         step leave(context& c, outcome<T>& result) {
-            if (is_overload(result)) permit_.dropped();
-            else if (result) permit_.success(c.now());
-            else permit_.ignore();
+            auto permit = std::move(permit_); // goes if the predicate throws
+            if (is_overload(result)) permit.dropped();
+            else if (result) permit.success(c.now());
+            else permit.ignore();
             return {};
         }
 
@@ -253,15 +260,16 @@ public:
         template <class T>
         step leave(context& c, outcome<T>& result) {
             c.set_probe(probe_outside_);
-            if (timed_) permit_.exclude(c.waited() - waited_);
+            auto permit = std::move(permit_); // goes if the predicate throws
+            if (timed_) permit.exclude(c.waited() - waited_);
             if (is_failure(result)) {
-                permit_.failure(result ? error_code() : result.why().code(), hint(c, result),
-                                c.now());
+                permit.failure(result ? error_code() : result.why().code(), hint(c, result),
+                               c.now());
             } else if (result) {
-                if (timed_) permit_.success(c.now());
-                else permit_.success();
+                if (timed_) permit.success(c.now());
+                else permit.success();
             } else {
-                permit_.ignore();
+                permit.ignore();
             }
             return {};
         }

@@ -123,7 +123,7 @@ private:
         starts_ = std::max(starts_, one.here.starts());
         if (winner_ != 0) return;
         if (came) winner_ = number;
-        bool const refused = !came && came.why().is_refusal();
+        bool const refused = !came && came.why().is_refusal() && !one.was_made();
         if (refused && heard_) return; // which says less than the failure that there is
         heard_ = !refused;
         result_ = std::move(came);

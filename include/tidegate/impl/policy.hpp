@@ -147,9 +147,11 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
     detail::layer_calls<tuple, First, std::make_index_sequence<last - First>> calls(layers->layers);
     outcome<value> result;
     std::size_t i = 0;
+    bool begun = false; // the operation, in this attempt
     for (detail::step wish;;) {
         try {
             error_code ec;
+            begun = false;
             std::size_t at = calls.count; // the layer that did not let the call pass, or too late
             if (wish.next == what::again) {
                 here.set_last_error(result ? error_code() : result.why().code());
@@ -188,6 +190,7 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
                 co_await std::get<last>(layers->layers)
                     .template race<Executor>(op, here, result, start);
             } else {
+                begun = true;
                 here.count_start();
                 if (here.abandons() && std::is_copy_constructible_v<owned>) {
                     if constexpr (std::is_copy_constructible_v<owned>) {
@@ -211,6 +214,8 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
             result.fail(failure(std::current_exception()));
         }
         here.forget_now();
+        // An operation that was refused itself (it is another policy's call) has done nothing.
+        if (begun && !result && result.why().is_refusal()) here.uncount_start();
         for (wish = {}; i > 0 && wish.next != what::again;) {
             if (!result) { // which may be with anything, when it was cancelled
                 auto const state = co_await boost::asio::this_coro::cancellation_state;
