@@ -29,8 +29,8 @@ TIDEGATE_BEGIN_NAMESPACE
 ///     tidegate::tiered_cache<std::string, std::string> there(context, first_level,
 ///     tier->another());
 ///
-/// Each is told of what changes by way of the others, before the change completes; and what it
-/// loaded is not written in place of what they changed meanwhile.
+/// Each is told of what changes by way of the others, before and after it does, and before the
+/// change completes; and what it loaded is not written in place of what they changed meanwhile.
 template <class Clock = std::chrono::steady_clock>
 class basic_memory_cache_tier final : public cache_tier {
     struct kept_value {
@@ -53,6 +53,7 @@ class basic_memory_cache_tier final : public cache_tier {
         entries kept;
         std::mutex mutex; // of all changes, and of what follows
         std::vector<basic_memory_cache_tier*> users;
+        bool is_shared = false; // there have been several
     };
 
 public:
@@ -96,7 +97,12 @@ public:
     awaitable<void> put_many(std::vector<tier_entry> all) override {
         auto const now = Clock::now();
         std::vector<std::string> changed;
-        std::vector<std::shared_ptr<tier_listener>> who;
+        for (auto const& one : all) {
+            if (!one.if_missing) changed.push_back(one.key);
+        }
+        announce(changed);
+        changed.clear();
+        listeners who;
         {
             std::lock_guard lock(values_->mutex);
             who = others_listeners();
@@ -112,7 +118,8 @@ public:
     }
 
     awaitable<void> invalidate(std::vector<std::string> keys) override {
-        std::vector<std::shared_ptr<tier_listener>> who;
+        announce(keys);
+        listeners who;
         {
             std::lock_guard lock(values_->mutex);
             who = others_listeners();
@@ -134,6 +141,8 @@ public:
     cache_statistics statistics() const noexcept { return values_->kept.statistics(); }
 
 private:
+    using listeners = std::vector<std::shared_ptr<tier_listener>>;
+
     static constexpr std::chrono::nanoseconds longest{315'576'000'000'000'000};
     static constexpr std::size_t most_missing = 16'384; // twice
 
@@ -141,13 +150,14 @@ private:
         : values_(std::move(values)) {
         std::lock_guard lock(values_->mutex);
         values_->users.push_back(this);
+        if (values_->users.size() > 1) values_->is_shared = true;
     }
 
     // Whoever saw that nothing is there may write there while no other changes it. Those who never
     // write are forgotten as others come.
     shared_value<kept_value> look_again(std::string const& key) {
         std::lock_guard lock(values_->mutex);
-        if (values_->users.size() == 1) return {};
+        if (!values_->is_shared) return {};
         auto kept = values_->kept.peek(key);
         if (kept) return kept;
         if (missing_.size() >= most_missing) {
@@ -160,7 +170,7 @@ private:
 
     // Under the lock, like all that follow.
     bool may_write(std::string const& key) {
-        if (values_->users.size() == 1) return true;
+        if (!values_->is_shared) return true;
         return forget_missing(key);
     }
     bool forget_missing(std::string const& key) {
@@ -181,8 +191,8 @@ private:
         else values_->kept.put(std::move(one.key), std::move(value), time);
     }
 
-    std::vector<std::shared_ptr<tier_listener>> others_listeners() const {
-        std::vector<std::shared_ptr<tier_listener>> all;
+    listeners others_listeners() const {
+        listeners all;
         for (auto const* const user : values_->users) {
             if (user == this) continue;
             for (auto const& one : user->listeners_) {
@@ -192,9 +202,17 @@ private:
         return all;
     }
 
-    // Without the lock.
-    static void tell(std::vector<std::shared_ptr<tier_listener>> const& who,
-                     std::vector<std::string> const& changed) {
+    // Without the lock, like the next. Others are told before a change, too: what they loaded until
+    // now is not to be written after it.
+    void announce(std::vector<std::string> const& keys) const {
+        listeners who;
+        {
+            std::lock_guard lock(values_->mutex);
+            who = others_listeners();
+        }
+        tell(who, keys);
+    }
+    static void tell(listeners const& who, std::vector<std::string> const& changed) {
         for (auto const& listener : who) {
             for (auto const& key : changed) listener->on_changed(key);
         }

@@ -156,3 +156,18 @@ TEST_CASE("a timer that comes late takes no permit from those whose turn it was"
     CHECK(l.waiting() == 0);
     CHECK(test_clock::pending() == 0);
 }
+
+TEST_CASE("a request that waits may be more than can be counted at a lower rate") {
+    asio::io_context io;
+    limiter l(io, options().rate(1'000'000, 1s).burst(2502).start_empty(true));
+    error_code ec = asio::error::would_block;
+    l.async_acquire(2502, [&](error_code e) { ec = e; }); // 2502 days are 3 * 2^56 ns and a little
+    run(io);
+    l.set_rate(1, 24h, 1);
+    test_clock::advance(24h * 2502);
+    run(io);
+    CHECK_FALSE(ec);
+    auto const refused = l.try_acquire();
+    CHECK_FALSE(refused);
+    CHECK(refused.retry_after() > 24h * 40);
+}

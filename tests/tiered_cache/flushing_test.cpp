@@ -11,6 +11,8 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <utility>
+
 namespace asio = boost::asio;
 
 namespace {
@@ -96,4 +98,20 @@ TEST_CASE_METHOD(fixture, "a flush sees all written that came before it, in batc
     CHECK(tier->values.contains("hot")); // though it was changed with each batch
     end();
     CHECK(tier->values.at("hot").bytes == std::to_string(fresh - 300));
+}
+
+TEST_CASE_METHOD(fixture, "a key that is invalidated while another is paid for drops no writes") {
+    bool first = true;
+    tier->before = [&](test::watched_tier::call const& call) -> asio::awaitable<void> {
+        if (call.what == 'i' && std::exchange(first, false))
+            auto not_awaited = cache.invalidate("b");
+        co_return;
+    };
+    cache.put("c", "value");
+    auto forgetting = cache.invalidate("a");
+    test::run(io, cache.flush());
+    CHECK_FALSE(first);
+    CHECK(tier->values.contains("c"));
+    CHECK(cache.second_level_statistics().not_written == 0);
+    CHECK(cache.second_level_statistics().owed_invalidations == 0);
 }

@@ -11,7 +11,10 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
+#include <stdexcept>
 #include <thread>
+#include <utility>
 
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
@@ -131,10 +134,10 @@ TEST_CASE_METHOD(two_tiers, "a listener is told of what others change, as long a
     put(*there, "put", false);
     put(*there, "refused", true);
     test::run(io, there->invalidate({"b", "c"}));
-    CHECK(heard == keys{"a", "b", "c"});
+    CHECK(heard == keys{"a", "a", "b", "c", "b", "c"}); // before and after
     who.reset();
     put(*there, "put", false);
-    CHECK(heard.size() == 3);
+    CHECK(heard.size() == 6);
 }
 
 TEST_CASE("caches on two threads never bring back what one of them invalidated") {
@@ -177,4 +180,62 @@ TEST_CASE("caches on two threads never bring back what one of them invalidated")
     work(first_io, tier);
     other.join();
     CHECK(wrong == 0);
+}
+
+namespace {
+
+/// Writes what it was about to, when it hears of another's change for the first time.
+struct late_writer final : tidegate::tier_listener {
+    explicit late_writer(std::function<void()> w) : write(std::move(w)) {}
+    void on_changed(std::string_view) override {
+        if (auto const once = std::exchange(write, nullptr)) once();
+    }
+    void on_all_changed() override {}
+
+    std::function<void()> write;
+};
+
+} // namespace
+
+TEST_CASE_METHOD(two_tiers, "what was loaded before another changed it does not come after that") {
+    put(*here, "old", false);
+    auto const late = std::make_shared<late_writer>([&] {
+        asio::io_context own; // within a handler of the other
+        test::run(own, here->put_many(entries{{"a", {"old", 1h}, false}}));
+    });
+    here->add_listener(late);
+    SECTION("removed") {
+        test::run(io, there->invalidate({"a"}));
+        CHECK(read(*there) == "none");
+    }
+    SECTION("put") {
+        put(*there, "new", false);
+        CHECK(read(*there) == "new");
+    }
+    CHECK_FALSE(late->write);
+}
+
+TEST_CASE_METHOD(two_tiers, "what another put stays, though that is gone") {
+    CHECK(read(*here) == "none"); // and may be written, if nobody else does
+    put(*there, "new", false);
+    there.reset();
+    put(*here, "loaded", true);
+    CHECK(read(*here) == "new");
+}
+
+TEST_CASE_METHOD(two_tiers, "a name whose key cannot be told empties the first level") {
+    int told = 0;
+    texts cache(io, small(), here,
+                tidegate::tiered_cache_options<std::string, std::string>()
+                    .key_of_name([](std::string_view) -> std::optional<std::string> {
+                        throw std::invalid_argument("no key's");
+                    })
+                    .on_exception([&](std::exception_ptr) { ++told; }));
+    cache.put("b", "value");
+    put(*there, "new", false);
+    CHECK(read(*there) == "new");
+    CHECK_FALSE(cache.get_if_present(std::string("b")));
+    CHECK(told > 0);
+    test::run(io, cache.flush());
+    CHECK(cache.second_level_statistics().owed_invalidations == 0);
 }

@@ -123,6 +123,9 @@ public:
         co_return found;
     }
 
+    void tell(std::exception_ptr const& why) noexcept {
+        if (settings_.on_exception && !is_closed()) settings_.on_exception(why);
+    }
     void note_undecodable(std::exception_ptr why) {
         count(&tier_statistics::undecodable);
         tell(why);
@@ -270,10 +273,6 @@ private:
         counts_.*what += n;
     }
 
-    void tell(std::exception_ptr const& why) noexcept {
-        if (settings_.on_exception && !is_closed()) settings_.on_exception(why);
-    }
-
     static awaitable<bool> cancelled() {
         auto const state = co_await boost::asio::this_coro::cancellation_state;
         co_return state.cancelled() != boost::asio::cancellation_type::none;
@@ -414,9 +413,10 @@ private:
     // False if nothing of what came up to that change is left.
     static awaitable<bool> write_batch(self_type self, std::uint64_t last) {
         auto paying = pay_all(self);
-        co_await std::move(paying);
-        auto const entries = self->take_entries(last);
+        bool const paid = co_await std::move(paying);
+        auto const entries = self->take_entries(last, paid);
         if (!entries) co_return false;
+        if (entries->empty()) co_return true;
         auto const tier = self->tier_;
         names sent;
         sent.reserve(entries->size());
@@ -433,10 +433,11 @@ private:
     static change& change_at(place_in_line& place) noexcept { return static_cast<change&>(place); }
 
     // The next entries to write, which can be read here until they are written, if one of them came
-    // up to that change. None while an invalidation is owed: those are given up.
-    std::shared_ptr<std::vector<tier_entry>> take_entries(std::uint64_t last) {
+    // up to that change. All are given up if what was owed could not be paid; a name whose
+    // invalidation is owed since then waits for the next round.
+    std::shared_ptr<std::vector<tier_entry>> take_entries(std::uint64_t last, bool paid) {
         std::lock_guard lock(mutex_);
-        if (!owed_.empty()) {
+        if (!paid) {
             auto const unwritten = std::exchange(pending_, {});
             for (auto const& [name, one] : unwritten) give_up(name, one);
         }
@@ -446,6 +447,7 @@ private:
         for (auto* at = &line_.next(); at != &line_ && entries->size() < batch_size;
              at = &at->next()) {
             auto& one = change_at(*at);
+            if (owed_.contains(*one.name)) continue;
             entries->push_back({*one.name, one.value, !one.supersedes});
             one.sent = true;
         }
@@ -464,9 +466,9 @@ private:
         }
     }
 
-    static awaitable<void> pay_all(self_type self) {
+    static awaitable<bool> pay_all(self_type self) {
         auto const debts = self->debts();
-        if (debts.empty()) co_return;
+        if (debts.empty()) co_return true;
         names owed;
         for (auto const& [name, debt] : debts) owed.push_back(name);
         auto const tier = self->tier_;
@@ -477,6 +479,7 @@ private:
         else
             self->note_failure(done.why(), &tier_statistics::failed_invalidations,
                                co_await cancelled());
+        co_return static_cast<bool>(done);
     }
 
     std::unordered_map<std::string, std::uint64_t> debts() const {

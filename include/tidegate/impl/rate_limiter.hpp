@@ -218,9 +218,10 @@ public:
             ec = entry(h, n, now, deadline);
             if (ec == asio::error::would_block) {
                 op->since = now;
+                // First, so that the timer is not set for the deadline before.
+                if (waiting_.empty()) this->set_alarm(time_of(turn_of(h, n)));
                 this->park(waiting_, op, deadline, cancel);
                 queued_ += n;
-                if (waiting_.size() == 1) wait_for_front(h);
                 return;
             }
         }
@@ -378,7 +379,7 @@ private:
     template <bool Take = true>
     bool take(held& h, std::uint64_t n, std::int64_t bucket_now) noexcept {
         std::uint64_t const earned = current_.earned(bucket_now);
-        std::uint64_t const need = current_.units(n);
+        std::uint64_t const need = units_of(n);
         std::uint64_t const after = current_.take(h.granted, earned, need);
         if (after == terms_type::refused) return false;
         if constexpr (Take) {
@@ -411,7 +412,13 @@ private:
     void wait_for_front(held const& h) noexcept {
         auto* const w = static_cast<rate_waiter*>(waiting_.front());
         if (!w) return this->set_alarm(room::no_deadline);
-        this->set_alarm(time_of(clock_time(current_.when(h.granted, current_.units(w->count)))));
+        this->set_alarm(time_of(clock_time(current_.when(h.granted, units_of(w->count)))));
+    }
+
+    // Who waits may have asked for more than can be counted now that the rate is lower.
+    std::uint64_t units_of(std::uint64_t n) const noexcept {
+        return n > current_.permits(terms_type::max_burst) ? terms_type::max_burst
+                                                           : current_.units(n);
     }
 
     typename room::trace_of_wait traced(waiter const& w) const noexcept override {

@@ -151,7 +151,13 @@ struct tiered_state : tier_listener {
         if (link->is_closed()) return;
         link->note_change(std::string(name));
         if (!settings_.key_of_name_) return first.invalidate_all();
-        auto const key = settings_.key_of_name_(name.substr(settings_.prefix_.size()));
+        std::optional<Key> key;
+        try {
+            key = settings_.key_of_name_(name.substr(settings_.prefix_.size()));
+        } catch (...) { // it may be anybody's
+            link->tell(std::current_exception());
+            return first.invalidate_all();
+        }
         if (key) first.invalidate(*key);
     }
     void on_all_changed() override {
