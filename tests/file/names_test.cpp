@@ -40,7 +40,7 @@ std::string temporary_beside(test::folder const& f, fs::path const& path) {
 
 TEST_CASE("a name may be as long as the system allows") {
     test::folder f;
-    for (std::size_t const size : {1, 99, 100, 101, 233, 234, 255}) {
+    for (std::size_t const size : {1u, 99u, 100u, 101u, 233u, 234u, 255u}) {
         std::string const name(size, 'n');
         write(f / name.c_str(), name);
         CHECK(get(f / name.c_str()) == name);
@@ -51,7 +51,7 @@ TEST_CASE("a name may be as long as the system allows") {
 TEST_CASE("a temporary file is named after the one that it is to be, and never in half letters") {
     test::folder f;
     CHECK(temporary_beside(f, f / "name").starts_with(".name."));
-    for (std::size_t const before : {97, 98, 99, 100}) {
+    for (std::size_t const before : {97u, 98u, 99u, 100u}) {
         std::string const name = std::string(before, 'n') + "\u20ac" + std::string(50, 'n');
         std::string const temporary = temporary_beside(f, f / name.c_str());
         std::string const kept = before == 97 ? "\u20ac." : ".";
