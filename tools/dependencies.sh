@@ -60,7 +60,7 @@ packages_for() {
     library) echo "$build" ;;
     demo) echo "$build python3 libssl-dev $vision" ;;
     test) echo "$build ccache $vision $catch pkg-config libsqlite3-dev libzstd-dev liburing-dev libssl-dev redis-server python3-prometheus-client python3-jsonschema" ;;
-    sanitize) echo "$build ccache python3 libfmt-dev liburiparser-dev libsqlite3-dev libzstd-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
+    sanitize) echo "$build ccache python3 libfmt-dev liburiparser-dev libsqlite3-dev libzstd-dev liburing-dev libssl-dev redis-server $catch clang-19 libclang-rt-19-dev llvm-19" ;;
     bench) echo "$build ccache $vision libbenchmark-dev libtbb-dev libconcurrentqueue-dev librocksdb-dev libleveldb-dev prometheus-cpp-dev libssl-dev redis-server" ;;
     lint) echo "$build ccache clang-format-19 clang-tidy-19 shellcheck libclang-19-dev libclang-cpp19-dev llvm-19-dev python3 python3-jsonschema libsqlite3-dev libzstd-dev libssl-dev" ;;
     docs) echo "doxygen mkdocs mkdocs-material python3" ;;

@@ -152,9 +152,9 @@ private:
 ///
 /// Attempts run at the same time, on the coroutine's executor if that is a strand of
 /// any_io_executor, io_context or thread_pool, or an io_context that was made for one thread (from
-/// Boost 1.87 on), and on strands of it if not. The operation is called once for
-/// each. A call that is not `idempotent` has one attempt, in the caller's coroutine, and so
-/// has one that is a probe of a half-open breaker further out.
+/// Boost 1.87 on), and on strands of it if not. The operation is called once for each. A call that
+/// is not `idempotent` has one attempt, in the caller's coroutine, and so has one that is a probe
+/// of a half-open breaker further out.
 ///
 /// Source: J. Dean, L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013. Copies share measurements
 /// and statistics.

@@ -26,8 +26,8 @@ TIDEGATE_BEGIN_NAMESPACE
 ///
 ///     auto tier = std::make_shared<tidegate::memory_cache_tier>(context, 1'000'000);
 ///     tidegate::tiered_cache<std::string, std::string> here(context, first_level, tier);
-///     tidegate::tiered_cache<std::string, std::string> there(context, first_level,
-///     tier->another());
+///     auto again = tier->another();
+///     tidegate::tiered_cache<std::string, std::string> there(context, first_level, again);
 ///
 /// Each is told of what changes by way of the others, before and after it does, and before the
 /// change completes; and what it loaded is not written in place of what they changed meanwhile.
