@@ -410,6 +410,40 @@ TEST_CASE("a burst lowered below what a waiter asked for is granted on a full bu
     CHECK(l.try_acquire().retry_after() == 900ms);
 }
 
+TEST_CASE("a burst lowered below what a waiter asked for is paid for at any rate") {
+    asio::io_context io;
+    limiter l(io, options().rate(999'999'937, 1s).burst(999'999'937).start_empty(true));
+    request a;
+    a.start(l, 999'999'937);
+    run(io);
+    l.set_rate(500'000'000, 1s, 500'000'001); // a few bits of a permit are left for fractions
+    pass(1001ms, io);
+    REQUIRE(a.granted()); // on a full bucket: half of it is owed
+    pass(999ms, io);
+    CHECK(l.available() == 0);
+    pass(2ms, io);
+    CHECK(l.available() > 0);
+    CHECK(l.available() < 2'000'000);
+}
+
+TEST_CASE("an overdraft is owed in full whatever the rate becomes") {
+    asio::io_context io;
+    limiter l(io, options().rate(1, 1s).burst(1).overdraw(true));
+    REQUIRE(l.try_acquire(4'000'000));
+    SECTION("at once") { l.set_rate(1, 10min); }
+    SECTION("by and by") {
+        l.set_rate(1, 1min);
+        l.set_rate(7, 7h + 1ns);
+        l.set_burst(3);
+        l.set_burst(1);
+        l.set_rate(1, 10min);
+    }
+    auto const refused = l.try_acquire();
+    CHECK_FALSE(refused);
+    CHECK(refused.retry_after() >= 4'000'000 * 10min);
+    CHECK(refused.retry_after() < 4'000'000 * 10min + 1s);
+}
+
 TEST_CASE("changing the rate lets no burst through") {
     asio::io_context io;
     limiter l(io, ten_a_second());

@@ -173,17 +173,19 @@ public:
     bucket_terms() = default;
 
     /// `most_per_ns` bounds the units that a nanosecond earns, 2 or more: fewer are less exact and
-    /// last longer.
+    /// last longer. `most` permits can be asked for and owed, or a burst if that is more.
     bucket_terms(std::uint64_t permits, std::uint64_t period, std::uint64_t burst,
-                 nanoseconds epoch, std::uint64_t most_per_ns = max_units_per_ns) noexcept
+                 nanoseconds epoch, std::uint64_t most_per_ns = max_units_per_ns,
+                 std::uint64_t most = 0) noexcept
         : epoch_(epoch) {
         burst = std::min(burst, max_burst);
+        most = std::clamp(most, burst, max_burst);
         std::uint64_t const common = std::gcd(permits, period);
-        if (period / common <= max_burst / burst && permits / common <= most_per_ns) {
+        if (period / common <= max_burst / most && permits / common <= most_per_ns) {
             per_permit_ = period / common;
             rate_ = fill_rate(permits / common, 0);
         } else {
-            scale(permits, period, burst, most_per_ns);
+            scale(permits, period, most, most_per_ns);
         }
         burst_ = burst * per_permit_;
     }
@@ -195,6 +197,13 @@ public:
         bucket_terms terms(permits, period, burst, epoch, 2);
         terms.rate_.horizon_ = fill_rate::never;
         return terms;
+    }
+
+    /// The same from another epoch.
+    bucket_terms from_epoch(nanoseconds epoch) const noexcept {
+        bucket_terms moved = *this;
+        moved.epoch_ = epoch;
+        return moved;
     }
 
     std::uint64_t units(std::uint64_t permits) const noexcept { return permits * per_permit_; }
@@ -298,9 +307,9 @@ public:
 
 private:
     // Not exact: as many units a permit as fit, and a multiplier of 62 bits or more.
-    void scale(std::uint64_t permits, std::uint64_t period, std::uint64_t burst,
+    void scale(std::uint64_t permits, std::uint64_t period, std::uint64_t most,
                std::uint64_t most_per_ns) noexcept {
-        per_permit_ = max_burst / burst;
+        per_permit_ = max_burst / most;
         while (per_permit_ > 1 && (per_permit_ > (std::uint64_t{1} << 62) / permits ||
                                    per_permit_ * permits / period >= most_per_ns)) {
             per_permit_ /= 2;

@@ -83,11 +83,8 @@ public:
     }
 
     rate_limiter_state(Executor const& executor, options const& settings)
-        : room(executor),
-          terms_(terms_type(1, 1, 1, 0)),
-          settings_(settings),
-          current_(terms_at(nanoseconds_of(Clock::now()))),
-          word_(0) {
+        : room(executor), terms_(terms_type(1, 1, 1, 0)), settings_(settings), word_(0) {
+        current_ = terms_at(nanoseconds_of(Clock::now())); // which looks at who waits
         held h(*this);
         if (settings.start_empty()) h.granted = current_.burst();
         if (warms_up()) cool(h, current_.epoch());
@@ -220,6 +217,7 @@ public:
                 op->since = now;
                 // First, so that the timer is not set for the deadline before.
                 if (waiting_.empty()) this->set_alarm(time_of(turn_of(h, n)));
+                largest_waiting_ = waiting_.empty() ? n : std::max(largest_waiting_, n);
                 this->park(waiting_, op, deadline, cancel);
                 queued_ += n;
                 return;
@@ -290,10 +288,13 @@ private:
         return time_point(std::chrono::ceil<typename Clock::duration>(std::chrono::nanoseconds(t)));
     }
 
-    terms_type terms_at(std::int64_t epoch) const noexcept {
+    // For those who wait and for who has to pay back `owed` permits, each of which may be above a
+    // burst that was lowered.
+    terms_type terms_at(std::int64_t epoch, std::uint64_t owed = 0) const noexcept {
         return terms_type(settings_.permits(),
                           static_cast<std::uint64_t>(settings_.period().count()), settings_.burst(),
-                          epoch, units_per_ns());
+                          epoch, units_per_ns(),
+                          std::max(owed, waiting_.empty() ? 0 : largest_waiting_));
     }
 
     // So few that the terms cover a whole warm-up, since its ramp counts from their epoch.
@@ -379,7 +380,7 @@ private:
     template <bool Take = true>
     bool take(held& h, std::uint64_t n, std::int64_t bucket_now) noexcept {
         std::uint64_t const earned = current_.earned(bucket_now);
-        std::uint64_t const need = units_of(n);
+        std::uint64_t const need = current_.units(n);
         std::uint64_t const after = current_.take(h.granted, earned, need);
         if (after == terms_type::refused) return false;
         if constexpr (Take) {
@@ -412,13 +413,7 @@ private:
     void wait_for_front(held const& h) noexcept {
         auto* const w = static_cast<rate_waiter*>(waiting_.front());
         if (!w) return this->set_alarm(room::no_deadline);
-        this->set_alarm(time_of(clock_time(current_.when(h.granted, units_of(w->count)))));
-    }
-
-    // Who waits may have asked for more than can be counted now that the rate is lower.
-    std::uint64_t units_of(std::uint64_t n) const noexcept {
-        return n > current_.permits(terms_type::max_burst) ? terms_type::max_burst
-                                                           : current_.units(n);
+        this->set_alarm(time_of(clock_time(current_.when(h.granted, current_.units(w->count)))));
     }
 
     typename room::trace_of_wait traced(waiter const& w) const noexcept override {
@@ -512,8 +507,9 @@ private:
     void renew(held& h, std::int64_t now) noexcept {
         terms_type const before = current_;
         std::int64_t const then = std::max(now, before.epoch());
-        current_ = terms_at(now);
-        h.granted = current_.carry_over(before, h.granted, then, owed(h));
+        std::uint64_t const debt = owed(h);
+        current_ = terms_at(now, before.permits(debt) + 1);
+        h.granted = current_.carry_over(before, h.granted, then, debt);
         note_debt(current_.burst(), h.granted);
         publish(h);
     }
@@ -521,8 +517,9 @@ private:
     // The ramp goes on from its epoch; what the bucket holds is as if taken from a full one now.
     void renew_in_ramp(held& h, std::int64_t bucket_now) noexcept {
         terms_type const before = current_;
-        current_ = terms_at(before.epoch());
-        std::uint64_t const carried = current_.carry_over(before, h.granted, bucket_now, owed(h));
+        std::uint64_t const debt = owed(h);
+        current_ = terms_at(before.epoch(), before.permits(debt) + 1);
+        std::uint64_t const carried = current_.carry_over(before, h.granted, bucket_now, debt);
         std::uint64_t const earned = current_.earned(bucket_now);
         h.granted = current_.take(0, earned, carried);
         note_debt(earned, h.granted);
@@ -541,7 +538,7 @@ private:
     void end_warm_up(held& h) noexcept {
         std::int64_t const lost = ramp().length() - ramp().warped(ramp().length());
         warming_ = false;
-        current_ = terms_at(current_.epoch() + lost);
+        current_ = current_.from_epoch(current_.epoch() + lost);
         publish(h);
     }
 
@@ -570,7 +567,8 @@ private:
     std::uint64_t granted_then_ = 0; // and with it
     bool warming_ = false;
     waiter_list waiting_;
-    std::uint64_t queued_ = 0; // permits that waiters want
+    std::uint64_t queued_ = 0;          // permits that waiters want
+    std::uint64_t largest_waiting_ = 0; // the most that one of them has, or one before them had
 };
 
 /// For what takes permits of several limiters at once.
