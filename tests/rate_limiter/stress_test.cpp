@@ -272,8 +272,10 @@ private:
 
     // The bucket keeps what is in it, up to the new burst, or what it owes.
     void change() {
-        permits_ = quota_.permits - test::below(random_, quota_.permits / 2 + 1);
-        std::uint64_t const burst = quota_.burst - test::below(random_, quota_.burst / 2 + 1);
+        bool const any = random_() % 2; // or half of what there was at the beginning, or more
+        permits_ = quota_.permits - test::below(random_, quota_.permits / (any ? 1 : 2));
+        std::uint64_t const burst =
+            quota_.burst - test::below(random_, quota_.burst / (any ? 1 : 2));
         limiter_->set_rate(permits_, quota_.per, burst);
         over_ = std::max<wide>(0, over_ + cost(burst) - cost(burst_));
         burst_ = burst;
