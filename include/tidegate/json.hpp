@@ -3,7 +3,7 @@
 #pragma once
 
 #include <tidegate/monitor_report.hpp>
-#include <tidegate/stall_detector.hpp>
+#include <tidegate/stall.hpp>
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
