@@ -75,6 +75,28 @@ TEST_CASE("callers that are cancelled in the line of a bulkhead take nothing fro
     CHECK(*op.starts == 0);
 }
 
+TEST_CASE("a call that is cancelled between attempts, none of which was begun, takes nothing") {
+    asio::io_context io;
+    guarded_call<int> call;
+    auto settings = retry_options().max_attempts(3).base(1h);
+    SECTION("in the pause") {}
+    SECTION("before it") {
+        settings.on_retry([&](auto const&) { call.signal.emit(terminal); });
+    }
+    limiter rate(io, tidegate::rate_limiter_options().rate(10, 1h));
+    breaker fuse(tidegate::circuit_breaker_options().consecutive_failures(1).open_duration(1h));
+    fuse.try_acquire().failure();
+    policy const guarded{rate, retry(settings), fuse};
+    failing const op;
+    call.start(io, guarded, op);
+    run(io);
+    call.signal.emit(terminal);
+    run(io);
+    CHECK(call.failed_with(asio::error::operation_aborted));
+    CHECK(*op.starts == 0);
+    CHECK(rate.available() == 10);
+}
+
 TEST_CASE("a call that is cancelled just when it gets its place is not started") {
     asio::io_context io;
     limiter rate(io, tidegate::rate_limiter_options().rate(10, 1h));

@@ -444,6 +444,41 @@ TEST_CASE("an overdraft is owed in full whatever the rate becomes") {
     CHECK(refused.retry_after() < 4'000'000 * 10min + 1s);
 }
 
+TEST_CASE(
+    "what was above a lowered burst makes the rate less exact for as long as it is there only") {
+    constexpr std::uint64_t huge = std::uint64_t{1} << 51;
+    asio::io_context io;
+    limiter l(io, options().rate(3, 10s).burst(huge).start_empty(true).overdraw(true));
+    SECTION("a request that left") {
+        request waits;
+        waits.start(l, huge);
+        run(io);
+        l.set_burst(1);
+        waits.signal.emit(asio::cancellation_type::terminal);
+        run(io);
+        CHECK(waits.failed_with(asio::error::operation_aborted));
+    }
+    SECTION("an overdraft that was repaid") {
+        l.set_rate(1'000'000'000, 1s, 1);
+        test_clock::advance(10ns);
+        REQUIRE(l.try_acquire(huge));
+        l.set_rate(999'999'937, 1s);
+        test_clock::advance(24h * 27);
+        CHECK(l.available() == 1);
+        l.set_rate(3, 10s);
+    }
+    test_clock::advance(10s);
+    REQUIRE(l.try_acquire());
+    auto const start = test_clock::now();
+    for (int i = 0; i < 1000; ++i) {
+        test_clock::advance(l.try_acquire().retry_after());
+        REQUIRE(l.try_acquire());
+    }
+    auto const elapsed = test_clock::now() - start;
+    CHECK(elapsed >= 10'000s / 3);
+    CHECK(elapsed < 10'000s / 3 + 1s);
+}
+
 TEST_CASE("changing the rate lets no burst through") {
     asio::io_context io;
     limiter l(io, ten_a_second());

@@ -240,6 +240,12 @@ public:
         return granted < earned ? earned - granted : 0;
     }
 
+    /// Units owed at `now`, which need not be covered but by later terms.
+    std::uint64_t debt(std::uint64_t granted, nanoseconds now) const noexcept {
+        if (all_repaid(now)) return 0;
+        return granted - std::min(granted, earned(now));
+    }
+
     /// The first time at which `take(granted, earned(time), need)` admits, if nothing else is
     /// granted until then; the latest time there is when that is too far away.
     nanoseconds when(std::uint64_t granted, std::uint64_t need) const noexcept {
@@ -270,10 +276,7 @@ public:
     /// the bucket, at most a burst, or debt, at most `most_debt` units of `old`.
     std::uint64_t carry_over(bucket_terms const& old, std::uint64_t granted, nanoseconds then,
                              std::uint64_t most_debt) const noexcept {
-        // So long after the last grant that any debt is repaid.
-        if (old.since_epoch(then) / 4 > old.rate_.horizon()) {
-            return burst_ - converted(old.burst_, old, burst_);
-        }
+        if (old.all_repaid(then)) return burst_ - converted(old.burst_, old, burst_);
         std::uint64_t const earned = old.earned(then);
         if (granted <= earned) {
             return burst_ - converted(std::min(earned - granted, old.burst_), old, burst_);
@@ -330,6 +333,11 @@ private:
                             std::uint64_t most) const noexcept {
         if (units / from.per_permit_ > most / per_permit_) return most; // or it might not fit
         return std::min(most, wide_product::divided(units, per_permit_, from.per_permit_));
+    }
+
+    // So long after the last grant that there can be no debt, and too long to count.
+    bool all_repaid(nanoseconds now) const noexcept {
+        return since_epoch(now) / 4 > rate_.horizon();
     }
 
     std::uint64_t since_epoch(nanoseconds now) const noexcept {

@@ -56,6 +56,7 @@ struct flight : load_node {
     // For those with tickets, when it is over.
     std::exception_ptr failure;
     Value value{};
+    std::exception_ptr replaced; // by it; goes when this does, not under the lock
 
     typename std::list<std::shared_ptr<flight>>::iterator place;
     typename limits::iterator limit;

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <exception>
 #include <unordered_map>
+#include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
@@ -140,7 +141,10 @@ public:
     }
 
     // For flight_room.
-    using leftovers = value;
+    struct leftovers {
+        value old;
+        std::exception_ptr forgotten;
+    };
 
     template <class Loaded>
     static value normalised(Loaded&& loaded) {
@@ -161,22 +165,23 @@ public:
         if (auto const it = slots_.find(one.key); current && it != slots_.end()) {
             slot& s = it->second;
             if (loaded && !failure) {
-                rest = std::exchange(s.loaded, *loaded);
-                s.failure = nullptr;
+                rest.old = std::exchange(s.loaded, *loaded);
+                rest.forgotten = std::exchange(s.failure, nullptr);
             } else {
-                keep_failure(s, failure);
+                rest.forgotten = keep_failure(s, failure);
             }
         }
         return loaded && !failure ? *loaded : nullptr;
     }
     void overdue(flight_type& one) noexcept {
         if (auto const it = slots_.find(one.key); one.findable && it != slots_.end())
-            keep_failure(it->second, to_failure<std::exception_ptr>(error::deadline_exceeded));
+            one.replaced =
+                keep_failure(it->second, to_failure<std::exception_ptr>(error::deadline_exceeded));
     }
     void after_overdue() noexcept {}
     void after_landing(leftovers& rest) noexcept {
-        if (rest) this->trace_.emit(trace_event::replaced);
-        rest.reset();
+        if (rest.old) this->trace_.emit(trace_event::replaced);
+        rest = {};
         if (auto const owner = owner_.lock()) owner->load_over();
     }
 
@@ -190,11 +195,12 @@ private:
         bool fails_still() const { return failure && retry_at > Clock::now(); }
     };
 
-    void keep_failure(slot& s, std::exception_ptr failure) noexcept {
-        if (options_.keep_failure().count() == 0) return;
-        s.failure = std::move(failure);
+    // Returns the one before, which must not go under the lock.
+    std::exception_ptr keep_failure(slot& s, std::exception_ptr failure) noexcept {
+        if (options_.keep_failure().count() == 0) return nullptr;
         s.retry_at = deadline_in<Clock>(
             std::chrono::duration_cast<typename Clock::duration>(options_.keep_failure()));
+        return std::exchange(s.failure, std::move(failure));
     }
 
     value find(Key const& key) const {

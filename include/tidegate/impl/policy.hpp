@@ -152,24 +152,23 @@ basic_policy<Clock, Layers...>::call(std::shared_ptr<shared const> layers, Op op
         try {
             error_code ec;
             begun = false;
-            std::size_t at = calls.count; // the layer that did not let the call pass, or too late
-            if (wish.next == what::again) {
-                here.set_last_error(result ? error_code() : result.why().code());
-                result.reset(); // what it holds may be what the next attempt needs
-                ec = co_await detail::pause_until<Clock, Executor>(detail::deadline_in<Clock>(
-                    std::chrono::ceil<typename Clock::duration>(wish.pause)));
-                here.forget_now();
-                if (!ec) {
-                    here.next_attempt();
-                    at = i - 1;
-                }
-            }
+            std::size_t at = i - 1; // the layer that did not let the call pass, or too late
             for (bool waited = wish.next == what::again; !ec; waited = true) {
                 if (waited) {
                     bool const stops = co_await boost::asio::this_coro::throw_if_cancelled();
                     auto const state = co_await boost::asio::this_coro::cancellation_state;
                     ec = detail::in_vain(here, stops && detail::is_cancelled(state));
                     if (ec) break;
+                }
+                if (wish.next == what::again) {
+                    wish.next = what::pass;
+                    here.set_last_error(result ? error_code() : result.why().code());
+                    result.reset(); // what it holds may be what the next attempt needs
+                    ec = co_await detail::pause_until<Clock, Executor>(detail::deadline_in<Clock>(
+                        std::chrono::ceil<typename Clock::duration>(wish.pause)));
+                    here.forget_now();
+                    if (!ec) here.next_attempt();
+                    continue;
                 }
                 ec = calls.enter_from(i, here);
                 at = i;

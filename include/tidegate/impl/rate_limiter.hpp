@@ -56,11 +56,11 @@ private:
 ///
 ///     word = granted << 8 | version << 1 | locked_path
 ///
-/// The bit is set while somebody waits, so that nobody barges, while the limiter warms up, while
-/// somebody holds the lock, and for ever once it is closed. While it is clear, taking is one
-/// exchange of the word; while it is set, the word changes under the lock only. The terms change
-/// under the lock, with the bit set and the version raised, so that an exchange which succeeds was
-/// decided with the terms that belong to the word (see `published`).
+/// The bit is set while somebody waits, so that nobody barges, while the limiter warms up or counts
+/// more than its burst, while somebody holds the lock, and for ever once it is closed. While it is
+/// clear, taking is one exchange of the word; while it is set, the word changes under the lock
+/// only. The terms change under the lock, with the bit set and the version raised, so that an
+/// exchange which succeeds was decided with the terms that belong to the word (see `published`).
 template <class Clock, class Executor, class Mutex>
 class rate_limiter_state final : public waiting_room<Clock, Executor, Mutex> {
     using room = waiting_room<Clock, Executor, Mutex>;
@@ -275,7 +275,8 @@ private:
         held(held const&) = delete;
         held& operator=(held const&) = delete;
         ~held() {
-            bool const stays = !state.waiting_.empty() || state.closed_ || state.warming_;
+            bool const stays =
+                !state.waiting_.empty() || state.closed_ || state.warming_ || state.above_burst_;
             state.word_.store_alone(granted << flag_bits | version | (stays ? locked_path : 0));
         }
     };
@@ -288,13 +289,15 @@ private:
         return time_point(std::chrono::ceil<typename Clock::duration>(std::chrono::nanoseconds(t)));
     }
 
-    // For those who wait and for who has to pay back `owed` permits, each of which may be above a
-    // burst that was lowered.
-    terms_type terms_at(std::int64_t epoch, std::uint64_t owed = 0) const noexcept {
+    // What somebody waits for, and the `owed` units of the terms before, may be above a burst that
+    // was lowered. They are counted in larger units, which are less exact, until they are settled.
+    terms_type terms_at(std::int64_t epoch, std::uint64_t owed = 0) noexcept {
+        std::uint64_t const debt = owed ? current_.permits(owed) + 1 : 0;
+        std::uint64_t const most = std::max(debt, waiting_.empty() ? 0 : largest_waiting_);
+        above_burst_ = most > settings_.burst();
         return terms_type(settings_.permits(),
                           static_cast<std::uint64_t>(settings_.period().count()), settings_.burst(),
-                          epoch, units_per_ns(),
-                          std::max(owed, waiting_.empty() ? 0 : largest_waiting_));
+                          epoch, units_per_ns(), most);
     }
 
     // So few that the terms cover a whole warm-up, since its ramp counts from their epoch.
@@ -471,8 +474,13 @@ private:
             cool(h, now);
             return now;
         }
-        if (!current_.covers(now)) renew(h, now);
+        if (!current_.covers(now) || is_settled(h, now)) renew(h, now);
         return settle_debt(h, now);
+    }
+
+    // What the terms were made larger for is over.
+    bool is_settled(held const& h, std::int64_t now) const noexcept {
+        return above_burst_ && waiting_.empty() && h.granted <= current_.earned(now);
     }
 
     // By a little: somebody read the clock before another made the terms. By more: the clock went
@@ -507,8 +515,8 @@ private:
     void renew(held& h, std::int64_t now) noexcept {
         terms_type const before = current_;
         std::int64_t const then = std::max(now, before.epoch());
-        std::uint64_t const debt = owed(h);
-        current_ = terms_at(now, before.permits(debt) + 1);
+        std::uint64_t const debt = std::min(before.debt(h.granted, then), owed(h));
+        current_ = terms_at(now, debt);
         h.granted = current_.carry_over(before, h.granted, then, debt);
         note_debt(current_.burst(), h.granted);
         publish(h);
@@ -517,8 +525,8 @@ private:
     // The ramp goes on from its epoch; what the bucket holds is as if taken from a full one now.
     void renew_in_ramp(held& h, std::int64_t bucket_now) noexcept {
         terms_type const before = current_;
-        std::uint64_t const debt = owed(h);
-        current_ = terms_at(before.epoch(), before.permits(debt) + 1);
+        std::uint64_t const debt = std::min(before.debt(h.granted, bucket_now), owed(h));
+        current_ = terms_at(before.epoch(), debt);
         std::uint64_t const carried = current_.carry_over(before, h.granted, bucket_now, debt);
         std::uint64_t const earned = current_.earned(bucket_now);
         h.granted = current_.take(0, earned, carried);
@@ -568,7 +576,8 @@ private:
     bool warming_ = false;
     waiter_list waiting_;
     std::uint64_t queued_ = 0;          // permits that waiters want
-    std::uint64_t largest_waiting_ = 0; // the most that one of them has, or one before them had
+    std::uint64_t largest_waiting_ = 0; // the most that one of them wants, or one before them did
+    bool above_burst_ = false;          // the terms count more than a burst at once
 };
 
 /// For what takes permits of several limiters at once.
