@@ -230,10 +230,11 @@ private:
 /// up for the time that fills a bucket and repays the last overdraft at most (10 ms if that is
 /// less; those that waited already, until another one asks) and begins a warm-up again. Continuous
 /// demand gets the rate without rounding (see core/token_bucket.hpp; where a rate cannot be
-/// represented exactly, the error is below 2^-52). Waiters are served first in, first out: nobody
+/// represented exactly, the error is below 2^-52; while `n` permits above a burst that was lowered
+/// are waited for or owed, it is below `n / 2^52`). Waiters are served first in, first out: nobody
 /// overtakes, neither a `try_acquire` nor a small request behind a large one. A refusal writes
-/// nothing that other threads read, so a storm of them slows nobody down; but while somebody waits,
-/// and in a warm-up, it takes the limiter's lock, as a grant does then.
+/// nothing that other threads read, so a storm of them slows nobody down; but while somebody waits
+/// or such a debt is repaid, and in a warm-up, it takes the limiter's lock, as a grant does then.
 ///
 /// Coroutines take permits with
 ///
