@@ -315,18 +315,17 @@ private:
         refuse_if(own.start_empty(), "start_empty");
         auto const period = static_cast<std::uint64_t>(own.period().count());
         std::lock_guard lock(quotas_mutex_);
-        auto const [known, is_new] = numbers_.try_emplace(
-            {own.permits(), period, own.burst()}, static_cast<std::uint32_t>(numbers_.size()));
-        if (!is_new) return known->second;
-        if (numbers_.size() > max_quotas) {
-            numbers_.erase(known);
-            return 0;
-        }
+        std::tuple const terms(own.permits(), period, own.burst());
+        if (auto const known = numbers_.find(terms); known != numbers_.end()) return known->second;
+        if (numbers_.size() == max_quotas) return 0;
+        // A number last: whoever has one uses what belongs to it.
         kept_.push_back(std::make_unique<quota_terms>(
             quota_terms{core::bucket_terms::lasting(own.permits(), period, own.burst(), now - past),
                         own.burst()}));
-        quotas_[known->second].store(kept_.back().get(), std::memory_order_release);
-        return known->second;
+        auto const number = static_cast<std::uint32_t>(numbers_.size());
+        quotas_[number].store(kept_.back().get(), std::memory_order_release);
+        numbers_.emplace(terms, number);
+        return number;
     }
 
     // How far back the clock may go, and half of what the terms hold for: 73 years. Nobody renews

@@ -6,6 +6,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -39,6 +40,39 @@ TEST_CASE("a thread that has no memory for reading beside others reads all the s
     auto const counted = numbers.statistics();
     CHECK(counted.hits == 1);
     CHECK(counted.misses == 1);
+}
+
+TEST_CASE("where memory ends what is put in is maintained from the next put on") {
+    using ints = test::timed_cache<int, int>;
+    using test::cache_clock;
+    bool failed = true;
+    for (std::size_t n = 1; failed; ++n) {
+        INFO("allocation " << n);
+        asio::io_context io;
+        ints numbers(io, cache_options<int, int>()
+                             .max_entries(10)
+                             .time_to_live(std::chrono::seconds(10))
+                             .maintain_every(std::chrono::seconds(2)));
+        auto const pass = [&](std::chrono::seconds time) {
+            for (; time.count() > 0; --time) {
+                cache_clock::advance(std::chrono::seconds(1));
+                io.restart();
+                io.poll();
+            }
+        };
+        test::fail_allocation(n);
+        try {
+            numbers.put(1, 1);
+            pass(std::chrono::seconds(4));
+        } catch (std::bad_alloc const&) {
+            CHECK(numbers.statistics().entries <= 1);
+        }
+        failed = test::until_failure() == 0;
+        test::fail_allocation(0);
+        numbers.put(2, 2);
+        pass(std::chrono::seconds(20));
+        CHECK(numbers.statistics().entries == 0);
+    }
 }
 
 TEST_CASE("removals are counted, and happen, also when there is no memory to tell of them") {

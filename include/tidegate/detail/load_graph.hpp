@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -37,7 +38,10 @@ protected:
 private:
     friend class load_wait;
 
-    std::vector<load_node const*> waits_for_; // guarded by load_wait's mutex
+    // Guarded by load_wait's mutex.
+    std::vector<load_node const*> waits_for_;
+    mutable std::uint64_t seen_in_ = 0;       // the last search that came by
+    mutable load_node const* next_ = nullptr; // to be looked at in that search
 };
 
 /// While it lives, one load waits for another.
@@ -49,7 +53,7 @@ public:
     ~load_wait() { end(); }
 
     /// False, and nothing is noted, if `on` waits for `who`, be it by way of others: that would
-    /// never end. O(loads that wait for loads).
+    /// never end. O(loads that wait for loads), each of which is looked at once.
     bool begin(std::shared_ptr<load_node> who, std::shared_ptr<load_node const> on) {
         std::lock_guard lock(mutex());
         if (reaches(*on, *who)) return false;
@@ -71,11 +75,20 @@ public:
     }
 
 private:
-    // Without circles, this ends.
-    static bool reaches(load_node const& from, load_node const& to) {
-        return &from == &to ||
-               std::any_of(from.waits_for_.begin(), from.waits_for_.end(),
-                           [&](load_node const* next) { return reaches(*next, to); });
+    // Many ways may lead to a load, and they may be long: neither every way nor a stack.
+    static bool reaches(load_node const& from, load_node const& to) noexcept {
+        static std::uint64_t searches = 0;
+        std::uint64_t const mine = ++searches;
+        load_node const* found = nullptr;
+        auto const look_at = [&](load_node const& one) {
+            if (std::exchange(one.seen_in_, mine) != mine) one.next_ = std::exchange(found, &one);
+        };
+        for (look_at(from); found;) {
+            load_node const& one = *std::exchange(found, found->next_);
+            if (&one == &to) return true;
+            for (load_node const* const next : one.waits_for_) look_at(*next);
+        }
+        return false;
     }
 
     static std::mutex& mutex() {

@@ -591,11 +591,16 @@ private:
         load_gathered(std::move(batch));
     }
 
-    // The timer waits while there is something to expire.
+    // The timer waits while there is something to expire. Where there is no memory for it, who puts
+    // something in next tries again.
     void keep_maintained() noexcept {
         if (!settings().maintain_every_ || maintaining_.exchange(true)) return;
-        std::lock_guard lock(this->mutex_);
-        if (!this->closed_) wait_for_maintenance();
+        try {
+            std::lock_guard lock(this->mutex_);
+            if (!this->closed_) wait_for_maintenance();
+        } catch (...) {
+            maintaining_ = false;
+        }
     }
 
     void wait_for_maintenance() {
@@ -610,14 +615,18 @@ private:
     }
 
     // A few steps, from that part on, and later the rest: others are to run in between.
-    void maintain(std::size_t part) {
+    void maintain(std::size_t part) noexcept {
         if (this->is_closed()) return;
-        for (int steps = 0; steps < maintenance_steps; ++steps) {
-            if (!parts_.maintain(part)) return rest_if_empty();
+        try {
+            for (int steps = 0; steps < maintenance_steps; ++steps) {
+                if (!parts_.maintain(part)) return rest_if_empty();
+            }
+            boost::asio::post(this->executor(), [weak = this->weak_from_this(), part] {
+                if (auto const self = weak.lock()) static_cast<cache_state&>(*self).maintain(part);
+            });
+        } catch (...) { // as in keep_maintained
+            maintaining_ = false;
         }
-        boost::asio::post(this->executor(), [weak = this->weak_from_this(), part] {
-            if (auto const self = weak.lock()) static_cast<cache_state&>(*self).maintain(part);
-        });
     }
 
     // Who puts something in after it was looked at finds that nobody maintains it, and sees to it.
