@@ -81,6 +81,24 @@ TEST_CASE("a clock that steps back loses nothing") {
     CHECK(windows.last(10 * second).count() == 2);
 }
 
+TEST_CASE("who tells how it stood before changes nothing") {
+    // Once in a power of two that there is already, once in another.
+    for (std::uint64_t const ns : {1'000u, 1'000'000u}) {
+        INFO(ns << " ns");
+        sliding_windows windows;
+        histogram older;
+        older.record(1'000);
+        histogram newer = older;
+        newer.record(ns);
+        windows.advance(second, newer);
+        windows.advance(second, older);
+        REQUIRE(windows.last(10 * second).count() == 2);
+        newer.record(ns);
+        windows.advance(second, newer);
+        REQUIRE(windows.last(10 * second).count() == 3);
+    }
+}
+
 TEST_CASE("who tells every second finds ten seconds in ten, and no difference more than it takes") {
     sliding_windows windows;
     histogram all;

@@ -31,10 +31,10 @@ public:
     static constexpr std::int64_t second = 1'000'000'000;
     static constexpr std::int64_t longest = 300 * second;
 
-    /// The histogram stands so at `now`.
+    /// The histogram stands so at `now`. An earlier state of it than it was told last adds nothing.
     void advance(std::int64_t now, histogram const& all) {
         now_ = std::max(now_, now);
-        if (all.count() != last_.count()) {
+        if (all.count() > last_.count()) {
             histogram since = all;
             since.subtract(last_);
             push(0, {now_, packed_histogram(since)});

@@ -104,8 +104,8 @@ public:
 
     /// Of the last `window`, as far as it was told.
     operation_summary summary(std::int64_t now, nanoseconds window) {
+        std::lock_guard lock(mutex_); // else who read before may tell it after
         auto const all = durations_since_start();
-        std::lock_guard lock(mutex_);
         by_outcome recent;
         for (std::size_t i = 0; i < operation_outcomes; ++i) {
             windows_[i].advance(now, all[i]);
@@ -116,8 +116,8 @@ public:
 
     /// To be called now and then.
     void advance(std::int64_t now) {
-        auto const all = durations_since_start();
         std::lock_guard lock(mutex_);
+        auto const all = durations_since_start();
         for (std::size_t i = 0; i < operation_outcomes; ++i) windows_[i].advance(now, all[i]);
     }
 
