@@ -107,7 +107,9 @@ private:
     }
 };
 
-/// Where an object tells its metrics: what `register_metrics` hands to `report_metrics`.
+/// Where an object tells its metrics: what `register_metrics` hands to `report_metrics`. Throws
+/// std::invalid_argument for names that are not allowed, for a label that is there twice, also if
+/// once by the registration, and for a metric that it has told with another type.
 class metric_writer {
 public:
     void counter(std::string_view name, std::string_view help, double value,
@@ -127,6 +129,7 @@ private:
     void add(std::string_view name, std::string_view help, metric_type type, double value,
              metric_labels labels) {
         labels.insert(labels.begin(), common_.begin(), common_.end());
+        detail::check_labels(labels);
         to_.add(name, help, type, metric_sample{std::move(labels), value, {}});
     }
 
@@ -191,7 +194,8 @@ public:
 
     /// Calls `report(metric_writer&)` at each collection, with these labels on all that it writes,
     /// until the registration goes, which waits for a collection that is calling it on another
-    /// thread. It must not touch this registry.
+    /// thread. It must not touch this registry. Throws std::invalid_argument for labels that are
+    /// not allowed or there twice.
     metrics_registration add_collector(std::function<void(metric_writer&)> report,
                                        metric_labels labels = {}) {
         detail::check_labels(labels);

@@ -43,7 +43,11 @@ inline void check_label_name(std::string_view name) {
 }
 
 inline void check_labels(metric_labels const& labels) {
-    for (auto const& [name, value] : labels) check_label_name(name);
+    for (auto one = labels.begin(); one != labels.end(); ++one) { // few: no need to sort them
+        check_label_name(one->first);
+        auto const same = [&](auto const& other) { return other.first == one->first; };
+        if (std::any_of(labels.begin(), one, same)) refuse_metric("is a label twice", one->first);
+    }
 }
 
 /// Counters get the suffix where they are written.
