@@ -17,7 +17,8 @@ inline constexpr std::string_view open_metrics_type =
 
 /// Prometheus' text format 0.0.4. Durations are in seconds; a histogram has a bucket for each power
 /// of two of a second from 2^-20 (about 1 us) to 2^8, whose counts are exact, since these are
-/// bounds of the grid they were counted in. O(size of the text).
+/// bounds of the grid they were counted in. Bytes that are not UTF-8 are written as U+FFFD. O(size
+/// of the text).
 TIDEGATE_DECL std::string to_prometheus_text(std::vector<metric_family> const& families);
 
 /// OpenMetrics 1.0, with the same buckets. (Native histograms need protobuf, or OpenMetrics 2.0,

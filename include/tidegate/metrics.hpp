@@ -5,6 +5,7 @@
 #include <tidegate/core/check_option.hpp>
 #include <tidegate/detail/metric_store.hpp>
 #include <tidegate/detail/per_thread.hpp>
+#include <tidegate/detail/utf8.hpp>
 #include <tidegate/latency_recorder.hpp>
 #include <tidegate/metric_family.hpp>
 
@@ -130,6 +131,9 @@ private:
              metric_labels labels) {
         labels.insert(labels.begin(), common_.begin(), common_.end());
         detail::check_labels(labels);
+        for (auto& [label, told] : labels) {
+            if (!detail::is_utf8(told)) told = detail::to_utf8(told);
+        }
         to_.add(name, help, type, metric_sample{std::move(labels), value, {}});
     }
 
@@ -152,7 +156,8 @@ private:
 /// Names are those of Prometheus: letters, digits and underscores, in base units with the unit at
 /// the end (`_seconds`, `_bytes`); `_total` is added to counters where they are written. Asking
 /// again for a name gives the same metric; with another type, help or label names it throws
-/// std::invalid_argument, as do names that are not allowed.
+/// std::invalid_argument, as do names that are not allowed. Label values and help may be anything:
+/// of what is not UTF-8, each byte is told as U+FFFD, and values that are told alike are the same.
 ///
 /// Thread-safe. Metrics stay as long as the registry.
 class metrics_registry {

@@ -60,3 +60,35 @@ TEST_CASE("a collector is not registered with a label twice") {
                     std::invalid_argument);
     CHECK_THROWS_AS(registry.add_collector(none, {{"no-name", "1"}}), std::invalid_argument);
 }
+
+TEST_CASE("what is not UTF-8 is told as U+FFFD") {
+    metrics_registry registry;
+    registry.gauge("g", "caf\xE9", {"path"}).with({"/caf\xE9\"\xE9t\xE9"}).set(1);
+    CHECK(tidegate::to_prometheus_text(registry.collect()) ==
+          "# HELP g caf\xEF\xBF\xBD\n"
+          "# TYPE g gauge\n"
+          "g{path=\"/caf\xEF\xBF\xBD\\\"\xEF\xBF\xBDt\xEF\xBF\xBD\"} 1\n");
+}
+
+TEST_CASE("label values that are told alike are one series") {
+    metrics_registry registry;
+    auto& family = registry.counter("c", "C", {"path"}, 1);
+    auto& one = family.with({"/caf\xE9"});
+    CHECK(&family.with({"/caf\xE9"}) == &one);
+    CHECK(&family.with({"/caf\xE8"}) == &one);
+    CHECK(&family.with({"/caf\xEF\xBF\xBD"}) == &one);
+    auto& rest = family.with({"\xE9"}); // there is one series already
+    CHECK(&rest != &one);
+    CHECK(&rest == &family.with({"(other)"}));
+    auto const told = registry.add_collector([](tidegate::metric_writer& to) {
+        to.gauge("g", "G", 1, {{"path", "\xE9"}});
+        to.gauge("g", "G", 2, {{"path", "\xE8"}});
+    });
+    auto const all = registry.collect();
+    REQUIRE(all.size() == 2);
+    REQUIRE(all[0].samples.size() == 2);
+    CHECK(all[0].samples[1].labels[0].second == "/caf\xEF\xBF\xBD");
+    REQUIRE(all[1].samples.size() == 1);
+    CHECK(all[1].samples[0].labels[0].second == "\xEF\xBF\xBD");
+    CHECK(all[1].samples[0].value == 1);
+}

@@ -35,6 +35,8 @@ for read, arguments in ((read_text, []), (read_open, ["--open-metrics"])):
     assert value("requests_total") == 3
     assert value("odd_total", path='/a"b\\c\nd', user="") == 1
     assert value("odd_total", path="é🌊", user="{}=,# ") == 2
+    assert value("odd_total", path="caf\ufffd", user="\ufffd\ufffd") == 7
+    assert value("tidegate_metrics_failed_collectors") == 2
     assert value("load_ratio") == 0.1 + 0.2
     assert value("least") == 5e-324
     assert value("no_end") == -math.inf

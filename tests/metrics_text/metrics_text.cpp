@@ -21,6 +21,9 @@ int main(int argc, char** argv) {
     auto& odd = registry.counter("odd", "Odd labels", {"path", "user"});
     odd.with({"/a\"b\\c\nd", ""}).increment(1);
     odd.with({"\xC3\xA9\xF0\x9F\x8C\x8A", "{}=,# "}).increment(2);
+    odd.with({"caf\xE9", "\xF0\x9F"}).increment(3); // no UTF-8
+    odd.with({"caf\xE8", "\xF0\x8F"}).increment(4); // told alike
+    registry.gauge("odd_help", "caf\xE9").set(1);
     registry.gauge("load_ratio", "Load").set(0.1 + 0.2);
     registry.gauge("least", "Small").set(5e-324);
     registry.gauge("no_end", "Infinite").set(-std::numeric_limits<double>::infinity());
@@ -38,6 +41,12 @@ int main(int argc, char** argv) {
     auto const b = register_metrics(registry, "backend", breaker);
     auto const c = register_metrics(registry, "users", cache);
     auto const d = register_metrics(registry, "users", cache); // by mistake
+
+    auto const refused = registry.add_collector(
+        [](tidegate::metric_writer& to) { to.gauge("refused", "R", 1, {{"no-name", "a"}}); });
+    auto const twice = registry.add_collector(
+        [](tidegate::metric_writer& to) { to.gauge("refused", "R", 1, {{"name", "a"}}); },
+        {{"name", "b"}});
 
     bool const open = argc > 1 && std::string_view(argv[1]) == "--open-metrics";
     auto const all = registry.collect();

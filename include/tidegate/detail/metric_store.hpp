@@ -2,6 +2,7 @@
 // The series of a metric, and the rules for names.
 #pragma once
 
+#include <tidegate/detail/utf8.hpp>
 #include <tidegate/metric_family.hpp>
 
 #include <algorithm>
@@ -179,12 +180,20 @@ protected:
             refuse_metric("has " + std::to_string(label_names_.size()) + " labels, not " +
                               std::to_string(values.size()),
                           name_);
-        std::lock_guard lock(mutex_);
-        if (auto const it = series_.find(values); it != series_.end()) return it->second;
-        bool const full = series_.size() >= max_series_;
-        auto& place = series_[full ? std::vector<std::string>(values.size(), "(other)") : values];
-        if (!place) place = make();
-        return place;
+        {
+            std::lock_guard lock(mutex_);
+            if (auto const it = series_.find(values); it != series_.end()) return it->second;
+            if (std::all_of(values.begin(), values.end(), is_utf8)) {
+                bool const full = series_.size() >= max_series_;
+                auto& place =
+                    series_[full ? std::vector<std::string>(values.size(), "(other)") : values];
+                if (!place) place = make();
+                return place;
+            }
+        }
+        std::vector<std::string> told(values.size()); // those that are told alike are one series
+        std::transform(values.begin(), values.end(), told.begin(), to_utf8);
+        return series(told, make);
     }
 
     virtual metric_sample sample(void const* metric) const = 0;

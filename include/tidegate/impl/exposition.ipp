@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <tidegate/detail/utf8.hpp>
 #include <tidegate/exposition.hpp>
 
 #include <array>
@@ -93,6 +94,7 @@ private:
     }
 
     void escape(std::string_view from, bool quotes) {
+        if (!is_utf8(from)) return escape(to_utf8(from), quotes); // else nothing would be read
         for (char const c : from) {
             if (c == '\\') text_ += "\\\\";
             else if (c == '\n') text_ += "\\n";
