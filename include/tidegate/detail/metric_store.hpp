@@ -185,10 +185,11 @@ protected:
             if (auto const it = series_.find(values); it != series_.end()) return it->second;
             if (std::all_of(values.begin(), values.end(), is_utf8)) {
                 bool const full = series_.size() >= max_series_;
-                auto& place =
-                    series_[full ? std::vector<std::string>(values.size(), "(other)") : values];
-                if (!place) place = make();
-                return place;
+                auto key = full ? std::vector<std::string>(values.size(), "(other)") : values;
+                auto place = series_.lower_bound(key);
+                if (place == series_.end() || place->first != key) // made first: it may throw
+                    place = series_.emplace_hint(place, std::move(key), make());
+                return place->second;
             }
         }
         std::vector<std::string> told(values.size()); // those that are told alike are one series

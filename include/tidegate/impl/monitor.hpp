@@ -38,9 +38,12 @@ public:
         std::lock_guard lock(mutex_);
         if (auto const it = operations_.find(name); it != operations_.end()) return *it->second;
         if (operations_.size() >= settings_.max_operations()) name = "(other)";
-        auto& place = operations_[std::string(name)];
-        if (!place) place = std::make_unique<record_type>(std::string(name), log_);
-        return *place;
+        auto place = operations_.lower_bound(name);
+        if (place == operations_.end() || place->first != name) { // made first: it may throw
+            auto made = std::make_unique<record_type>(std::string(name), log_);
+            place = operations_.emplace_hint(place, name, std::move(made));
+        }
+        return *place->second;
     }
 
     std::vector<operation_summary> summary() const {
