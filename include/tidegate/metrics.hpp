@@ -211,6 +211,10 @@ public:
         };
         metrics_registration registration(std::shared_ptr<void>(nullptr, end));
         std::lock_guard lock(mutex_);
+        if (collectors_.size() == collectors_.capacity()) { // perhaps nobody ever collects
+            forget_ended();
+            collectors_.reserve(2 * collectors_.size()); // so that it is seldom looked through
+        }
         collectors_.push_back(one);
         return registration;
     }
@@ -224,7 +228,7 @@ public:
         std::vector<detail::metric_store const*> stores;
         {
             std::lock_guard lock(mutex_);
-            std::erase_if(collectors_, [](auto const& weak) { return weak.expired(); });
+            forget_ended();
             for (auto const& weak : collectors_) {
                 if (auto one = weak.lock()) collectors.push_back(std::move(one));
             }
@@ -261,6 +265,11 @@ private:
         std::recursive_mutex reporting; // what is reported may let go of the registration
         bool ended = false;             // guarded by it
     };
+
+    // Under the lock.
+    void forget_ended() const {
+        std::erase_if(collectors_, [](auto const& weak) { return weak.expired(); });
+    }
 
     template <class Metric>
     metric_family_of<Metric>& family(std::string name, std::string help, metric_type type,

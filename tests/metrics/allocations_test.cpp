@@ -37,3 +37,34 @@ TEST_CASE("a series that there is no memory for is not there, or all of it") {
         }
     }
 }
+
+TEST_CASE("what was registered and let go takes no memory, though nobody collects") {
+    tidegate::metrics_registry registry;
+    auto const none = [](tidegate::metric_writer&) {};
+    std::vector<tidegate::metrics_registration> live;
+    for (int i = 0; i < 10; ++i) live.push_back(registry.add_collector(none));
+    auto const before = test::allocated_now();
+    for (int i = 0; i < 10'000; ++i) {
+        auto const gone = registry.add_collector(none);
+    }
+    CHECK(test::allocated_now() - before < 100);
+    CHECK(registry.collect().empty());
+    CHECK(test::allocated_now() - before < 10);
+}
+
+TEST_CASE("those that stay registered are found again, however many go beside them") {
+    tidegate::metrics_registry registry;
+    std::vector<tidegate::metrics_registration> live;
+    for (int i = 0; i < 100; ++i) {
+        live.push_back(registry.add_collector([i](tidegate::metric_writer& to) {
+            to.gauge("g", "G", i, {{"number", std::to_string(i)}});
+        }));
+        for (int j = 0; j < i % 7; ++j) {
+            auto const gone = registry.add_collector(
+                [](tidegate::metric_writer& to) { to.gauge("gone", "G", 1); });
+        }
+    }
+    auto const all = registry.collect();
+    REQUIRE(all.size() == 1);
+    CHECK(all[0].samples.size() == 100);
+}
