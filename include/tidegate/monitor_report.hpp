@@ -57,7 +57,7 @@ struct operation_summary {
     std::uint64_t cancelled = 0;
     std::uint64_t timed_out = 0;
     std::uint64_t abandoned = 0;
-    std::uint64_t invalid = 0; ///< durations that were negative or not finite
+    std::uint64_t invalid = 0; ///< durations that were negative or not finite, of all outcomes
 
     std::uint64_t hits = 0;
     std::uint64_t misses = 0;

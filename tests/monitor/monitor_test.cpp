@@ -5,6 +5,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <cstddef>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -58,6 +59,18 @@ TEST_CASE("summaries tell count, total, mean and percentiles") {
     CHECK(x.p50 < 51ms);
     CHECK(x.p99 > 98ms);
     CHECK(x.p99 <= x.max);
+}
+
+TEST_CASE("durations that are none are counted, however their runs ended") {
+    tidegate::monitor monitor;
+    for (std::size_t i = 0; i < tidegate::operation_outcomes; ++i) {
+        auto const outcome = static_cast<tidegate::operation_outcome>(i);
+        INFO(to_string(outcome));
+        monitor.record("x", -1ns, outcome);
+        CHECK(monitor.summary()[0].invalid == i + 1);
+    }
+    auto const x = monitor.summary()[0];
+    CHECK(x.count + x.errors + x.cancelled + x.timed_out + x.abandoned == 0);
 }
 
 TEST_CASE("threads lose no record") {

@@ -147,6 +147,15 @@ private:
         return all;
     }
 
+    std::uint64_t invalid() const noexcept {
+        std::uint64_t sum = ok_.invalid();
+        for (auto const& one : others_) {
+            if (auto const* const there = one.load(std::memory_order_acquire))
+                sum += there->invalid();
+        }
+        return sum;
+    }
+
     operation_summary summarise(by_outcome const& all, bool since_start = true) const {
         auto const ns = [](auto value) { return nanoseconds(static_cast<std::int64_t>(value)); };
         core::histogram const& ok = all[index(operation_outcome::ok)];
@@ -168,7 +177,7 @@ private:
         s.timed_out = count(operation_outcome::timed_out);
         s.abandoned = count(operation_outcome::abandoned);
         if (!since_start) return s;
-        s.invalid = ok_.invalid();
+        s.invalid = invalid();
         s.hits = hits_.load(std::memory_order_relaxed);
         s.misses = misses_.load(std::memory_order_relaxed);
         std::lock_guard lock(mutex_);
