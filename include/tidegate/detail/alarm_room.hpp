@@ -8,7 +8,9 @@
 #include <tidegate/detail/waiting_room.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/prefer.hpp>
 
 #include <memory>
 #include <mutex>
@@ -132,12 +134,12 @@ private:
         std::shared_ptr<alarm_room> room_;
     };
 
-    // The timer must not wait for somebody's strand, nor keep a load.
+    // The timer must not wait for somebody's strand, nor keep a load or somebody's work.
     static asio::any_io_executor context_executor(asio::any_io_executor executor) {
         for (;;) {
             auto inner = inside_strand(executor);
             if (auto const* const load = executor.target<load_executor>()) inner = load->inner();
-            if (!inner) return executor;
+            if (!inner) return asio::prefer(executor, asio::execution::outstanding_work.untracked);
             executor = std::move(inner);
         }
     }

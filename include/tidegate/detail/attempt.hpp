@@ -17,28 +17,15 @@
 #include <boost/asio/this_coro.hpp>
 
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <stdexcept>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
-
-/// What `co_spawn` leaves in its caller's slot has the executor: a strand, which must not be there
-/// when its context has gone. Slots outlive operations.
-class slot_emptied_at_end {
-public:
-    explicit slot_emptied_at_end(asio::cancellation_slot slot) noexcept : slot_(slot) {}
-    slot_emptied_at_end(slot_emptied_at_end const&) = delete;
-    slot_emptied_at_end& operator=(slot_emptied_at_end const&) = delete;
-    ~slot_emptied_at_end() {
-        if (slot_.is_connected()) slot_.clear();
-    }
-
-private:
-    asio::cancellation_slot slot_;
-};
 
 /// `co_spawn` lets a coroutine hear of terminal cancellation only. Who passes other types on was
 /// asked to: what the caller does not hear does not come this far.
@@ -55,29 +42,34 @@ template <class Executor, class T, class Op, class Context>
 asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context, outcome<T>& result,
                                                        bool on_strand = false) {
     using traits = operation_traits<Op, Context>;
+    using clock = typename Context::clock_type;
     auto const executor = co_await asio::this_coro::executor;
-    auto room = alarm_room<typename Context::clock_type>::of(executor);
+    auto room = alarm_room<clock>::of(executor);
     if constexpr (std::is_same_v<Executor, asio::any_io_executor>) {
         if (!on_strand && !room->runs_in_turn(executor)) {
             auto const callers = co_await asio::this_coro::cancellation_state;
-            slot_emptied_at_end const empty(callers.slot());
+            timed_attempt<clock> untimed(std::move(room), executor, context.no_deadline,
+                                         callers.slot());
             auto on_a_strand = attempt_until_deadline<Executor>(op, context, result, true);
-            auto spawned = asio::co_spawn(serial_executors(executor).next(), std::move(on_a_strand),
-                                          asio::deferred);
-            co_await std::move(spawned);
+            auto spawned = asio::co_spawn(
+                serial_executors(executor).next(), std::move(on_a_strand),
+                asio::bind_cancellation_slot(untimed.slot(), asio::as_tuple(asio::deferred)));
+            auto const completed = co_await std::move(spawned);
+            untimed.end();
+            if (std::get<0>(completed)) std::rethrow_exception(std::get<0>(completed));
             co_return;
         }
         if (on_strand) // what the caller does not hear did not come this far
             co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
     }
     auto const state = co_await asio::this_coro::cancellation_state;
-    timed_attempt<typename Context::clock_type> timed(std::move(room), executor, context.deadline(),
-                                                      state.slot());
+    timed_attempt<clock> timed(std::move(room), executor, context.deadline(), state.slot());
     if constexpr (traits::takes_token) {
         auto started = traits::start(
             op, context,
             asio::bind_cancellation_slot(timed.slot(), asio::as_tuple(asio::deferred)));
         auto completed = co_await std::move(started);
+        timed.end();
         store(result, std::move(completed));
     } else {
         auto running = hearing_all(traits::await(op, context));
@@ -85,6 +77,7 @@ asio::awaitable<void, Executor> attempt_until_deadline(Op& op, Context& context,
             executor, std::move(running),
             asio::bind_cancellation_slot(timed.slot(), asio::as_tuple(asio::deferred)));
         auto completed = co_await std::move(spawned);
+        timed.end();
         store(result, std::move(completed));
     }
     if (!result && timed.expired()) result.fail(error::deadline_exceeded);

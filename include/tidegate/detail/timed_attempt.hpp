@@ -19,6 +19,10 @@ namespace detail {
 /// where the operation's handler runs, on an executor that runs one thing at a time: the alarm is
 /// posted there, and the caller's slot is emitted there by Asio's rule. What is on its way when the
 /// operation ends finds it over.
+///
+/// The caller's slot is touched only while the caller's coroutine runs. When that is destroyed the
+/// slot may have gone before it, or stay when the context has gone: nothing of the operation's is
+/// left in it then.
 template <class Clock>
 class timed_attempt {
 public:
@@ -28,15 +32,21 @@ public:
           callers_(callers),
           room_(std::move(room)) {
         if (callers_.is_connected()) callers_.template emplace<forwarder>(shared_);
-        alarm_ = room_->wait(asio::bind_executor(executor, ringer{shared_}), deadline);
+        if (deadline != alarm_room<Clock>::no_deadline)
+            alarm_ = room_->wait(asio::bind_executor(executor, ringer{shared_}), deadline);
     }
     timed_attempt(timed_attempt const&) = delete;
     timed_attempt& operator=(timed_attempt const&) = delete;
 
     ~timed_attempt() {
-        shared_->over = true;
-        if (callers_.is_connected()) callers_.clear();
+        if (!std::exchange(shared_->over, true)) shared_->signal.slot().clear();
         room_->take_back(alarm_);
+    }
+
+    /// The operation has ended, and whoever waited for it goes on.
+    void end() noexcept {
+        shared_->over = true;
+        callers_.clear();
     }
 
     asio::cancellation_slot slot() const noexcept { return shared_->signal.slot(); }

@@ -76,21 +76,31 @@ Failure to_failure(error_code ec) {
     }
 }
 
+/// Tells once the handler has run, or was destroyed uncalled.
+class finished_handler {
+public:
+    explicit finished_handler(std::shared_ptr<after_handler> told) noexcept
+        : told_(std::move(told)) {}
+    finished_handler(finished_handler&&) noexcept = default;
+    finished_handler& operator=(finished_handler&&) = delete;
+    ~finished_handler() {
+        if (told_) told_->handler_finished();
+    }
+
+private:
+    std::shared_ptr<after_handler> told_;
+};
+
 /// What is posted to the handler's executor.
 template <class Handler, class Results>
 struct completion {
+    finished_handler afterwards; // first: it goes after the handler
     Handler handler;
     Results results;
     bool clear_slot;
-    std::shared_ptr<after_handler> afterwards;
 
     void operator()() {
-        struct finish {
-            std::shared_ptr<after_handler> afterwards;
-            ~finish() {
-                if (afterwards) afterwards->handler_finished();
-            }
-        } const at_exit{std::move(afterwards)};
+        finished_handler const at_exit = std::move(afterwards);
         // Here, where the handler runs, and not on the waking thread: a slot belongs to the
         // handler's executor.
         if (clear_slot) asio::get_associated_cancellation_slot(handler).clear();
@@ -220,14 +230,15 @@ private:
     static void finish(waiter* node, waiter::outcome how, void* argument) {
         auto* const self = static_cast<wait_op_at*>(node);
         allocator_type allocator(allocator_of(self->handler_));
-        completion<Handler, results> done{std::move(self->handler_),
-                                          results_from<results>(how, argument), self->clear_slot_,
-                                          std::move(self->afterwards_)};
+        bool const destroyed = how == waiter::outcome::destroy;
+        completion<Handler, results> done{
+            finished_handler(destroyed ? nullptr : std::move(self->afterwards_)),
+            std::move(self->handler_), results_from<results>(how, argument), self->clear_slot_};
         Site site(std::move(self->site_));
         self->~wait_op_at();
         std::allocator_traits<allocator_type>::deallocate(allocator, self, 1);
         if (how == waiter::outcome::complete_here) done();
-        else if (how != waiter::outcome::destroy) site.post(std::move(done), allocator);
+        else if (!destroyed) site.post(std::move(done), allocator);
     }
 
     template <class Results>

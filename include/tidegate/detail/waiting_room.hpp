@@ -146,15 +146,16 @@ protected:
     }
 
     /// An operation on its way into a list: connected to its cancellation slot, not yet parked.
+    /// Slots may outlive contexts, which the room's executor must not. A room that nobody owns any
+    /// more is closed: nobody waits there.
     struct canceller {
-        std::shared_ptr<waiting_room> room;
+        std::weak_ptr<waiting_room> room;
         waiter_id id;
 
         void operator()(asio::cancellation_type_t type) {
             if (type == asio::cancellation_type::none) return;
-            // The completion may clear the slot, and this with it.
-            auto const kept = room;
-            kept->leave_early(id);
+            waiter_id const which = id; // the completion may clear the slot, and this with it
+            if (auto const kept = room.lock()) kept->leave_early(which);
         }
     };
 
@@ -164,7 +165,7 @@ protected:
         auto slot = op.cancellation_slot();
         if (!slot.is_connected()) return nullptr;
         op.clear_slot_on_completion();
-        return &slot.template emplace<canceller>(this->shared_from_this(), waiter_id{});
+        return &slot.template emplace<canceller>(this->weak_from_this(), waiter_id{});
     }
 
     /// Puts `op` at the end of `list`; returns its id if it can be cancelled or has a deadline.

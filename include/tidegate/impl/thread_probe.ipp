@@ -155,7 +155,8 @@ struct stack_request {
     }
 
     std::mutex one_at_a_time;
-    std::atomic<long> asked{0}; // the thread's id; 0: nobody, or it has answered
+    // The thread's id; less than 0: it answers; 0: nobody, or it has answered.
+    std::atomic<long> asked{0};
     void* frames[64];
     std::atomic<int> count{0};
 };
@@ -165,7 +166,8 @@ inline void answer_with_stack(int) noexcept {
     int const saved = errno;
     auto& request = stack_request::only();
     long const me = ::syscall(SYS_gettid);
-    if (request.asked.load(std::memory_order_acquire) == me) {
+    long asked = me;
+    if (request.asked.compare_exchange_strong(asked, -me, std::memory_order_acquire)) {
         // Unwinding twice at a time crashes.
         int const n = std::uncaught_exceptions() > 0 ? 0 : ::backtrace(request.frames, 64);
         request.count.store(n, std::memory_order_relaxed);
@@ -194,14 +196,14 @@ TIDEGATE_DECL std::vector<void*> take_stack(activity_slot const& slot, int signa
     if (::pthread_kill(slot.thread, signal) != 0) return {};
     auto const deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
     while (request.asked.load(std::memory_order_acquire) != 0) {
-        if (std::chrono::steady_clock::now() < deadline) {
-            ::timespec const pause{0, 50'000};
-            ::nanosleep(&pause, nullptr);
-            continue;
+        // It has the signal blocked, or no processor. While it answers nobody else can be asked.
+        long asked = slot.id;
+        if (std::chrono::steady_clock::now() >= deadline &&
+            request.asked.compare_exchange_strong(asked, 0)) {
+            return {};
         }
-        // It has the signal blocked, or no processor. If it answers just now, that is late.
-        long expected = slot.id;
-        if (request.asked.compare_exchange_strong(expected, 0)) return {};
+        ::timespec const pause{0, 50'000};
+        ::nanosleep(&pause, nullptr);
     }
     int const n = request.count.load(std::memory_order_relaxed);
     int const ours = std::min(n, 2); // the handler, and what the system calls it by
