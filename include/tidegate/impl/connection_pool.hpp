@@ -8,39 +8,41 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-struct connection_counts {
+// What its places tell of to their pool, which may be gone by the time they do: the destructor of
+// a connection is the user's.
+struct connection_ledger {
     std::atomic<std::size_t> open{0};
     std::atomic<std::size_t> idle{0};
+    [[no_unique_address]] trace_source trace;
 };
 
 // A place for a connection.
 template <class T, class Clock>
 struct connection_slot {
-    connection_slot(connection_counts& all, trace_source const& trace) noexcept
-        : counts(all), told_to(trace) {}
+    explicit connection_slot(std::shared_ptr<connection_ledger> of_pool) noexcept
+        : ledger(std::move(of_pool)) {}
     connection_slot(connection_slot const&) = delete;
     connection_slot& operator=(connection_slot const&) = delete;
     ~connection_slot() { close(); }
 
     void put(std::unique_ptr<T> opened) noexcept {
         connection = std::move(opened);
-        ++counts.open;
+        ++ledger->open;
     }
     void close() noexcept {
         if (!connection) return;
         set_idle(false);
         connection.reset();
-        --counts.open;
-        told_to.emit(trace_event::destroyed);
+        --ledger->open;
+        ledger->trace.emit(trace_event::destroyed);
     }
     void set_idle(bool now) noexcept {
         if (now == is_idle) return;
         is_idle = now;
-        now ? ++counts.idle : --counts.idle;
+        now ? ++ledger->idle : --ledger->idle;
     }
 
-    connection_counts& counts;
-    trace_source const& told_to;
+    std::shared_ptr<connection_ledger> const ledger;
     std::unique_ptr<T> connection;
     bool is_idle = false;
     bool in_check = false; // its answer may still be on the way
@@ -81,20 +83,20 @@ public:
     }
 
     connection_pool_state(Executor const& executor, connection_pool_options const& options)
-        : options_(options), slots_(executor, slot_options(), [this] {
-              return std::make_unique<slot>(counts_, trace_);
+        : options_(options), slots_(executor, slot_options(), [ledger = ledger_] {
+              return std::make_unique<slot>(ledger);
           }) {}
 
     Executor executor() const noexcept { return slots_.get_executor(); }
 
     void observe(std::shared_ptr<trace_observer> observer, std::string name) {
-        trace_.attach("connection_pool", std::move(observer), std::move(name));
+        ledger_->trace.attach("connection_pool", std::move(observer), std::move(name));
     }
 
     template <class CoroutineExecutor>
     static boost::asio::awaitable<connection, CoroutineExecutor>
     acquire(std::shared_ptr<connection_pool_state> self, std::source_location where) {
-        if (!self->trace_.is_heard()) [[likely]]
+        if (!self->ledger_->trace.is_heard()) [[likely]]
             return obtain<CoroutineExecutor>(std::move(self), where);
         return acquire_heard<CoroutineExecutor>(std::move(self), where);
     }
@@ -105,7 +107,7 @@ public:
         time_point const began = Clock::now();
         try {
             auto held = co_await obtain<CoroutineExecutor>(self, where);
-            self->trace_.emit(trace_event::acquired, 1, {}, since(began));
+            self->ledger_->trace.emit(trace_event::acquired, 1, {}, since(began));
             co_return std::move(held);
         } catch (...) {
             self->tell_failure(code_of(std::current_exception()), since(began));
@@ -169,8 +171,8 @@ public:
 
     connection_pool_statistics statistics() const noexcept {
         connection_pool_statistics all;
-        all.open = counts_.open;
-        all.idle = counts_.idle;
+        all.open = ledger_->open;
+        all.idle = ledger_->idle;
         all.waiting = slots_.waiting();
         all.connected = connected_;
         all.connect_failures = connect_failures_;
@@ -211,7 +213,7 @@ private:
         // A place without a connection, or one too many, need not be kept.
         all.recycle([this](slot& one) {
             bool const keep =
-                one.connection && (counts_.open <= options_.max_size() || slots_.waiting() > 0);
+                one.connection && (ledger_->open <= options_.max_size() || slots_.waiting() > 0);
             one.set_idle(keep);
             return keep;
         });
@@ -227,7 +229,7 @@ private:
         co_await attempt_within<CoroutineExecutor, Clock>(self->options_.connect_timeout(), opening,
                                                           result);
         ++(result ? self->connected_ : self->connect_failures_);
-        if (result) self->trace_.emit(trace_event::created, 1, {}, since(began));
+        if (result) self->ledger_->trace.emit(trace_event::created, 1, {}, since(began));
         auto opened = std::move(result).get();
         double const share = 1 - 0.1 * core::in_unit_interval(thread_random());
         mine.usable_until =
@@ -258,7 +260,7 @@ private:
         auto const how = why == error::deadline_exceeded         ? trace_event::timed_out
                          : why == asio::error::operation_aborted ? trace_event::cancelled
                                                                  : trace_event::rejected;
-        trace_.emit(how, 1, why, took);
+        ledger_->trace.emit(how, 1, why, took);
     }
 
     void note_acquired(slot& one, std::source_location where, time_point now) noexcept {
@@ -275,14 +277,13 @@ private:
     std::function<boost::asio::awaitable<bool>(T&)> validate_;
     mutable std::mutex mutex_;
     slot* first_held_ = nullptr;
-    connection_counts counts_;
+    std::shared_ptr<connection_ledger> const ledger_ = std::make_shared<connection_ledger>();
     std::atomic<std::uint64_t> connected_{0};
     std::atomic<std::uint64_t> connect_failures_{0};
     std::atomic<std::uint64_t> validation_failures_{0};
     std::atomic<std::uint64_t> discarded_{0};
     std::atomic<std::uint64_t> too_old_{0};
-    [[no_unique_address]] trace_source trace_;
-    slots slots_; // before all that its places refer to
+    slots slots_; // goes before what recycling refers to
 };
 
 } // namespace detail
