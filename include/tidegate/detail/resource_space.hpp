@@ -139,7 +139,7 @@ public:
     }
 
     /// Makes a loaded thing resident, instead of one of an earlier load of its key, and leases it.
-    /// What comes later than a later load is only leased.
+    /// What comes later than a later load, or than `close`, is only leased.
     std::shared_ptr<T> settle(Key const& key, size const& takes, std::shared_ptr<T> value,
                               bool pinned, typename Clock::duration load_time, std::uint64_t load) {
         auto fresh = std::make_shared<item>();
@@ -156,8 +156,9 @@ public:
         std::shared_ptr<T> leased;
         {
             std::lock_guard lock(this->mutex_);
-            auto& place = items_[key];
-            if (place && place->load > load) {
+            if (this->closed_) {
+                fresh->resident = false;
+            } else if (auto& place = items_[key]; place && place->load > load) {
                 fresh->resident = false;
             } else {
                 if (place) retire(*place, trace_event::replaced, given_up);
