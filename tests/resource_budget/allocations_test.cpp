@@ -10,6 +10,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <new>
@@ -109,4 +110,119 @@ TEST_CASE("a load that finds no memory when it is done leaves its room as it was
         CHECK(c.load("b")); // which needs the room
         CHECK(c.things.statistics().used[0] == 60);
     }
+}
+
+TEST_CASE("a load that finds no memory for its real size leaves its room as it was") {
+    for (std::size_t n = 1; n <= 5; ++n) {
+        INFO("allocation " << n);
+        crowded c;
+        std::size_t left = 0;
+        auto const thing = [] { return std::make_shared<int>(1); };
+        c.things.add("old", {60}, c.pool, thing);
+        c.things.add("a", {40}, c.pool, thing, [&](int const&) { // has to unload the old one
+            test::fail_allocation(std::exchange(left, 0));
+            return budget::size{70};
+        });
+        c.things.add("b", {60}, c.pool, thing);
+        REQUIRE(c.load("old"));
+        left = n;
+        CHECK_FALSE(c.load("a"));
+        CHECK(test::until_failure() == 0);
+        test::fail_allocation(0);
+        CHECK(c.things.statistics().used[0] == 60 * c.things.statistics().resident);
+        CHECK(c.things.try_acquire("a") == nullptr);
+        CHECK(c.load("a"));
+        CHECK(c.things.statistics().used[0] == 70);
+        CHECK(c.load("b"));
+        CHECK(c.things.statistics().used[0] == 60);
+    }
+}
+
+namespace {
+
+// Things that are there as soon as there is room.
+struct quick {
+    asio::io_context io{1};
+    budget things{io, {100}};
+
+    void know(char const* name, std::uint64_t size) {
+        things.add(name, {size}, []() -> asio::awaitable<std::shared_ptr<int>> {
+            co_return std::make_shared<int>(1);
+        });
+    }
+    void ask(char const* name, budget::lease& to) {
+        things.async_acquire(name, [&](std::exception_ptr, budget::lease got) { to = got; });
+        run();
+    }
+    void run() {
+        io.restart();
+        io.poll();
+    }
+};
+
+} // namespace
+
+TEST_CASE("whoever waits for room waits on where there is no memory to make some") {
+    budget::lease old, other, a;
+    quick q;
+    q.know("old", 60);
+    q.know("other", 20);
+    q.know("a", 70);
+    q.ask("old", old);
+    q.ask("other", other);
+    q.ask("a", a); // needs the room of the old one
+    REQUIRE(q.things.statistics().waiting == 1);
+    test::fail_allocation(1);
+    old.reset();
+    CHECK(test::until_failure() == 0);
+    test::fail_allocation(0);
+    CHECK(q.things.statistics().resident == 2);
+    CHECK(q.things.statistics().used[0] == 80);
+    CHECK(q.things.pin("old", false)); // as good as anything that happens
+    q.run();
+    REQUIRE(a);
+    CHECK(q.things.statistics().used[0] == 90);
+}
+
+TEST_CASE("a load that finds no memory while it makes room gives up nothing, or all") {
+    bool failed = true;
+    for (std::size_t n = 1; failed; ++n) {
+        INFO("allocation " << n);
+        budget::lease got;
+        quick q;
+        for (char const* name : {"a", "b", "c"}) {
+            q.know(name, 30);
+            q.ask(name, got);
+        }
+        got.reset();
+        q.know("large", 90);
+        test::fail_allocation(n);
+        try {
+            q.ask("large", got);
+        } catch (std::bad_alloc const&) {
+            q.run();
+        }
+        failed = test::until_failure() == 0;
+        test::fail_allocation(0);
+        q.run();
+        auto const now = q.things.statistics();
+        CHECK(now.used[0] == (got ? 90 : 30 * now.resident));
+        got.reset();
+        q.ask("large", got);
+        CHECK(got);
+        CHECK(q.things.statistics().used[0] == 90);
+    }
+}
+
+TEST_CASE("a thing that is removed while it is used needs no memory to go") {
+    budget::lease got;
+    quick q;
+    q.know("a", 60);
+    q.ask("a", got);
+    REQUIRE(got);
+    CHECK(q.things.unload("a"));
+    auto const before = test::allocated();
+    got.reset();
+    CHECK(test::allocated() == before);
+    CHECK(q.things.statistics().used[0] == 0);
 }

@@ -16,6 +16,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <ranges>
 #include <unordered_map>
@@ -49,7 +50,11 @@ public:
     using time_point = typename Clock::time_point;
 
     struct item;
-    using line = std::list<item*>;
+    struct spot {
+        item* of;
+        std::shared_ptr<item> kept = nullptr; // by this, once it is given up
+    };
+    using line = std::list<spot>;
 
     struct item : std::enable_shared_from_this<item> {
         item() = default;
@@ -70,8 +75,8 @@ public:
         time_point idle_since{};       // where idle things have a time to live
         std::uint64_t idle_number = 0; // grows
         bool idle = false;
-        // Its place in a line, while it is in none, so that becoming idle takes no memory.
-        line out_of_line{this};
+        // Its place in a line, while it is in none, so that becoming idle and going take no memory.
+        line out_of_line{spot{this}};
         typename line::iterator const place = out_of_line.begin();
     };
 
@@ -96,16 +101,20 @@ public:
         auto op = op_type::make(std::forward<Handler>(handler), this->executor());
         op->wanted = wanted;
         auto* const cancel = this->connect(*op);
-        items given_up;
+        line given_up;
         error_code refused;
         {
             std::lock_guard lock(this->mutex_);
             if (this->closed_) {
                 refused = error::closed;
             } else if (!waiting_.empty() || !fits(wanted, used_)) {
-                bool const will_fit = waiting_.empty() && make_room(wanted, given_up);
-                if (!will_fit && waiting_.size() >= max_waiting_) refused = error::queue_full;
-                else this->park(waiting_, op, deadline, cancel);
+                auto const going = waiting_.empty() ? to_evict(wanted, used_) : std::nullopt;
+                if (!going && waiting_.size() >= max_waiting_) {
+                    refused = error::queue_full;
+                } else {
+                    this->park(waiting_, op, deadline, cancel);
+                    if (going) evict(*going, given_up);
+                }
             } else {
                 take(wanted);
             }
@@ -122,7 +131,7 @@ public:
     /// Gives back what was set aside for something that is not there after all.
     void give_back(size const& takes) noexcept {
         waiter_list ready;
-        items given_up;
+        line given_up;
         {
             std::lock_guard lock(this->mutex_);
             release(takes);
@@ -150,8 +159,7 @@ public:
         fresh->pinned = pinned;
         fresh->missed_by_a_use = std::chrono::duration<double>(load_time).count() / share(takes);
         // All that may throw comes before anything that would have to be taken back.
-        items given_up;
-        given_up.reserve(1);
+        line given_up;
         auto mine = new_use();
         std::shared_ptr<T> leased;
         {
@@ -183,7 +191,7 @@ public:
 
     /// Not to be looked up any more; unloaded when nobody uses it.
     bool remove(Key const& key) {
-        items given_up;
+        line given_up;
         {
             std::lock_guard lock(this->mutex_);
             auto const it = items_.find(key);
@@ -207,7 +215,7 @@ public:
 
     void pin(Key const& key, bool pinned) {
         waiter_list ready;
-        items given_up;
+        line given_up;
         {
             std::lock_guard lock(this->mutex_);
             auto const it = items_.find(key);
@@ -222,7 +230,7 @@ public:
 
     void close() noexcept {
         room::close();
-        items given_up;
+        line given_up;
         {
             std::lock_guard lock(this->mutex_);
             for (auto& [key, one] : items_) retire(*one, trace_event::removed, given_up);
@@ -244,7 +252,7 @@ public:
     }
 
 private:
-    using items = std::vector<std::shared_ptr<item>>;
+    using items = std::vector<item*>;
 
     static constexpr auto never = room::no_deadline;
 
@@ -257,21 +265,27 @@ private:
     void take(size const& wanted) noexcept {
         for (std::size_t k = 0; k < kinds; ++k) used_[k] += wanted[k];
     }
-    void release(size const& takes) noexcept {
-        for (std::size_t k = 0; k < kinds; ++k) used_[k] -= takes[k];
+    void release(size const& takes) noexcept { used_ = without(used_, takes); }
+    static size without(size all, size const& part) noexcept {
+        for (std::size_t k = 0; k < kinds; ++k) all[k] -= part[k];
+        return all;
     }
 
     bool try_correct(size const& before, size const& actual) {
         waiter_list ready;
-        items given_up;
+        line given_up;
         bool done = false;
         {
             std::lock_guard lock(this->mutex_);
-            release(before);
-            done = fits(actual, used_);
-            if (!done) make_room(actual, given_up);
-            take(done ? actual : before);
-            if (done) serve(ready, given_up);
+            size const others = without(used_, before);
+            done = fits(actual, others);
+            if (done) {
+                used_ = others;
+                take(actual);
+                serve(ready, given_up);
+            } else if (auto const going = to_evict(actual, others)) {
+                evict(*going, given_up);
+            }
         }
         complete(ready);
         unload(std::move(given_up));
@@ -289,11 +303,11 @@ private:
     // What is idle and not pinned, that first which goes first.
     items in_order(size const& wanted, size after) const {
         items all;
-        for (auto const& one : idle_) {
+        for (auto const& [one, kept] : idle_) {
             if (order_ == unload_order::idle_longest && fits(wanted, after)) break;
             if (one->pinned) continue;
-            all.push_back(one->shared_from_this());
-            for (std::size_t k = 0; k < kinds; ++k) after[k] -= one->takes[k];
+            all.push_back(one);
+            after = without(after, one->takes);
         }
         if (order_ == unload_order::least_missed)
             std::ranges::sort(
@@ -301,32 +315,34 @@ private:
         return all;
     }
 
-    // Gives up what is idle, in order, until `wanted` will fit; nothing if it would not. What is
-    // being given up already counts as gone.
-    bool make_room(size const& wanted, items& given_up) {
-        size after = used_;
-        for (std::size_t k = 0; k < kinds; ++k) after[k] -= leaving_[k];
-        items const candidates = fits(wanted, after) ? items() : in_order(wanted, after);
-        auto end = candidates.begin();
-        for (; end != candidates.end() && !fits(wanted, after); ++end) {
-            for (std::size_t k = 0; k < kinds; ++k) after[k] -= (*end)->takes[k];
-        }
-        if (!fits(wanted, after)) return false;
-        for (auto const& one : std::ranges::subrange(candidates.begin(), end)) {
+    // What of the idle has to go, in order, so that `wanted` will fit where `used` is in use;
+    // nothing if it would not. What is being given up already counts as gone.
+    std::optional<items> to_evict(size const& wanted, size const& used) const {
+        size after = without(used, leaving_);
+        items going = fits(wanted, after) ? items() : in_order(wanted, after);
+        auto end = going.begin();
+        for (; end != going.end() && !fits(wanted, after); ++end)
+            after = without(after, (*end)->takes);
+        if (!fits(wanted, after)) return std::nullopt;
+        going.erase(end, going.end());
+        return going;
+    }
+
+    void evict(items const& going, line& given_up) noexcept {
+        for (item* const one : going) {
             worth_of_the_last_ = std::max(worth_of_the_last_, one->worth);
             retire(*one, trace_event::evicted, given_up);
             items_.erase(one->key);
         }
-        return true;
     }
 
-    // Not to be looked up any more; somebody still keeps it. An exception changes nothing.
-    void retire(item& one, trace_event how, items& given_up) {
-        if (one.idle) given_up.push_back(one.shared_from_this());
+    // Not to be looked up any more; somebody still keeps it.
+    void retire(item& one, trace_event how, line& given_up) noexcept {
         one.resident = false;
         one.gone_as = how;
         if (!one.idle) return; // goes with its last lease
-        leave_idle(one);
+        one.place->kept = one.shared_from_this();
+        leave_idle(one, given_up);
         for (std::size_t k = 0; k < kinds; ++k) leaving_[k] += one.takes[k];
     }
 
@@ -336,27 +352,31 @@ private:
         idle_.splice(idle_.end(), one.out_of_line, one.place);
     }
 
-    void leave_idle(item& one) noexcept {
+    void leave_idle(item& one, line& to) noexcept {
         if (!std::exchange(one.idle, false)) return;
-        one.out_of_line.splice(one.out_of_line.end(), idle_, one.place);
+        to.splice(to.end(), idle_, one.place);
         settle_alarm();
     }
 
     // The head of the line gets its room, and so on while there is some.
-    void serve(waiter_list& ready, items& given_up) {
+    void serve(waiter_list& ready, line& given_up) noexcept {
         while (auto* const first = static_cast<waiter_type*>(waiting_.front())) {
-            if (!fits(first->wanted, used_)) {
-                make_room(first->wanted, given_up);
-                return;
-            }
+            if (!fits(first->wanted, used_)) return make_room(first->wanted, given_up);
             take(first->wanted);
             this->unpark(*first);
             ready.push_back(*first);
         }
     }
+    void make_room(size const& wanted, line& given_up) noexcept {
+        try {
+            if (auto const going = to_evict(wanted, used_)) evict(*going, given_up);
+        } catch (std::bad_alloc const&) {
+            return; // its turn comes again, with the next room that comes back
+        }
+    }
 
     void complete(waiter_list& ready) noexcept override {
-        items given_up;
+        line given_up;
         {
             std::lock_guard lock(this->mutex_);
             given_up.swap(overdue_);
@@ -390,13 +410,13 @@ private:
         mine->of = one;
         ++one->leases;
         ++one->uses;
-        leave_idle(*one);
+        leave_idle(*one, one->out_of_line);
         T* const value = one->value.get();
         return std::shared_ptr<T>(std::move(mine), value);
     }
 
     void end_use(std::shared_ptr<item> one) noexcept {
-        items given_up;
+        line given_up;
         waiter_list ready;
         {
             std::lock_guard lock(this->mutex_);
@@ -415,16 +435,16 @@ private:
     // Unloading ---------------------------------------------------------------------------------
 
     // Destroys the things, without the lock, and then gives their room to others.
-    void unload(items given_up) noexcept {
+    void unload(line given_up) noexcept {
         while (!given_up.empty()) {
-            auto const one = std::move(given_up.back());
+            auto const one = std::move(given_up.back().kept);
             given_up.pop_back();
             if (!unload_on_) {
                 destroy(*one, given_up);
                 continue;
             }
             boost::asio::post(unload_on_, [self = this->shared_from_this(), one] {
-                items more;
+                line more;
                 auto& space = static_cast<resource_space&>(*self);
                 space.destroy(*one, more);
                 space.unload(std::move(more));
@@ -432,7 +452,7 @@ private:
         }
     }
 
-    void destroy(item& one, items& given_up) noexcept {
+    void destroy(item& one, line& given_up) noexcept {
         this->trace_.emit(one.gone_as);
         one.value.reset();
         waiter_list ready;
@@ -440,7 +460,7 @@ private:
             std::lock_guard lock(this->mutex_);
             ++unloads_;
             release(one.takes);
-            for (std::size_t k = 0; k < kinds; ++k) leaving_[k] -= one.takes[k];
+            leaving_ = without(leaving_, one.takes);
             serve(ready, given_up);
         }
         while (auto* const w = static_cast<waiter_type*>(ready.pop_front())) w->complete({}, true);
@@ -452,8 +472,8 @@ private:
         if (!time_to_idle_) return;
         time_point first = never;
         for (auto const& one : idle_) {
-            if (one->pinned) continue;
-            first = one->idle_since + *time_to_idle_;
+            if (one.of->pinned) continue;
+            first = one.of->idle_since + *time_to_idle_;
             break;
         }
         this->set_alarm(this->closed_ ? never : first);
@@ -461,7 +481,7 @@ private:
 
     void on_alarm(time_point now, waiter_list& ready) noexcept override {
         for (auto it = idle_.begin(); it != idle_.end();) {
-            auto const one = (*it++)->shared_from_this();
+            item* const one = (it++)->of;
             if (one->pinned || one->idle_since + *time_to_idle_ > now) continue;
             retire(*one, trace_event::expired, overdue_);
             items_.erase(one->key);
@@ -483,7 +503,7 @@ private:
     line idle_;                    // longest first
     double worth_of_the_last_ = 0; // that was given up: what is used from now on is worth more
     waiter_list waiting_;
-    items overdue_;
+    line overdue_;
     std::uint64_t times_idle_ = 0;
     std::uint64_t unloads_ = 0;
 };
