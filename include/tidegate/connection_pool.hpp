@@ -245,7 +245,8 @@ public:
         return state::template acquire<CoroutineExecutor>(state_, where);
     }
 
-    /// Opens connections until there are `min_size`. Throws what `acquire` does.
+    /// Opens connections, one after the other, until there are `min_size`, in use or not. Waits for
+    /// no place: whoever has one opens a connection in it. Throws what `acquire` does.
     template <class CoroutineExecutor = executor_type>
     boost::asio::awaitable<void, CoroutineExecutor> warm_up() {
         return state::template warm_up<CoroutineExecutor>(state_);

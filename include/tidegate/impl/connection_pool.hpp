@@ -151,11 +151,19 @@ public:
     template <class CoroutineExecutor>
     static boost::asio::awaitable<void, CoroutineExecutor>
     warm_up(std::shared_ptr<connection_pool_state> self) {
-        std::vector<connection> all;
-        auto const where = std::source_location::current();
-        while (all.size() < self->options_.min_size()) {
-            auto one = co_await acquire<CoroutineExecutor>(self, where);
-            all.push_back(std::move(one));
+        std::vector<typename slots::lease> all; // kept, to come to those without a connection
+        while (self->ledger_->open < self->options_.min_size()) {
+            all.push_back(self->slots_.try_acquire());
+            if (!all.back()) {
+                if (self->closed_) throw boost::system::system_error(error::closed);
+                co_return; // whoever has the other places opens connections in them
+            }
+            slot& mine = *all.back();
+            mine.set_idle(false);
+            if (mine.connection) continue;
+            auto opened = co_await open<CoroutineExecutor>(self, mine);
+            mine.put(std::move(opened));
+            mine.last_used = Clock::now();
         }
     }
 
@@ -182,7 +190,10 @@ public:
         return all;
     }
 
-    void close() noexcept { slots_.close(); }
+    void close() noexcept {
+        closed_ = true;
+        slots_.close();
+    }
 
     // For connections ---------------------------------------------------------------------------
 
@@ -283,6 +294,7 @@ private:
     std::atomic<std::uint64_t> validation_failures_{0};
     std::atomic<std::uint64_t> discarded_{0};
     std::atomic<std::uint64_t> too_old_{0};
+    std::atomic<bool> closed_{false};
     slots slots_; // goes before what recycling refers to
 };
 
