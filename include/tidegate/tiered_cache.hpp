@@ -160,7 +160,8 @@ private:
 ///
 /// A second level that others change, too, may tell of that (`redis::cache_tier` and
 /// `memory_cache_tier` do): such a key is removed from the first level, and what is being loaded
-/// for it is fenced as by `invalidate`.
+/// for it is fenced as by `invalidate`. If it was being put here at that moment, nobody knows which
+/// of the two came last: it is invalidated there, too.
 ///
 /// `refresh_after` and stale values are loaded anew, not read from the second level. That a loader
 /// found nothing, and what it said not to store, is not written; if it was loaded anew, the older

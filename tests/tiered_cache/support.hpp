@@ -45,7 +45,8 @@ inline void run(asio::io_context& io, asio::awaitable<void> work) {
     if (failure) std::rethrow_exception(failure);
 }
 
-/// A second level that does what `before` does first: throw, wait, count.
+/// A second level that does what `before` does first: throw, wait, count. What it has put is there
+/// while `answer` keeps the caller waiting.
 class watched_tier final : public tidegate::cache_tier {
 public:
     struct call {
@@ -58,6 +59,7 @@ public:
     std::deque<call> calls; // references stay
     std::map<std::string, tidegate::tier_value> values;
     std::function<awaitable<void>(call const&)> before;
+    std::function<awaitable<void>()> answer;
     std::size_t results_too_many = 0;
     std::weak_ptr<tidegate::tier_listener> listener;
 
@@ -79,6 +81,7 @@ public:
         auto noting = note('p', keys);
         co_await std::move(noting);
         for (auto& one : entries) values.insert_or_assign(one.key, std::move(one.value));
+        if (answer) co_await answer();
     }
     awaitable<void> invalidate(std::vector<std::string> keys) override {
         auto noting = note('i', keys);

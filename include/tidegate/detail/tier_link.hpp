@@ -40,7 +40,8 @@ struct tier_statistics {
     std::uint64_t undecodable = 0;  ///< found, but the codec threw
     std::uint64_t written = 0;
     std::uint64_t not_written = 0;  ///< a call failed, the codec threw, or too many were waiting
-    std::uint64_t overtaken = 0;    ///< loaded, and invalidated, put or changed by others meanwhile
+    std::uint64_t overtaken = 0;    ///< loaded, and invalidated, put or changed by others
+                                    ///< meanwhile; or changed by others while it was being put
     std::size_t pending_writes = 0; ///< now
     std::size_t owed_invalidations = 0; ///< now; not read from the second level until it was told
     std::uint64_t failed_invalidations = 0; ///< calls; what they were to remove stays owed
@@ -68,6 +69,7 @@ struct tier_link_options {
 /// - What was loaded is written only if its name was neither invalidated nor put since its load
 ///   began: each name has an epoch, which it shares with others. From when it was changed until it
 ///   is written, it is not read here either.
+/// - What others change while it is being put here is invalidated: nobody knows who came last.
 template <class Clock>
 class tier_link : public std::enable_shared_from_this<tier_link<Clock>> {
     using breaker_type = basic_circuit_breaker<Clock>;
@@ -190,8 +192,8 @@ public:
         owe(name);
     }
 
-    /// Somebody else changed it there. What this cache itself put, and is still to write, is newer;
-    /// what it loaded may be older.
+    /// Somebody else changed it there. What this cache itself put, and is still to send, is newer;
+    /// what it sent or loaded may be older.
     void note_change(std::string const& name) {
         std::lock_guard lock(mutex_);
         ++epochs_[slot(name)];
@@ -357,10 +359,11 @@ private:
         if (one.supersedes) owe(name);
     }
 
-    // What may have changed there: not to be written, or read here, any more, unless it was put. It
-    // may have been sent already, and come late, or never; older than it is what it was to replace.
+    // What may have changed there: not to be written, or read here, any more, unless it was put and
+    // not sent. What was sent may come before the change or after it, late, or never; older than it
+    // is what it was to replace.
     bool withdraw(std::pair<std::string const, change> const& one) {
-        if (!one.second.loaded) return false;
+        if (!one.second.loaded && !one.second.sent) return false;
         ++counts_.overtaken;
         if (one.second.supersedes) owe(one.first);
         return true;
