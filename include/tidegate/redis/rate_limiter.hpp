@@ -144,8 +144,9 @@ struct rate_request;
 /// expires when its bucket is full; settings travel with each call.
 ///
 /// A call is one run of a script. Asks that overlap go in one write. A refused ask is remembered,
-/// and until its time has come the same ask (or one for more) of the same key is refused without
-/// Redis, in less than a microsecond; a refund by another process is noticed only then.
+/// and until its time has come, or `refund` is called for its key, the same ask (or one for more)
+/// of the same key is refused without Redis, in less than a microsecond; a refund by another
+/// process, or another limiter, is noticed only then.
 ///
 /// Failures never reach the caller: a call that fails, or takes longer than `time_limit`, counts
 /// for the circuit breaker, and `on_failure` decides. Such a call may have taken its permits in

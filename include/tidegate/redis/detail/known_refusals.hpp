@@ -19,28 +19,35 @@ TIDEGATE_BEGIN_NAMESPACE
 namespace redis::detail {
 
 /// A table with one place for each hash: what comes later takes the place, and what it replaced is
-/// asked again. O(1), one lock of sixteen.
+/// asked again. What was to be forgotten since one looked is not remembered. O(1), one lock of
+/// sixteen.
 class known_refusals {
 public:
     using time_point = std::chrono::steady_clock::time_point;
 
     explicit known_refusals(std::size_t places) : places_(places) {}
 
-    /// Until when `n` permits, or more, are refused.
-    std::optional<time_point> until(std::string_view key, std::uint64_t n, time_point now) {
-        if (places_.empty()) return std::nullopt;
+    struct known {
+        std::optional<time_point> until; // when `n` permits, or more, are refused
+        std::uint64_t forgotten = 0;     // how often until now; for `remember`
+    };
+
+    known look(std::string_view key, std::uint64_t n, time_point now) {
+        if (places_.empty()) return {};
         std::size_t const at = place_of(key);
         std::lock_guard lock(mutex_of(at));
         place const& p = places_[at];
-        if (p.until <= now || n < p.permits || p.key != key) return std::nullopt;
-        return p.until;
+        if (p.until <= now || n < p.permits || p.key != key) return {std::nullopt, p.forgotten};
+        return {p.until, p.forgotten};
     }
 
-    void remember(std::string_view key, std::uint64_t n, time_point until) {
+    void remember(std::string_view key, std::uint64_t n, time_point until,
+                  std::uint64_t forgotten) {
         if (places_.empty()) return;
         std::size_t const at = place_of(key);
         std::lock_guard lock(mutex_of(at));
         place& p = places_[at];
+        if (p.forgotten != forgotten) return;
         p.key = key;
         p.permits = n;
         p.until = until;
@@ -50,7 +57,9 @@ public:
         if (places_.empty()) return;
         std::size_t const at = place_of(key);
         std::lock_guard lock(mutex_of(at));
-        if (places_[at].key == key) places_[at].until = {};
+        place& p = places_[at];
+        ++p.forgotten;
+        if (p.key == key) p.until = {};
     }
 
 private:
@@ -58,6 +67,7 @@ private:
         std::string key;
         std::uint64_t permits = 0;
         time_point until;
+        std::uint64_t forgotten = 0; // of whatever key of this place
     };
 
     std::size_t place_of(std::string_view key) const noexcept {

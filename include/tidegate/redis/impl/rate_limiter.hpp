@@ -38,6 +38,7 @@ public:
         self_type limiter;
         std::string key;
         std::uint64_t permits;
+        std::uint64_t forgotten = 0; // see known_refusals
     };
     using asks = std::vector<ask>;
 
@@ -76,7 +77,8 @@ public:
         nanoseconds const wait = std::chrono::microseconds(answer->wait_micros);
         ask const& slowest = all[std::min(answer->slowest, all.size() - 1)];
         // Counted from before the call, so that nobody is refused whom Redis would admit.
-        slowest.limiter->refusals_.remember(slowest.key, slowest.permits, begun + wait);
+        slowest.limiter->refusals_.remember(slowest.key, slowest.permits, begun + wait,
+                                            slowest.forgotten);
         for (ask const& one : all) ++one.limiter->refused_;
         co_return decide::rate_limited(wait);
     }
@@ -113,6 +115,8 @@ public:
         all.push_back(std::move(one));
         auto asking = ask_redis(all, gcra_action::refund);
         auto const answer = co_await std::move(asking);
+        // Who asked Redis first, and hears of its refusal last, is not to remember that.
+        self->refusals_.forget(all.front().key);
         co_return answer.has_value();
     }
 
@@ -188,11 +192,12 @@ private:
         return used_micros > 0 ? std::min(whole, quota().burst()) : quota().burst();
     }
 
-    static std::optional<decision> refused_before(asks const& all, time_point now) {
+    static std::optional<decision> refused_before(asks& all, time_point now) {
         std::optional<time_point> latest;
-        for (ask const& one : all) {
-            auto const until = one.limiter->refusals_.until(one.key, one.permits, now);
-            if (until && (!latest || *until > *latest)) latest = until;
+        for (ask& one : all) {
+            auto const known = one.limiter->refusals_.look(one.key, one.permits, now);
+            one.forgotten = known.forgotten;
+            if (known.until && (!latest || *known.until > *latest)) latest = known.until;
         }
         if (!latest) return std::nullopt;
         for (ask const& one : all) {
