@@ -86,6 +86,21 @@ TEST_CASE("Values of a size that is not wanted are neither written nor read") {
     CHECK(large.get("k"));
 }
 
+TEST_CASE("After an invalidation small values are written, too") {
+    NEEDS_REDIS();
+    redis_server server;
+    test::loop l;
+    tier_client small(l, server.config(), true, redis::cache_tier_options().max_value_bytes(10));
+    small.invalidate("k"); // which leaves more there than a value may have
+    CHECK_FALSE(small.get("k"));
+    std::vector<tidegate::tier_entry> loaded;
+    loaded.push_back({"k", {"loaded", 1h}, true});
+    l.run(small.tier->put_many(std::move(loaded)));
+    CHECK((small.get("k") && small.get("k")->bytes == "loaded"));
+    CHECK(small.tier->statistics().overtaken == 0);
+    CHECK(small.tier->statistics().too_large == 0);
+}
+
 TEST_CASE("What is no value of ours is not there") {
     NEEDS_REDIS();
     redis_server server;

@@ -87,10 +87,12 @@ public:
         self->need_connection();
         if (keys.empty()) co_return found_values();
         std::uint64_t const flushes = self->flushes_;
+        // A value that is too large shows as such, and what an invalidation left is there in full.
+        std::size_t const bytes = std::max(self->largest() + 1, longest_token);
         auto const sent = std::make_shared<call>();
         for (std::string& key : keys) {
             key.insert(0, self->settings_.prefix());
-            push_look(sent->request, key, self->largest() + 1);
+            push_look(sent->request, key, bytes);
         }
         auto asking =
             exec_until(self->connection_, sent, std::chrono::steady_clock::time_point::max());
