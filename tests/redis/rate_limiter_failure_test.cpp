@@ -8,6 +8,7 @@
 
 #include <boost/asio/detached.hpp>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <thread>
@@ -105,6 +106,26 @@ TEST_CASE("What several limits took here goes back when one of them refuses") {
     }
     CHECK(l.run(wide.try_acquire("x", 8)));
     CHECK_FALSE(l.run(wide.try_acquire("x")));
+}
+
+TEST_CASE("Without a Redis, keys that come when there is no room share a bucket") {
+    test::loop l;
+    auto const connection = std::make_shared<boost::redis::connection>(l.io);
+    redis::rate_limiter limiter(connection, limits().rate(40, 1h).local_share(10));
+    std::chrono::nanoseconds longest{0};
+    auto ask_for_many_keys = [&]() -> asio::awaitable<void> {
+        for (int i = 0; i < 110'000; ++i) {
+            auto asking = limiter.try_acquire(std::to_string(i));
+            auto const answer = co_await std::move(asking);
+            if (!answer) longest = std::max(longest, answer.retry_after());
+        }
+    };
+    l.run(ask_for_many_keys());
+    auto const all = limiter.statistics();
+    CHECK(all.granted > 100'000);
+    CHECK(all.refused > 0);
+    CHECK(all.without_redis == 110'000);
+    CHECK(longest <= 15min); // until this process may grant one more
 }
 
 TEST_CASE("A Redis that hangs is waited for no longer than the time limit") {

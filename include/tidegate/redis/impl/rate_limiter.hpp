@@ -153,6 +153,7 @@ public:
 
 private:
     using counter = std::atomic<std::uint64_t>;
+    static constexpr std::size_t most_local_keys = 100'000;
 
     static connection_pointer checked(connection_pointer connection) {
         if (!connection)
@@ -171,7 +172,7 @@ private:
         return std::move(settings);
     }
 
-    // A part of the rate for this process.
+    // A part of the rate for this process. Keys that it has no room for are not turned away.
     static keyed_rate_limiter_options<std::string> local_quota(rate_limiter_options const& all) {
         auto const& quota = all.quota();
         std::int64_t const longest = std::int64_t{1} << 62;
@@ -179,7 +180,9 @@ private:
         auto const period = quota.period().count();
         return keyed_rate_limiter_options<std::string>()
             .rate(quota.permits(), nanoseconds(period > longest / share ? longest : period * share))
-            .burst(std::max<std::uint64_t>(quota.burst() / all.local_share(), 1));
+            .burst(std::max<std::uint64_t>(quota.burst() / all.local_share(), 1))
+            .max_keys(most_local_keys)
+            .when_full(when_keys_full::share);
     }
 
     std::uint64_t permits_beside(std::uint64_t used_micros) const noexcept {
