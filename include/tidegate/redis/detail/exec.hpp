@@ -19,6 +19,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -93,6 +94,7 @@ using connection_pointer = std::shared_ptr<boost::redis::connection>;
 /// lost, also when nobody waits any more: Boost.Redis reads the request and writes the replies.
 struct call {
     boost::redis::request request;
+    std::function<bool()> may_be_sent; // asked just before, where the connection runs; none: yes
     replies answer;
     error_code failed = boost::asio::error::connection_aborted; // unless it is told otherwise
 
@@ -107,6 +109,10 @@ void start(connection_pointer connection, std::shared_ptr<call> what, Ended ende
                  ended = std::move(ended)]() mutable {
         auto& to = *connection;
         auto& sent = *what;
+        if (sent.may_be_sent && !sent.may_be_sent()) {
+            sent.failed = boost::redis::error::not_connected;
+            return;
+        }
         auto finish = [connection = std::move(connection), what = std::move(what),
                        ended = std::move(ended)](error_code ec, std::size_t) {
             // So does Boost.Redis report a connection that was lost, which nobody cancelled.

@@ -451,8 +451,11 @@ private:
             ++written;
         }
         sent->request.push("EXEC");
-        if (connection != self->connections_) // which watches nothing
-            throw boost::system::system_error(boost::redis::error::not_connected);
+        // A connection made since watches nothing. It may be made as long as this thread stands
+        // still, so that is asked where connections are made.
+        sent->may_be_sent = [self, connection] {
+            return self->connected_ && connection == self->connections_;
+        };
         auto writing = change(self, sent);
         co_await std::move(writing);
         // Nothing is written if one of them was changed since.
