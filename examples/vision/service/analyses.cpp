@@ -151,7 +151,7 @@ video_options analyses::options_for(const std::string& key, const job& one,
                                     std::shared_ptr<run_state> state) const {
     video_options wanted;
     wanted.source = one.source;
-    wanted.out = options_.folder / (key + '.' + make_job_id());
+    wanted.out = new_run_of(options_.folder / key);
     wanted.checkpoint = checkpoint_in(wanted.out);
     wanted.model = one.options.model;
     wanted.every_n = one.options.every_n;

@@ -36,17 +36,6 @@ std::vector<fs::path> ours_in(const fs::path& folder, std::size_t digits) {
     return ours;
 }
 
-// Of a folder: what was written last in it.
-fs::file_time_type last_written(const fs::path& path) {
-    std::error_code ignored;
-    auto newest = fs::last_write_time(path, ignored);
-    for (fs::directory_iterator entry(path, ignored), last; !ignored && entry != last;
-         entry.increment(ignored)) {
-        newest = std::max(newest, fs::last_write_time(entry->path(), ignored));
-    }
-    return newest;
-}
-
 void touch(const fs::path& file) {
     if (!std::ofstream(file, std::ios::app)) {
         throw output_error(fmt::format("cannot write '{}'", file.string()));
@@ -67,6 +56,16 @@ boost::interprocess::file_lock lock(const fs::path& file, data_folder::owner who
 constexpr const char* mark = "shared";
 
 } // namespace
+
+fs::file_time_type last_written(const fs::path& path) {
+    std::error_code ignored;
+    auto newest = fs::last_write_time(path, ignored);
+    for (fs::directory_iterator entry(path, ignored), last; !ignored && entry != last;
+         entry.increment(ignored)) {
+        newest = std::max(newest, fs::last_write_time(entry->path(), ignored));
+    }
+    return newest;
+}
 
 data_folder::data_folder(const fs::path& path, owner whose) : path_(path) {
     make_output_folder(uploads());

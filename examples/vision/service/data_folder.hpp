@@ -12,6 +12,9 @@
 
 namespace vision::service {
 
+// Of a folder: what was written last in it.
+[[nodiscard]] std::filesystem::file_time_type last_written(const std::filesystem::path& path);
+
 class data_folder {
 public:
     enum class owner {

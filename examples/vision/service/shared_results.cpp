@@ -51,11 +51,11 @@ analysis read_summary(const std::string& text, const fs::path& folder) {
 } // namespace
 
 std::optional<analysis> load_analysis(const fs::path& folder) {
+    std::error_code ignored; // first of all: whoever sweeps looks at that last
+    fs::last_write_time(folder, fs::file_time_type::clock::now(), ignored);
     std::ifstream in(folder / summary_name, std::ios::binary);
     if (!in) return std::nullopt;
     std::string const text{std::istreambuf_iterator<char>(in), {}};
-    std::error_code ignored;
-    fs::last_write_time(folder, fs::file_time_type::clock::now(), ignored);
     try {
         return read_summary(text, folder);
     } catch (const std::exception& e) {
@@ -68,11 +68,13 @@ analysis publish_analysis(const analysis& made, const fs::path& folder) {
     fs::path const own = made.detections.parent_path();
     write_whole_file(own / summary_name, summary_of(made));
     std::error_code ec;
+    std::error_code ignored;
     fs::rename(own, folder, ec); // onto one that is not empty it fails
-    if (ec) {
-        std::error_code ignored;
-        fs::remove_all(own, ignored);
+    if (ec && !age_of_analysis(folder)) {
+        fs::rename(folder, new_run_of(folder), ignored);
+        fs::rename(own, folder, ec);
     }
+    if (ec) fs::remove_all(own, ignored);
     if (auto there = load_analysis(folder)) return std::move(*there);
     throw output_error(fmt::format("cannot make '{}': {}", folder.string(), ec.message()));
 }
@@ -93,6 +95,12 @@ std::vector<fs::path> runs_of(const fs::path& results, const std::string& key) {
         if (entry->path().filename().string().starts_with(key + '.')) runs.push_back(entry->path());
     }
     return runs;
+}
+
+fs::path new_run_of(const fs::path& result) {
+    fs::path run = result;
+    run += '.' + make_job_id();
+    return run;
 }
 
 } // namespace vision::service
