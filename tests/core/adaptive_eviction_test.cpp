@@ -50,15 +50,16 @@ void add_to(std::uint64_t& digest, std::uint64_t key) {
     digest = (digest ^ key) * 0x100000001b3u; // FNV-1a
 }
 
-// Looks each key up, and puts it if it is not there. The weight of a key is 1, or 1 to `weights`.
+// Looks each key up, and puts it if it is not there. The weight of a key is 1, or 1 to `weights`,
+// and all weights are in that unit.
 template <class Policy = adaptive_eviction>
 decisions play(std::vector<std::uint64_t> const& trace, std::uint64_t capacity,
-               std::uint64_t weights = 1) {
+               std::uint64_t weights = 1, std::uint64_t unit = 1) {
     using store = cache_store<std::uint64_t, int, Policy>;
     store_features features;
-    features.weighs = weights > 1;
-    features.max_entries = weights > 1 ? 0 : capacity;
-    store entries(capacity, features, 0);
+    features.weighs = weights > 1 || unit > 1;
+    features.max_entries = features.weighs ? 0 : capacity;
+    store entries(capacity * unit, features, 0);
     decisions made;
     auto const removed = [&](std::uint64_t&& key, int&&, bool, tidegate::removal_cause) {
         add_to(made.given_up, key);
@@ -67,7 +68,7 @@ decisions play(std::vector<std::uint64_t> const& trace, std::uint64_t capacity,
     for (std::uint64_t const key : trace) {
         ++step;
         entry_id const id = entries.find(hash(key), key, std::equal_to<>());
-        std::uint64_t const weight = 1 + (key + step / 1000) % weights;
+        std::uint64_t const weight = (1 + (key + step / 1000) % weights) * unit;
         typename store::fresh_entry fresh{hash(key), key, 0, false, weight, store::never, {}};
         if (id == no_entry) {
             entries.insert(std::move(fresh), 0, removed);
@@ -160,15 +161,28 @@ TEST_CASE("the adaptive policy decides as it did when its hit ratios were measur
     check("tiny", play(skewed(n, 50), 3), {11715, 12161922815268535273u, 7160293501850672924u});
     check("one", play(skewed(n, 5), 1), {15525, 9086619234857076559u, 4398046512844u});
     check("weighed", play(skewed(n, 5000), 1000, 9),
-          {12014, 6062246358775071657u, 7646542333392629212u});
+          {12014, 9205532490875832608u, 4079662202553881136u});
     check("weighed, scans", play(with_scans(n, 2000), 900, 5),
-          {13974, 9932583749649592679u, 16167902352414937400u});
+          {13927, 15736731495380327467u, 17102225834210137983u});
 }
 
 TEST_CASE("it makes no difference whether a hit is told at once, or counted and told") {
     constexpr std::size_t n = 40'000;
     for (auto const& trace : {skewed(n, 5000), with_scans(n, 2000), drifting(n, 1000)}) {
         CHECK(play<told_later>(trace, 300) == play(trace, 300));
+    }
+}
+
+TEST_CASE("it makes no difference in which unit weights are given") {
+    constexpr std::size_t n = 40'000;
+    for (std::uint64_t const weights : {1u, 5u}) {
+        for (auto const& trace :
+             {skewed(n, 5000), with_scans(n, 2000), loop(n, 500), drifting(n, 1000)}) {
+            auto const in_ones = play(trace, 300, weights);
+            // Powers of two, which round nothing.
+            CHECK(play(trace, 300, weights, 1 << 10) == in_ones);
+            CHECK(play(trace, 300, weights, 1 << 20) == in_ones);
+        }
     }
 }
 

@@ -71,6 +71,7 @@ public:
         std::size_t const q = queue_of(entries, id);
         queues_[q].erase(id, links_in(entries));
         held_[q] -= weight(entries, id);
+        --count_[q];
     }
 
     /// The weight of an entry, which was `before`, has changed.
@@ -109,6 +110,7 @@ public:
     void clear() noexcept {
         queues_ = {};
         held_ = {};
+        count_ = {};
     }
 
     /// Calls `visit(id)` for each entry, those first that would be given up last.
@@ -144,6 +146,7 @@ private:
         entries.set_uses(id, 0);
         queues_[main].push_back(id, links_in(entries));
         held_[main] += weight(entries, id);
+        ++count_[main];
     }
 
     // A ghost of the queue that remembers less says more.
@@ -167,8 +170,7 @@ private:
     // What was popular is not any more, and nothing that comes is used before it leaves the small
     // queue: a loop longer than that, say.
     bool main_lies_idle() const noexcept {
-        return static_cast<double>(hits_[1]) * 4 < held_[1] && held_[0] > target_ &&
-               !queues_[0].empty() && !queues_[1].empty();
+        return hits_[1] * 4 < count_[1] && held_[0] > target_ && count_[0] > 0;
     }
 
     // The main queue goes on by one. If that finds an entry that nobody used for a whole round, the
@@ -190,9 +192,12 @@ private:
         return id;
     }
 
-    // Half as much every `capacity` look-ups.
+    // Half as much every so many look-ups as entries fit, of the weight that those have which are
+    // there.
     void age() noexcept {
-        if (static_cast<double>(hits_[0] + hits_[1] + ++misses_) < 2 * capacity_) return;
+        auto const looks = static_cast<double>(hits_[0] + hits_[1] + ++misses_);
+        auto const entries = static_cast<double>(count_[0] + count_[1]);
+        if (looks * (held_[0] + held_[1]) < 2 * capacity_ * entries) return;
         for (std::uint64_t& h : hits_) h /= 2;
         misses_ /= 2;
     }
@@ -204,8 +209,9 @@ private:
     }
 
     double capacity_;
-    double target_;                // what the small queue may hold
-    std::array<double, 2> held_{}; // the weight of each queue: small, main
+    double target_;                        // what the small queue may hold
+    std::array<double, 2> held_{};         // the weight of each queue: small, main
+    std::array<std::uint64_t, 2> count_{}; // and how many are in it
     std::array<std::uint64_t, 2> hits_{};
     std::uint64_t misses_ = 0;
     bool was_full_ = false;
