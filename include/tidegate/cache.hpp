@@ -233,7 +233,8 @@ public:
     // Changing --------------------------------------------------------------------------------
 
     /// Puts a value in, for the cache's time to live or for one of its own, 1 ns to 10 years. False
-    /// if it is too heavy, in which case an older value of the key is removed all the same.
+    /// if it is too heavy, in which case an older value of the key is removed all the same. If it
+    /// throws, an older value stays; what made room for a new key by then has left, and is told.
     bool put(Key key, V value) {
         return state_->put(std::move(key), detail::share<V>(std::move(value)), std::nullopt);
     }

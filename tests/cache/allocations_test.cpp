@@ -4,6 +4,7 @@
 
 #include "support/counting_new.hpp"
 
+#include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 
 #include <chrono>
@@ -103,6 +104,67 @@ TEST_CASE("removals are counted, and happen, also when there is no memory to tel
         untold = untold || told < counted.evicted;
     }
     CHECK(untold);
+}
+
+TEMPLATE_TEST_CASE("a put that finds no memory leaves the value that is there, and what all weigh",
+                   "", tidegate::eviction::adaptive, tidegate::eviction::lru,
+                   tidegate::eviction::lfu, tidegate::eviction::soonest_expiry) {
+    bool failed = true;
+    for (std::size_t n = 1; failed; ++n) {
+        INFO("allocation " << n);
+        asio::io_context io;
+        auto const weigh = [](int, int weight) { return static_cast<std::uint64_t>(weight); };
+        test::timed_cache<int, int, TestType> numbers(
+            io,
+            cache_options<int, int>().max_weight(100, weigh).time_to_live(std::chrono::hours(1)));
+        for (int i = 0; i < 6; ++i) numbers.put(i, i == 0 ? 1 : 10);
+        test::fail_allocation(n);
+        bool thrown = false;
+        try {
+            numbers.put(0, 100); // instead of all others
+        } catch (std::bad_alloc const&) {
+            thrown = true;
+        }
+        failed = test::until_failure() == 0;
+        test::fail_allocation(0);
+        if (thrown) CHECK(numbers.peek(0) == 1);
+        std::uint64_t sum = 0;
+        for (int i = 0; i < 6; ++i) sum += static_cast<std::uint64_t>(numbers.peek(i).value_or(0));
+        CHECK(numbers.statistics().weight == sum);
+        CHECK(sum <= 100);
+    }
+}
+
+TEST_CASE("a put that finds no memory tells what it gave up before") {
+    bool failed = true, vain = false;
+    for (std::size_t n = 1; failed; ++n) {
+        INFO("allocation " << n);
+        asio::io_context io;
+        std::vector<int> told;
+        told.reserve(8);
+        test::timed_cache<int, int, tidegate::eviction::lfu> numbers(
+            io, cache_options<int, int>().max_entries(4).on_removal(
+                    [&](int key, tidegate::shared_value<int> const&, removal_cause) {
+                        told.push_back(key);
+                    }));
+        for (int i = 0; i < 4; ++i) numbers.put(i, i);
+        // Used once or twice, so that what is new, and not used at all, is counted anew.
+        for (int const i : {0, 1, 2, 3, 2, 3}) REQUIRE(numbers.get_if_present(i) == i);
+        test::fail_allocation(n);
+        bool thrown = false;
+        try {
+            numbers.put(4, 4);
+        } catch (std::bad_alloc const&) {
+            thrown = true;
+        }
+        failed = test::until_failure() == 0;
+        test::fail_allocation(0);
+        auto const counted = numbers.statistics();
+        CHECK(told.size() == counted.evicted);
+        CHECK(counted.evicted + counted.entries == (thrown ? 4u : 5u));
+        vain = vain || (thrown && !told.empty());
+    }
+    CHECK(vain);
 }
 
 TEST_CASE(

@@ -476,8 +476,14 @@ private:
                      bool only_if_absent) {
         std::uint64_t const weight = parts_.weigh(key, value);
         removed gone;
-        bool const stored = parts_.place(std::move(key), std::move(value), weight, time_to_live,
-                                         only_if_absent, gone, fencing());
+        bool stored = false;
+        try {
+            stored = parts_.place(std::move(key), std::move(value), weight, time_to_live,
+                                  only_if_absent, gone, fencing());
+        } catch (...) {
+            parts_.tell(gone); // room was made in vain
+            throw;
+        }
         parts_.tell(gone);
         keep_maintained();
         return stored;

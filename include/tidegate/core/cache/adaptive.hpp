@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <new>
 
 TIDEGATE_BEGIN_NAMESPACE
 namespace core {
@@ -84,7 +86,7 @@ public:
 
     /// Takes out the entry to be given up; there has to be one.
     template <class Entries>
-    entry_id evict(Entries& entries) {
+    entry_id evict(Entries& entries) noexcept {
         was_full_ = true;
         fit_ghosts(entries.size());
         if (main_lies_idle() && ++turn_ % 16 == 0) {
@@ -202,10 +204,15 @@ private:
         misses_ /= 2;
     }
 
-    void fit_ghosts(std::size_t entries) {
+    void fit_ghosts(std::size_t entries) noexcept {
         std::size_t const small = entries * 9 / 10 + 1, main = entries / 4 + 1;
         std::size_t const now = ghosts_.limit(ghost_memory::queue::small);
-        if (small > now + now / 2 || small * 4 < now) ghosts_ = ghost_memory(small, main);
+        if (small <= now + now / 2 && small * 4 >= now) return;
+        try {
+            ghosts_ = ghost_memory(small, main);
+        } catch (std::bad_alloc const&) {
+            return; // those that there are give hints, too
+        }
     }
 
     double capacity_;

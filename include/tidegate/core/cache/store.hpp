@@ -212,17 +212,18 @@ public:
         return id;
     }
 
-    /// Gives an entry another value.
+    /// Gives an entry another value, and makes room for what that weighs more. If this throws,
+    /// nothing has changed.
     template <class Removed>
     void replace(entry_id id, fresh_entry&& fresh, std::int64_t now, Removed&& removed) {
         entry& e = at(id);
         std::uint64_t const before = weight(id);
+        policy_.hit(*this, id); // nothing after it throws
         e.value.exchange(fresh.value);
         std::uint8_t const marks = e.marks.load(std::memory_order_relaxed);
         bool const flag = (marks & flag_bit) != 0;
         removed(std::move(fresh.key), std::move(fresh.value), flag, removal_cause::replaced);
         if (flag != fresh.flag) e.marks.store(marks ^ flag_bit, std::memory_order_release);
-        policy_.hit(*this, id);
         if (features_.weighs && fresh.weight != before) {
             chunk_of(id).weights[offset(id)] = fresh.weight;
             weight_ += fresh.weight - before;
