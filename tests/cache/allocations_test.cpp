@@ -118,6 +118,7 @@ TEMPLATE_TEST_CASE("a put that finds no memory leaves the value that is there, a
             io,
             cache_options<int, int>().max_weight(100, weigh).time_to_live(std::chrono::hours(1)));
         for (int i = 0; i < 6; ++i) numbers.put(i, i == 0 ? 1 : 10);
+        test::cache_clock::advance(std::chrono::seconds(1)); // so that it expires last
         test::fail_allocation(n);
         bool thrown = false;
         try {
@@ -127,12 +128,36 @@ TEMPLATE_TEST_CASE("a put that finds no memory leaves the value that is there, a
         }
         failed = test::until_failure() == 0;
         test::fail_allocation(0);
-        if (thrown) CHECK(numbers.peek(0) == 1);
+        CHECK(numbers.peek(0) == (thrown ? 1 : 100));
         std::uint64_t sum = 0;
         for (int i = 0; i < 6; ++i) sum += static_cast<std::uint64_t>(numbers.peek(i).value_or(0));
         CHECK(numbers.statistics().weight == sum);
         CHECK(sum <= 100);
     }
+}
+
+TEST_CASE("looking up what was counted most often does without memory") {
+    asio::io_context io;
+    cache<int, int, tidegate::eviction::lfu> numbers(io, cache_options<int, int>().max_entries(3));
+    for (int i = 0; i < 3; ++i) numbers.put(i, i + 10);
+    auto const get = [&](int key) {
+        test::fail_allocation(1);
+        int const got = numbers.get_if_present(key).value_or(0);
+        bool const asked = test::until_failure() == 0;
+        test::fail_allocation(0);
+        CHECK(got == key + 10);
+        return asked;
+    };
+    // It takes a place of its own among the counts, which is not there yet.
+    bool asked = false;
+    for (int i = 0; i < 3; ++i) asked = get(i) || asked;
+    CHECK(asked);
+    // From its own place on it only counts further.
+    REQUIRE(numbers.get_if_present(2) == 12);
+    for (int i = 0; i < 10; ++i) CHECK_FALSE(get(2));
+    CHECK(numbers.hottest_keys(1) == std::vector<int>{2});
+    numbers.put(7, 17);
+    CHECK(numbers.contains(2));
 }
 
 TEST_CASE("a put that finds no memory tells what it gave up before") {

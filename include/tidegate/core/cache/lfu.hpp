@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -15,7 +16,8 @@ namespace core {
 /// never fade, so what was popular once stays: for keys whose popularity does not change.
 ///
 /// After Shah, Mitra, Matani, "An O(1) algorithm for implementing the LFU cache eviction scheme",
-/// 2010: a list for each count that occurs, linked in order. Every call is O(1).
+/// 2010: a list for each count that occurs, linked in order. Every call is O(1). A use for whose
+/// count there is no memory only makes the entry the one used most recently of its count.
 class lfu_eviction {
 public:
     struct node {
@@ -26,10 +28,21 @@ public:
     explicit lfu_eviction(std::uint64_t /*capacity*/) noexcept {}
 
     template <class Entries>
-    void hit(Entries& entries, entry_id id) {
+    void hit(Entries& entries, entry_id id) noexcept {
         std::uint32_t const from = entries.node(id).list;
-        std::uint64_t const count = lists_[from].count + 1;
-        std::uint32_t const to = list_after(from, count);
+        list& l = lists_[from];
+        std::uint64_t const count = l.count + 1;
+        bool const is_alone = l.entries.front() == l.entries.back();
+        if (is_alone && (l.next == none || lists_[l.next].count != count)) {
+            l.count = count;
+            return;
+        }
+        std::uint32_t to = none;
+        try {
+            to = list_after(from, count);
+        } catch (std::bad_alloc const&) {
+            to = from; // the last of these, then
+        }
         take_out(entries, id);
         put_in(entries, id, to);
     }
