@@ -164,11 +164,11 @@ public:
         std::shared_ptr<T> leased;
         {
             std::lock_guard lock(this->mutex_);
-            if (this->closed_) {
-                fresh->resident = false;
-            } else if (auto& place = items_[key]; place && place->load > load) {
-                fresh->resident = false;
-            } else {
+            auto const there = items_.find(key);
+            bool const is_late = there != items_.end() && there->second->load > load;
+            fresh->resident = !is_late && !this->closed_;
+            if (fresh->resident) {
+                auto& place = items_[key];
                 if (place) retire(*place, trace_event::replaced, given_up);
                 place = fresh;
             }
