@@ -10,7 +10,10 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/deferred.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/system/system_error.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -63,8 +66,9 @@ using file_cache_tier_statistics = detail::file_store_statistics;
 /// that end in `.value`; other files are left alone.
 ///
 /// All that blocks runs on `pool`, which has to outlive this, and a call that a `tiered_cache` left
-/// behind keeps this alive. Thread-safe. Cancellation: between two values. Operations throw
-/// `file_error`. Memory: about 200 bytes a file.
+/// behind keeps this alive. Thread-safe. Cancellation, and the pool's `stop`: between two values,
+/// with `operation_aborted`; those put by then stay. Otherwise operations throw `file_error`.
+/// Memory: about 200 bytes a file.
 ///
 /// `Executor` is the pool's, whose header is not included here.
 template <class Executor = boost::asio::any_io_executor>
@@ -94,7 +98,8 @@ public:
     get_many(std::vector<std::string> keys) override {
         std::vector<std::optional<tier_value>> all(keys.size());
         auto const read = [&](std::stop_token asked) {
-            for (std::size_t i = 0; i < keys.size() && !asked.stop_requested(); ++i) {
+            for (std::size_t i = 0; i < keys.size(); ++i) {
+                throw_if_asked(asked);
                 if (auto found = store_->get(keys[i]))
                     all[i] = tier_value{std::move(found->bytes), found->time_to_live};
             }
@@ -106,8 +111,8 @@ public:
 
     awaitable<void> put_many(std::vector<tier_entry> entries) override {
         auto const write = [&](std::stop_token asked) {
-            for (std::size_t i = 0; i < entries.size() && !asked.stop_requested(); ++i) {
-                auto const& [key, value, if_missing] = entries[i];
+            for (auto const& [key, value, if_missing] : entries) {
+                throw_if_asked(asked);
                 store_->put(key, value.bytes, value.time_to_live);
             }
         };
@@ -142,6 +147,12 @@ private:
     basic_file_cache_tier(basic_worker_pool<Executor>& pool,
                           std::unique_ptr<detail::file_store> store) noexcept
         : pool_(pool), store_(std::move(store)) {}
+
+    // What is left out would look like misses, or as if the older values had been replaced.
+    static void throw_if_asked(std::stop_token const& to_stop) {
+        if (to_stop.stop_requested())
+            throw boost::system::system_error(boost::asio::error::operation_aborted);
+    }
 
     basic_worker_pool<Executor>& pool_;
     std::unique_ptr<detail::file_store> store_;
