@@ -283,6 +283,48 @@ TEST_CASE("a folder that cannot be read to its end is an error, unless that is s
     CHECK(l.get(*tier, "a") == "value");
 }
 
+TEST_CASE("a file that cannot be opened for now is an error, and stays") {
+    if (test::sanitized) SKIP("UndefinedBehaviorSanitizer looks at objects through pipes");
+    test::folder folder;
+    loop l;
+    auto tier = l.open(folder.path());
+    l.put(*tier, "a", "value");
+    auto const file = files_in(folder.path()).front();
+    try {
+        descriptors_left const none(0);
+        l.get(*tier, "a");
+        FAIL("opened one file too many");
+    } catch (tidegate::file_error const& e) {
+        CHECK(e.code() == boost::system::errc::too_many_files_open);
+        CHECK(e.path() == file);
+    }
+    CHECK(l.get(*tier, "a") == "value");
+    CHECK(files_in(folder.path()) == std::vector{file});
+    CHECK(tier->statistics().damaged == 0);
+}
+
+TEST_CASE("what took a file's place and is none is not found, and can be replaced") {
+    test::folder folder;
+    loop l;
+    auto tier = l.open(folder.path());
+    l.put(*tier, "a", "value");
+    auto const file = files_in(folder.path()).front();
+    auto place = file;
+    SECTION("a folder") { fs::remove(file); }
+    SECTION("a file instead of its folder") {
+        place = file.parent_path();
+        fs::remove_all(place);
+    }
+    if (place == file) fs::create_directory(place);
+    else std::ofstream(place) << "x";
+    CHECK(l.get(*tier, "a") == "none");
+    CHECK(tier->statistics().damaged == 1);
+    CHECK(l.get(*tier, "a") == "none");
+    fs::remove(place);
+    l.put(*tier, "a", "new");
+    CHECK(l.get(*tier, "a") == "new");
+}
+
 TEST_CASE("no room on the device: the old value is gone, and nothing is half there") {
     test::folder folder;
     loop l;

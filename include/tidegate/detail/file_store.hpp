@@ -47,6 +47,7 @@ public:
     /// process. Throws `file_error` if the folder cannot be made or read.
     TIDEGATE_DECL file_store(std::filesystem::path folder, std::uint64_t max_bytes, bool durable);
 
+    /// Removes what it finds damaged. Throws `file_error` if the file is there and cannot be read.
     TIDEGATE_DECL std::optional<found> get(std::string_view key);
     /// What is larger than all that is allowed is not kept.
     TIDEGATE_DECL void put(std::string_view key, std::string_view bytes, nanoseconds time_to_live);

@@ -185,6 +185,14 @@ TIDEGATE_DECL void file_store::read_folder() {
 
 // Using -----------------------------------------------------------------------------------------
 
+// A file that is gone, or somebody else's by now. Others may be opened again later: the process had
+// too many open, say.
+inline bool is_lost(error_code why) noexcept {
+    namespace errc = boost::system::errc;
+    return why == errc::no_such_file_or_directory || why == errc::permission_denied ||
+           why == errc::is_a_directory || why == errc::not_a_directory;
+}
+
 TIDEGATE_DECL std::optional<file_store::found> file_store::get(std::string_view key) {
     std::string const name = name_of_key(key);
     {
@@ -222,8 +230,9 @@ file_store::read(std::string const& name, std::string_view key, bool& damaged) c
             if (n == 0) return std::nullopt;
             got += n;
         }
-    } catch (file_error const&) { // gone, or no longer to be read: as good as damaged
-        return std::nullopt;
+    } catch (file_error const& e) {
+        if (!is_lost(e.code())) throw;
+        return std::nullopt; // as good as damaged
     }
     auto const h = header::read(bytes);
     if (!h || !h->fits(bytes.size()) || h->checksum != header::sum(std::span(bytes).subspan(8)))
