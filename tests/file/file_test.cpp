@@ -3,6 +3,7 @@
 #include <tidegate/file.hpp>
 
 #include "support/folder.hpp"
+#include "support/open_descriptors.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -38,6 +39,7 @@ namespace asio = boost::asio;
 namespace fs = std::filesystem;
 using Catch::Matchers::ContainsSubstring;
 using test::folder;
+using test::open_descriptors;
 using tidegate::read_chunks;
 using tidegate::read_file;
 using tidegate::read_file_options;
@@ -59,11 +61,6 @@ std::string pattern(std::size_t n) {
     std::string bytes(n, ' ');
     for (std::size_t i = 0; i < n; ++i) bytes[i] = static_cast<char>('a' + i * 7 % 23);
     return bytes;
-}
-
-std::size_t open_descriptors() {
-    return static_cast<std::size_t>(
-        std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator()));
 }
 
 /// An event loop with a pool of two threads.

@@ -98,9 +98,10 @@ TIDEGATE_DECL file_handle file_handle::open(std::filesystem::path const& path) {
     if (std::filesystem::is_directory(path, unknown)) {
         throw file_error(make_error_code(boost::system::errc::is_a_directory), path, "open");
     }
-    int const descriptor = open_to_read(path);
-    if (descriptor < 0) throw file_error(last_system_error(), path, "open");
-    return {descriptor, path};
+    file_handle file(-1, path); // copied before there is something to close
+    file.descriptor_ = open_to_read(path);
+    if (!file) throw file_error(last_system_error(), path, "open");
+    return file;
 }
 
 TIDEGATE_DECL std::uintmax_t file_handle::size() const {
@@ -181,27 +182,26 @@ TIDEGATE_DECL void replacement_file::create(std::filesystem::path const& target)
     // What is there may be private: then nobody may open what takes its place, not even before that
     // has its permissions.
     bool const replaces = std::filesystem::exists(there);
+    file_ = file_handle(-1, target_); // owns from the start what is created
     auto const name = start_of_name(target_);
     auto& random = thread_random(); // anybody may guess it: O_EXCL sees to the rest
-    int descriptor = -1;
-    for (int i = 0; i < 16 && descriptor < 0; ++i) {
+    for (int i = 0; i < 16 && !file_; ++i) {
         char unique[32];
         std::snprintf(unique, sizeof unique, ".%016llx.tmp",
                       static_cast<unsigned long long>(random()));
         std::filesystem::path own(".");
         own.concat(name).concat(unique);
         temporary_ = target_.parent_path() / own;
-        descriptor = create_file(temporary_, replaces);
-        if (descriptor < 0 && errno != EEXIST) break;
+        file_.descriptor_ = create_file(temporary_, replaces);
+        if (!file_ && errno != EEXIST) break;
     }
-    if (descriptor < 0) {
+    if (!file_) {
         file_error const failed(last_system_error(), target_, "create a file beside");
         temporary_.clear();
         throw failed;
     }
-    file_ = file_handle(descriptor, target_);
     if (!replaces) return;
-    error_code const failed = set_permissions(descriptor, temporary_, there.permissions());
+    error_code const failed = set_permissions(file_.descriptor(), temporary_, there.permissions());
     if (failed) throw file_error(failed, target_, "keep the permissions of");
 }
 
