@@ -36,8 +36,8 @@ public:
         return *this;
     }
     /// True: what was written survives a loss of power, at the price of two waits for the device a
-    /// value. Default: false. Either way it survives the process, and what is damaged is found and
-    /// dropped.
+    /// value, and a third for the first in each of up to 256 folders. Default: false. Either way it
+    /// survives the process, and what is damaged is found and dropped.
     file_cache_tier_options& durable(bool yes) noexcept {
         durable_ = yes;
         return *this;

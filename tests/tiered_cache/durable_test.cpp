@@ -173,3 +173,30 @@ TEST_CASE_METHOD(fixture, "a batch that takes too long leaves no older value to 
     }
     for (auto const& value : values_of(*tier, keys)) CHECK(value != "old");
 }
+
+TEST_CASE_METHOD(fixture, "a folder that is made for a durable value is durable, too") {
+    auto const tier = open();
+    std::vector<fs::path> synced;
+    on_sync = [&](fs::path const& what) { synced.push_back(what); };
+    test::run(io, tier->put_many({{"a", {"one"}}}));
+    REQUIRE(synced.size() == 3);
+    fs::path const values = fs::directory_iterator(folder.path())->path();
+    CHECK(synced[0] == folder.path()); // before there is a value in it
+    CHECK(synced[1].parent_path() == values);
+    CHECK(synced[2] == values);
+    synced.clear();
+    test::run(io, tier->put_many({{"a", {"two"}}}));
+    REQUIRE(synced.size() == 2);
+    CHECK(synced[0].parent_path() == values);
+    CHECK(synced[1] == values);
+}
+
+TEST_CASE_METHOD(fixture, "folders that are made to open a durable one are durable, too") {
+    std::vector<fs::path> synced;
+    on_sync = [&](fs::path const& what) { synced.push_back(what); };
+    open(folder.path() / "a" / "b");
+    CHECK(synced == std::vector<fs::path>{folder.path() / "a", folder.path()});
+    synced.clear();
+    open(folder.path() / "a" / "b");
+    CHECK(synced.empty());
+}

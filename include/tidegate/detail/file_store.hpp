@@ -68,6 +68,7 @@ private:
     TIDEGATE_DECL core::entry_id find(std::string const& name) const;
 
     TIDEGATE_DECL bool is_known(std::string const& name) const;
+    TIDEGATE_DECL void make_folder() const;
     TIDEGATE_DECL void read_folder();
     TIDEGATE_DECL std::optional<found> read(std::string const& name, std::string_view key,
                                             bool& damaged) const;
@@ -78,7 +79,8 @@ private:
     std::filesystem::path const folder_;
     bool const durable_;
     std::mutex changing_;
-    std::mutex mutable indexing_; // taken after `changing_`
+    bool folders_are_durable_ = false; // those of values; an earlier process may have made some
+    std::mutex mutable indexing_;      // taken after `changing_`
     index index_;
     std::uint64_t damaged_ = 0;
     std::uint64_t evicted_ = 0;

@@ -96,6 +96,7 @@ TIDEGATE_DECL file_store::file_store(std::filesystem::path folder, std::uint64_t
               return f;
           }(),
           system_clock_ns()) {
+    make_folder();
     read_folder();
 }
 
@@ -133,11 +134,22 @@ inline bool is_left_behind(std::filesystem::path const& path, std::string_view n
 
 // Opening ---------------------------------------------------------------------------------------
 
+TIDEGATE_DECL void file_store::make_folder() const {
+    namespace fs = std::filesystem;
+    std::error_code ec;
+    std::vector<fs::path> parents; // of what is made
+    for (fs::path at = folder_; at.has_relative_path() && !fs::exists(at, ec);
+         at = at.parent_path())
+        parents.push_back(at.has_parent_path() ? at.parent_path() : ".");
+    fs::create_directories(folder_, ec);
+    if (ec) throw file_error(ec, folder_, "make folder");
+    if (!durable_) return;
+    for (auto const& parent : parents) sync_folder(parent);
+}
+
 TIDEGATE_DECL void file_store::read_folder() {
     namespace fs = std::filesystem;
     std::error_code ec;
-    fs::create_directories(folder_, ec);
-    if (ec) throw file_error(ec, folder_, "make folder");
     struct there {
         fs::file_time_type changed;
         std::string name;
@@ -267,8 +279,12 @@ TIDEGATE_DECL void file_store::put(std::string_view key, std::string_view bytes,
     if (contents.size() > index_.capacity()) return drop(name);
     auto const path = path_of(name);
     std::error_code ec;
-    std::filesystem::create_directory(path.parent_path(), ec);
+    if (std::filesystem::create_directory(path.parent_path(), ec)) folders_are_durable_ = false;
     try {
+        if (durable_ && !folders_are_durable_) {
+            sync_folder(folder_);
+            folders_are_durable_ = true;
+        }
         replacement_file file;
         file.create(path);
         file.file().write_all(contents);
