@@ -232,7 +232,8 @@ private:
 /// While closed, with a count window, a call takes no lock: admission reads one word, a success
 /// counts up one that few threads share, whatever the length of the window. A refusal reads a word
 /// and the clock, writes nothing, throws nothing. Nothing allocates after construction, apart from
-/// transitions.
+/// transitions. One that finds no memory throws std::bad_alloc from the call that was to make it,
+/// and has no effect; what was reported counts all the same, and a later call makes up for it.
 ///
 /// After M. Nygard, "Release It!", 2007; the states and settings are named as in resilience4j.
 template <class Clock = std::chrono::steady_clock>
@@ -374,9 +375,10 @@ private:
 
     void become(breaker_state next);
     // With the lock held, like all that follow.
-    std::uint64_t move_to(breaker_state next, time_point now);
+    void move_to(breaker_state next, time_point now, std::uint32_t trips = 1,
+                 nanoseconds open_for = 0);
     void open(time_point now, std::optional<duration> retry_after);
-    void start_probing(time_point now);
+    void conclude_probing(time_point now, std::optional<duration> retry_after);
     bool recovered(nanoseconds now) const;
     core::trip_rule probe_rule() const;
     nanoseconds next_probe(nanoseconds now) const; // takes the lock itself
@@ -397,7 +399,7 @@ private:
     alignas(64) std::atomic<std::uint64_t> in_a_row_{0}; // era << 20 | failures since a success
     mutable std::mutex mutex_;
     std::vector<std::unique_ptr<regime const>> regimes_;
-    mutable std::optional<core::time_window> timed_;
+    mutable std::optional<core::time_window> timed_; // while the settings have one
     std::optional<core::probes> probes_;
     core::ramp ramp_{{}, 0, 0};
     std::uint32_t trips_ = 0; // without a lasting recovery in between

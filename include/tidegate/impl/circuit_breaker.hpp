@@ -141,6 +141,8 @@ template <class Clock>
 basic_circuit_breaker<Clock>::basic_circuit_breaker(options settings) {
     regimes_.push_back(regime_for(std::move(settings), nullptr));
     current_ = regimes_.back().get();
+    if (auto const& w = current().settings.time_window_)
+        timed_.emplace(w->length.count(), w->count);
     std::lock_guard lock(mutex_);
     move_to(breaker_state::closed, time_point());
     events_.clear();
@@ -191,9 +193,11 @@ auto basic_circuit_breaker<Clock>::acquire_under_lock(time_point now) -> permit 
     regime const& r = current();
     std::uint64_t word = word_.load(std::memory_order_relaxed);
     if (state_of(word) == breaker_state::open && ns(now) >= open_until_) {
-        start_probing(now);
-        word = word_.load(std::memory_order_relaxed);
+        move_to(breaker_state::half_open, now);
+    } else if (state_of(word) == breaker_state::half_open) {
+        conclude_probing(now, std::nullopt); // in case there was no memory for it when it was due
     }
+    word = word_.load(std::memory_order_relaxed);
     permit granted;
     if (state_of(word) == breaker_state::half_open) {
         if (auto const probe = probes_->start(ns(now))) {
@@ -272,11 +276,7 @@ void basic_circuit_breaker<Clock>::report_under_lock(permit const& of, bool fail
     if (word >> era_shift != of.era_) return;
     if (of.probe_) {
         if (!probes_->report(of.probe_, ns(now), failed, slow)) return;
-        switch (probes_->decide(probe_rule())) {
-        case core::probes::verdict::undecided: return;
-        case core::probes::verdict::sick: open(now, retry_after); break;
-        case core::probes::verdict::healthy: move_to(breaker_state::closed, now); break;
-        }
+        conclude_probing(now, retry_after);
     } else {
         if (timed_) timed_->record(ns(now), failed, slow);
         if (state_of(word) != breaker_state::closed || !should_trip(ns(now))) return;
@@ -293,55 +293,65 @@ void basic_circuit_breaker<Clock>::take_back(std::uint64_t era, core::probes::id
 
 // Transitions -------------------------------------------------------------------------------------
 
+// What may throw comes first: a transition that finds no memory has not begun.
 template <class Clock>
-std::uint64_t basic_circuit_breaker<Clock>::move_to(breaker_state next, time_point now) {
+void basic_circuit_breaker<Clock>::move_to(breaker_state next, time_point now, std::uint32_t trips,
+                                           nanoseconds open_for) {
     std::uint64_t const word = word_.load(std::memory_order_relaxed);
     std::uint64_t const era = (word >> era_shift) + 1;
     regime const& r = current();
-    bool const counts = next == breaker_state::closed || next == breaker_state::metrics_only;
+    std::optional<core::probes> probes;
+    if (next == breaker_state::half_open)
+        probes.emplace(r.settings.permitted_probes_, r.settings.probe_timeout_.count());
+    std::vector<double> shares;
+    if (next == breaker_state::closed && state_of(word) == breaker_state::half_open)
+        shares = r.settings.ramp_;
+    if (state_of(word) != next) {
+        bool const opens = next == breaker_state::open;
+        events_.push_back(
+            {state_of(word), next, trips, open_for, opens ? last_error_ : error_code()});
+    }
+
+    probes_ = std::move(probes);
     bool locked = next == breaker_state::half_open;
-    if (counts) {
+    if (next == breaker_state::closed || next == breaker_state::metrics_only) {
         r.window->begin(era);
         in_a_row_.store(era << 20, std::memory_order_relaxed);
-        timed_.reset();
-        if (auto const& w = r.settings.time_window_) timed_.emplace(w->length.count(), w->count);
+        if (timed_) timed_->clear();
     }
     if (next == breaker_state::closed) {
-        bool const recovers = state_of(word) == breaker_state::half_open;
-        ramp_ = core::ramp(recovers ? r.settings.ramp_ : std::vector<double>(),
-                           r.settings.ramp_step_.count(), ns(now));
+        ramp_ = core::ramp(std::move(shares), r.settings.ramp_step_.count(), ns(now));
         locked = !ramp_.over(ns(now));
         closed_since_ = std::max(ns(now), ramp_.end());
     }
-    if (next != breaker_state::half_open) probes_.reset();
     word_.store(era << era_shift | (locked ? needs_lock : 0) | static_cast<std::uint64_t>(next),
                 std::memory_order_release);
-    if (state_of(word) != next) {
-        bool const opens = next == breaker_state::open;
-        events_.push_back({state_of(word), next, opens ? trips_ : 1, opens ? last_open_time_ : 0,
-                           opens ? last_error_ : error_code()});
-    }
-    return era;
 }
 
 template <class Clock>
 void basic_circuit_breaker<Clock>::open(time_point now, std::optional<duration> retry_after) {
     bool const was_closed = state() == breaker_state::closed;
-    if (was_closed && ns(now) - closed_since_ >= last_open_time_) trips_ = 0;
-    ++trips_;
-    auto time = current().settings.open_.duration(trips_, detail::thread_random());
+    bool const anew = was_closed && ns(now) - closed_since_ >= last_open_time_;
+    std::uint32_t const trips = anew ? 1 : trips_ + 1;
+    auto time = current().settings.open_.duration(trips, detail::thread_random());
     if (retry_after) time = std::max(time, detail::in_nanoseconds(*retry_after));
-    last_open_time_ = time.count();
     constexpr nanoseconds latest = std::numeric_limits<nanoseconds>::max();
+    // Before the state, which tells others to read it.
     open_until_ = ns(now) > latest - time.count() ? latest : ns(now) + time.count();
-    move_to(breaker_state::open, now);
+    move_to(breaker_state::open, now, trips, time.count());
+    trips_ = trips;
+    last_open_time_ = time.count();
 }
 
+// Moves on if the probes have decided. If that throws, the next call finds it still to be done.
 template <class Clock>
-void basic_circuit_breaker<Clock>::start_probing(time_point now) {
-    options const& s = current().settings;
-    move_to(breaker_state::half_open, now);
-    probes_.emplace(s.permitted_probes_, s.probe_timeout_.count());
+void basic_circuit_breaker<Clock>::conclude_probing(time_point now,
+                                                    std::optional<duration> retry_after) {
+    switch (probes_->decide(probe_rule())) {
+    case core::probes::verdict::undecided: break;
+    case core::probes::verdict::sick: open(now, retry_after); break;
+    case core::probes::verdict::healthy: move_to(breaker_state::closed, now); break;
+    }
 }
 
 template <class Clock>
@@ -392,19 +402,25 @@ void basic_circuit_breaker<Clock>::reconfigure(options settings) {
     regime const& before = current();
     auto fresh = regime_for(std::move(settings), &before);
     bool const same_window = fresh->window == before.window;
+    // What may throw comes first: settings are taken as a whole, or not at all.
+    auto const& timed = fresh->settings.time_window_;
+    bool const same_slices =
+        timed && timed_ && timed_->has_shape(timed->length.count(), timed->count);
+    std::optional<core::time_window> slices;
+    if (timed && !same_slices) slices.emplace(timed->length.count(), timed->count);
+    auto probes = probes_;
+    if (probes) {
+        options const& s = fresh->settings;
+        probes->restart(s.permitted_probes_, s.probe_timeout_.count());
+    }
     regimes_.push_back(std::move(fresh));
+
     current_.store(regimes_.back().get(), std::memory_order_release);
     std::uint64_t const era = word_.load(std::memory_order_relaxed) >> era_shift;
     if (!same_window) current().window->begin(era);
     if (before.settings.consecutive_ == 0) in_a_row_.store(era << 20, std::memory_order_relaxed);
-    auto const& timed = current().settings.time_window_;
-    if (!timed) timed_.reset();
-    else if (!timed_ || !timed_->has_shape(timed->length.count(), timed->count))
-        timed_.emplace(timed->length.count(), timed->count);
-    if (probes_) {
-        options const& s = current().settings;
-        probes_->restart(s.permitted_probes_, s.probe_timeout_.count());
-    }
+    if (!same_slices) timed_ = std::move(slices);
+    probes_ = std::move(probes);
 }
 
 template <class Clock>
