@@ -150,6 +150,10 @@ private:
 /// are cancelled and waited for, so that nothing runs on behind the caller's back. They are
 /// cancelled calls to the layers inside, whatever they fail with: no evidence for a breaker.
 ///
+/// Without memory for a further attempt, those that run go on. Without memory for anything else the
+/// call fails with std::bad_alloc, when no attempt runs any more; one for whose cancellation there
+/// is none either is waited for.
+///
 /// Attempts run at the same time, on the coroutine's executor if that is a strand of
 /// any_io_executor, io_context or thread_pool, or an io_context that was made for one thread (from
 /// Boost 1.87 on), and on strands of it if not. The operation is called once for each. A call that
@@ -239,6 +243,8 @@ private:
         return shared_->latencies.quantile(*s.quantile()).value_or(s.delay());
     }
     bool may_hedge(hedge_options const& settings, context const& here) const;
+    template <class Start>
+    bool try_hedge(Start start, hedge_options const& settings) const;
 
     template <class Executor, class Op, class T, class Start>
     boost::asio::awaitable<void, Executor> run_alone(Op& op, context& here, outcome<T>& result,

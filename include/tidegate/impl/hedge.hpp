@@ -2,6 +2,8 @@
 // How attempts race each other.
 #pragma once
 
+#include <tidegate/detail/held_handler.hpp>
+#include <tidegate/detail/one_block_allocator.hpp>
 #include <tidegate/detail/side_task.hpp>
 #include <tidegate/hedge.hpp>
 #include <tidegate/semaphore.hpp>
@@ -13,6 +15,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -24,6 +33,7 @@ template <class Clock, class T>
 class hedge_race : public std::enable_shared_from_this<hedge_race<Clock, T>> {
     using context = basic_call_context<Clock>;
     using semaphore_type = basic_semaphore<Clock>;
+    using permit = typename semaphore_type::permit;
     using time_point = typename Clock::time_point;
 
 public:
@@ -40,19 +50,28 @@ public:
     void start(Op& op, context const& here, Start& start_attempt, time_point now) {
         auto one = std::make_shared<attempt>(executors_.next(), here, now);
         attempts_.push_back(one);
-        auto ended = [race = this->shared_from_this(), one, number = started(),
-                      permit = std::move(permits_[started() - 1])](std::exception_ptr thrown,
-                                                                   outcome<T> came) mutable {
-            if (thrown) came.fail(failure(thrown));
-            race->end(*one, number, std::move(came));
-        };
-        one->start(start_attempt(op, one->here), std::move(ended));
+        try {
+            auto ended = [race = this->shared_from_this(), one, number = started(),
+                          permit = std::move(permits_[started() - 1])](std::exception_ptr thrown,
+                                                                       outcome<T> came) mutable {
+                if (thrown) came.fail(failure(thrown));
+                race->end(*one, number, std::move(came));
+            };
+            one->start(start_attempt(op, one->here), std::move(ended));
+        } catch (...) {
+            attempts_.pop_back();
+            permits_[started()] = ended_.try_acquire(); // it went with `ended`, as if one had ended
+            throw;
+        }
     }
 
-    /// Completes when one more attempt has ended, or with `deadline_exceeded`.
-    auto async_wait_until(time_point t) {
-        return ended_.async_acquire_until(t, asio::as_tuple(asio::deferred));
-    }
+    /// Completes when one more attempt has ended, with `deadline_exceeded`, or with
+    /// `not_enough_memory`. Never throws: Asio destroys a coroutine that awaits what throws when it
+    /// is started, and the attempts use what is in it.
+    auto async_wait_until(time_point t) { return wait(t, true); }
+
+    /// Completes when one more attempt has ended, cancelled or not. Allocates nothing.
+    auto async_wait_on() { return wait(context::no_deadline, false); }
 
     /// The number of the attempt that won, 1 for the first; 0 if none has.
     std::size_t winner() const {
@@ -60,9 +79,15 @@ public:
         return winner_;
     }
 
-    /// Cancels what still runs, where it runs.
-    void cancel_all() {
-        for (auto const& one : attempts_) one->cancel();
+    /// Cancels what still runs, where it runs. One for which there is no memory to do so runs on.
+    void cancel_all() noexcept {
+        for (auto const& one : attempts_) {
+            try {
+                one->cancel();
+            } catch (...) {
+                continue; // the others may be luckier
+            }
+        }
     }
 
     /// What came of the attempt that decided, for how long a layer in it goes on refusing and had
@@ -114,6 +139,30 @@ private:
         std::uint32_t const starts; // the call's, before
     };
 
+    auto wait(time_point t, bool stoppable) {
+        auto start = [race = this->shared_from_this(), t, stoppable](auto&& handler) {
+            race->start_wait(std::move(handler), t, stoppable);
+        };
+        using token = asio::as_tuple_t<asio::deferred_t>;
+        token how(asio::deferred);
+        return asio::async_initiate<token, void(error_code, permit)>(std::move(start), how);
+    }
+
+    template <class Handler>
+    void start_wait(Handler&& handler, time_point t, bool stoppable) {
+        auto const kept = this->shared_from_this();
+        std::optional<held_handler<Handler, hedge_race>> held;
+        try {
+            held.emplace(kept, handler_memory_, wait_memory_, std::move(handler), stoppable);
+            ended_.async_acquire_until(t, *held);
+        } catch (...) {
+            // Here and now, which a coroutine can bear: posting may find no memory either.
+            auto const why = make_error_code(boost::system::errc::not_enough_memory);
+            if (held) (*held)(why, permit());
+            else std::move(handler)(why, permit());
+        }
+    }
+
     void end(attempt& one, std::size_t number, outcome<T>&& came) {
         auto const now = Clock::now();
         std::lock_guard lock(mutex_);
@@ -133,7 +182,9 @@ private:
 
     serial_executors const executors_;
     semaphore_type ended_;
-    std::vector<typename semaphore_type::permit> permits_;
+    one_block handler_memory_; // of the one wait at a time
+    one_block wait_memory_;
+    std::vector<permit> permits_;
     std::vector<std::shared_ptr<attempt>> attempts_;
     mutable std::mutex mutex_;
     std::size_t winner_ = 0;
@@ -155,6 +206,21 @@ bool basic_hedge<Clock>::may_hedge(hedge_options const& settings, context const&
     if (paid) ++shared_->statistics.hedges;
     else if (in_time) ++shared_->statistics.out_of_budget;
     return paid;
+}
+
+// An attempt that cannot be started has cost nothing; those that run may answer yet.
+template <class Clock>
+template <class Start>
+bool basic_hedge<Clock>::try_hedge(Start start, hedge_options const& settings) const {
+    try {
+        start();
+        return true;
+    } catch (...) {
+        if (auto const& budget = settings.budget()) budget->refund();
+        std::lock_guard lock(shared_->mutex);
+        --shared_->statistics.hedges;
+        return false;
+    }
 }
 
 template <class Clock>
@@ -202,48 +268,57 @@ basic_hedge<Clock>::run_several(Op& op, context& here, outcome<T>& result, Start
     co_await asio::this_coro::throw_if_cancelled(false);
 
     auto const attempts = std::make_shared<detail::hedge_race<Clock, T>>(executor, most);
-    auto const pause = std::chrono::ceil<typename Clock::duration>(delay_by(settings));
-    std::size_t running = 1;
-    auto now = here.now();
-    attempts->start(op, here, start, now);
-    auto const state = co_await asio::this_coro::cancellation_state;
-    bool cancelled = state.cancelled() != asio::cancellation_type::none;
     std::vector<typename basic_semaphore<Clock>::permit> ended_permits; // not to be taken twice
     ended_permits.reserve(most);
-    bool may_start = true;
-    auto next = now + pause;
-    while (!cancelled && running > 0 && attempts->winner() == 0) {
-        bool const more = may_start && attempts->started() < most;
-        auto waiting = attempts->async_wait_until(more ? next : context::no_deadline);
-        auto ended = co_await std::move(waiting);
-        error_code const ec = std::get<0>(ended);
-        if (!ec) {
-            ended_permits.push_back(std::move(std::get<1>(ended)));
-            --running;
-        } else if (ec == error::deadline_exceeded) {
-            here.forget_now();
-            now = here.now();
-            may_start = may_hedge(settings, here);
-            if (!may_start) continue;
-            shared_->trace.emit(trace_event::hedged, attempts->started() + 1, {}, pause);
-            attempts->start(op, here, start, now);
-            ++running;
-            next = now + pause;
-        } else {
-            cancelled = true;
-        }
-    }
     std::vector<std::chrono::nanoseconds> latencies;
-    if (settings.quantile()) latencies = attempts->latencies(Clock::now());
+    std::size_t running = 0;
+    std::exception_ptr broken; // to be thrown when nothing runs any more
+    try {
+        auto const pause = std::chrono::ceil<typename Clock::duration>(delay_by(settings));
+        auto now = here.now();
+        attempts->start(op, here, start, now);
+        ++running;
+        auto const state = co_await asio::this_coro::cancellation_state;
+        bool cancelled = state.cancelled() != asio::cancellation_type::none;
+        bool may_start = true;
+        auto next = now + pause;
+        while (!cancelled && running > 0 && attempts->winner() == 0) {
+            bool const more = may_start && attempts->started() < most;
+            auto waiting = attempts->async_wait_until(more ? next : context::no_deadline);
+            auto ended = co_await std::move(waiting);
+            error_code const ec = std::get<0>(ended);
+            if (!ec) {
+                ended_permits.push_back(std::move(std::get<1>(ended)));
+                --running;
+            } else if (ec == error::deadline_exceeded) {
+                here.forget_now();
+                now = here.now();
+                may_start = may_hedge(settings, here);
+                if (!may_start) continue;
+                shared_->trace.emit(trace_event::hedged, attempts->started() + 1, {}, pause);
+                may_start = try_hedge([&] { attempts->start(op, here, start, now); }, settings);
+                running += may_start;
+                next = now + pause;
+            } else if (ec == boost::system::errc::not_enough_memory) {
+                throw std::bad_alloc();
+            } else {
+                cancelled = true;
+            }
+        }
+        if (settings.quantile()) latencies = attempts->latencies(Clock::now());
+    } catch (...) {
+        broken = std::current_exception();
+    }
     if (running > 0) attempts->cancel_all();
     while (running > 0) {
-        auto waiting = attempts->async_wait_until(context::no_deadline);
+        auto waiting = attempts->async_wait_on();
         auto ended = co_await std::move(waiting);
-        if (std::get<0>(ended)) continue; // cancelled again
+        if (std::get<0>(ended)) continue;
         ended_permits.push_back(std::move(std::get<1>(ended)));
         --running;
     }
     co_await asio::this_coro::throw_if_cancelled(throws);
+    if (broken) std::rethrow_exception(broken);
 
     std::size_t const winner = attempts->winner();
     result = attempts->take_result(here);
