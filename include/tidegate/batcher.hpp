@@ -168,7 +168,8 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 /// destruction are those of `basic_semaphore`. When the pool is closed or drains first, what is
 /// queued, and all that comes later, fails with `error::closed`, except what a draining pool has
 /// been asked to run; batches that run give their results. When the pool drops a queued batch
-/// (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`.
+/// (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`, and with
+/// std::bad_alloc when there is no memory to ask the pool for its execution.
 ///
 /// One allocation an item, from its handler's associated allocator, and the batch function's own
 /// vector for a batch; at most one timer for all batches. Submitting is O(1), with sources O(1) for
@@ -205,8 +206,9 @@ public:
     executor_type get_executor() const noexcept { return state_->executor(); }
 
     /// Submits one item. Completion signature: `void(std::exception_ptr, Out)`. Failures: what the
-    /// batch function threw, or a boost::system::system_error with `operation_aborted`,
-    /// `error::closed`, `error::queue_full`, `error::dropped` or `error::result_count_mismatch`.
+    /// batch function threw, std::bad_alloc, or a boost::system::system_error with
+    /// `operation_aborted`, `error::closed`, `error::queue_full`, `error::dropped` or
+    /// `error::result_count_mismatch`.
     template <boost::asio::completion_token_for<signature> Token = default_token>
     auto async_submit(In item, Token&& token = Token()) {
         return boost::asio::async_initiate<Token, signature>(

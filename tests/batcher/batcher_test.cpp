@@ -133,12 +133,15 @@ TEST_CASE("a batch that its pool drops for a newer job fails, and the next one r
     call first, second, third;
     first.start(b, 1);
     second.start(b, 2);
-    CHECK(pool.post([] {})); // takes the place of the batch
-    third.start(b, 3);       // takes the place of that
+    CHECK(pool.post([] {}));                         // takes the place of the batch
+    third.start(b, 3);                               // takes the place of that
+    first.signal.emit(asio::cancellation_type::all); // too late
     go.set_value();
     io.run();
     CHECK(code_of(first.failure) == error::dropped);
     CHECK(code_of(second.failure) == error::dropped);
+    CHECK(first.completions == 1);
+    CHECK(b.statistics().cancelled == 0);
     CHECK(third.result == 6);
 }
 

@@ -27,6 +27,9 @@ public:
         (state.get()->*Run)();
     }
 
+    /// It will not run, and who owns it sees to what is to be done then.
+    void forget() noexcept { state_.reset(); }
+
 private:
     std::shared_ptr<State> state_;
 };

@@ -280,38 +280,66 @@ private:
         return begin;
     }
 
-    void begin_executions(std::size_t n) {
-        for (; n > 0; --n) {
+    // An execution that there is no memory for fails a batch: nobody else might come for it.
+    void begin_executions(std::size_t n) noexcept {
+        while (n > 0) {
+            --n;
             auto self = std::static_pointer_cast<batcher_state>(this->shared_from_this());
             one_run<batcher_state, &batcher_state::execute, &batcher_state::never_executed> job(
                 std::move(self));
-            static_cast<void>(pool_->post(std::move(job), true));
+            try {
+                static_cast<void>(pool_->post(std::move(job), true));
+            } catch (...) {
+                job.forget(); // it would begin others in here, as deep as there are batches
+                n += fail_batch(std::current_exception());
+            }
         }
     }
 
     // The pool takes nothing more, or has dropped the batch to make room for a newer job.
     void never_executed() noexcept {
-        bool const dropped = pool_->accepts();
-        waiter_list gone;
+        if (pool_->accepts()) {
+            begin_executions(fail_batch(to_failure<std::exception_ptr>(error::dropped)));
+        } else {
+            end_with_pool();
+        }
+    }
+
+    // In place of an execution that was asked for: the callers of the batch whose turn it is get
+    // `why`. Returns how many executions to begin.
+    std::size_t fail_batch(std::exception_ptr const& why) noexcept {
+        waiter_list members, gone;
         std::size_t begin = 0;
         {
             std::lock_guard lock(this->mutex_);
             --asked_;
-            if (this->closed_) return;
-            if (dropped) {
-                static_cast<void>(take_batch(gone, now()));
-                begin = ask_for_executions(now());
-            } else if (asked_ == 0) { // else a pool that drains still comes for what is queued
-                take_queued(gone);
-                this->closed_ = true;
-                on_close();
-            }
+            if (this->closed_) return 0;
+            static_cast<void>(take_batch(members, now()));
+            begin = ask_for_executions(now());
+            unpark_all(members, gone);
             if (!gone.empty()) this->retire_timer_after(*gone.front());
         }
-        error const why = dropped ? error::dropped : error::closed;
-        this->tell_all(gone, dropped ? trace_event::dropped : trace_event::rejected, why);
-        gone.abort_all(why);
-        begin_executions(begin);
+        this->tell_all(gone, trace_event::dropped, code_of(why));
+        while (auto* const w = static_cast<waiter_type*>(gone.pop_front())) {
+            w->complete(why, Out{});
+        }
+        return begin;
+    }
+
+    void end_with_pool() noexcept {
+        waiter_list gone;
+        {
+            std::lock_guard lock(this->mutex_);
+            --asked_;
+            // A pool that drains still comes for what is queued, as long as it was asked to.
+            if (this->closed_ || asked_ > 0) return;
+            take_queued(gone);
+            this->closed_ = true;
+            on_close();
+            if (!gone.empty()) this->retire_timer_after(*gone.front());
+        }
+        this->tell_all(gone, trace_event::rejected, error::closed);
+        gone.abort_all(error::closed);
     }
 
     // All but those in batches that run: they get their results.
@@ -319,9 +347,13 @@ private:
         waiter_list queued;
         waiting_.move_all_to(queued);
         queue_.move_all_to(queued);
-        while (waiter* const w = queued.front()) {
+        unpark_all(queued, gone);
+    }
+
+    void unpark_all(waiter_list& from, waiter_list& to) noexcept {
+        while (waiter* const w = from.front()) {
             this->unpark(*w);
-            gone.push_back(*w);
+            to.push_back(*w);
         }
     }
 
@@ -350,10 +382,7 @@ private:
         std::size_t begin = 0;
         {
             auto const lock = lock_patiently(this->mutex_);
-            while (waiter* const w = batch->members.front()) {
-                this->unpark(*w);
-                done.push_back(*w);
-            }
+            unpark_all(batch->members, done);
             spare_batches_.splice(spare_batches_.end(), running_, batch);
             if (!this->closed_) begin = ask_for_executions(now());
             // While anything goes on, the timer is soon needed again.

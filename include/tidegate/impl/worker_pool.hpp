@@ -137,13 +137,16 @@ public:
         }
     }
 
-    /// With `insist` a job that finds the queue full waits in line, whatever the policy says.
+    /// With `insist` a job that finds the queue full waits in line, whatever the policy says. What
+    /// throws for want of memory leaves a small job as it was.
     template <class Function>
-    bool post(Function job, bool insist = false, job_priority priority = job_priority::normal) {
+        requires(!std::is_reference_v<Function>)
+    bool post(Function&& job, bool insist = false, job_priority priority = job_priority::normal) {
         if constexpr (detached_job::fits<Function>) {
-            return post_small(std::move(job), insist, priority);
+            return post_small(job, insist, priority);
         } else {
-            return post_small(boxed<Function>(std::move(job)), insist, priority);
+            boxed<Function> small(std::move(job));
+            return post_small(small, insist, priority);
         }
     }
 
@@ -261,7 +264,7 @@ private:
     }
 
     template <class Function>
-    bool post_small(Function function, bool insist, job_priority priority) {
+    bool post_small(Function& function, bool insist, job_priority priority) {
         called_for called;
         admission verdict;
         {
