@@ -78,7 +78,8 @@ struct submission {
 /// destruction. Memory: one allocation for an awaited job, from its handler's associated allocator;
 /// none for a detached one of at most 64 bytes that moves without throwing, once the pool has held
 /// as many (until then one for up to 128; it keeps room for the most that it ever held); one more
-/// for a job that takes a stop token. The statistics grow when a time is longer than all before.
+/// for a job that takes a stop token. The statistics grow when a time is longer than all before, and
+/// lose it when there is no memory for that.
 template <class Executor = boost::asio::any_io_executor>
 class basic_worker_pool {
     using state = detail::worker_pool_state<Executor>;

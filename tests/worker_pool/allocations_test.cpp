@@ -10,6 +10,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <new>
 #include <thread>
@@ -87,6 +88,7 @@ TEST_CASE("a pool that finds no memory for its threads ends those that it has") 
         std::atomic<int> started = 0, stopped = 0;
         auto const options = unmeasured()
                                  .threads(3)
+                                 .name("longer than a string is without memory")
                                  .on_thread_start([&](std::size_t) { ++started; })
                                  .on_thread_stop([&](std::size_t) { ++stopped; });
         test::fail_allocation(n);
@@ -124,4 +126,24 @@ TEST_CASE("a pool that finds no memory for another thread goes on with those tha
     CHECK(started == 1);
     pool.resize(2);
     while (started < 2) std::this_thread::yield();
+}
+
+TEST_CASE("a measured time that finds no memory is lost, and the next one counts") {
+    boost::asio::io_context io;
+    worker_pool pool(io, worker_pool_options().threads(1).measure_every(1));
+    CHECK(pool.post([] {
+        test::fail_allocation(1);
+        auto const now = std::chrono::steady_clock::now();
+        while (std::chrono::steady_clock::now() == now) continue; // 0 needs no memory
+    }));
+    while (pool.statistics().started < 1 || pool.active() > 0) std::this_thread::yield();
+    CHECK(test::until_failure() == 0);
+    test::fail_allocation(0);
+    CHECK(pool.statistics().wait.measured == 1);
+    CHECK(pool.statistics().run.measured == 0);
+    CHECK(pool.post([] {}));
+    pool.drain();
+    pool.join();
+    CHECK(pool.statistics().wait.measured == 2);
+    CHECK(pool.statistics().run.measured == 1);
 }

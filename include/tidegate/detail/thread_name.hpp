@@ -4,6 +4,8 @@
 
 #include <tidegate/config.hpp>
 
+#include <cstddef>
+#include <cstdio>
 #include <string>
 
 #if defined(__linux__) || defined(__APPLE__)
@@ -13,16 +15,19 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-/// No effect on systems that cannot; Linux keeps 15 characters.
-inline void name_this_thread(std::string const& name) noexcept {
+/// "pool-number". No effect on systems that cannot; Linux keeps 15 characters, macOS 63.
+inline void name_this_thread(std::string const& pool, std::size_t number) noexcept {
 #if defined(__linux__)
-    char short_name[16] = {};
-    name.copy(short_name, sizeof(short_name) - 1);
-    pthread_setname_np(pthread_self(), short_name);
+    char name[16]; // no string: a thread that starts has nobody to tell that there is no memory
+    std::snprintf(name, sizeof(name), "%s-%zu", pool.c_str(), number);
+    pthread_setname_np(pthread_self(), name);
 #elif defined(__APPLE__)
-    pthread_setname_np(name.c_str());
+    char name[64];
+    std::snprintf(name, sizeof(name), "%s-%zu", pool.c_str(), number);
+    pthread_setname_np(name);
 #else
-    static_cast<void>(name);
+    static_cast<void>(pool);
+    static_cast<void>(number);
 #endif
 }
 

@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 
@@ -364,7 +365,7 @@ private:
 
     void work(std::size_t number, seat& here) noexcept {
         pool_of_this_thread() = this;
-        name_this_thread(settings_.name() + "-" + std::to_string(number));
+        name_this_thread(settings_.name(), number);
         auto const& cpus = settings_.affinity();
         if (!cpus.empty()) bind_this_thread(cpus[number % cpus.size()]);
         run_hook(settings_.on_thread_start(), number);
@@ -520,9 +521,14 @@ private:
         if (job.is_sample || this->trace_.is_heard()) job.since = clock::now();
     }
 
+    // A sample that there is no memory for is lost.
     static void record(core::histogram& times, clock::duration took) noexcept {
         auto const ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
-        times.record(ns > 0 ? static_cast<std::uint64_t>(ns) : 0);
+        try {
+            times.record(ns > 0 ? static_cast<std::uint64_t>(ns) : 0);
+        } catch (std::bad_alloc const&) {
+            return;
+        }
     }
 
     static job_times summary(core::histogram const& times) noexcept {
