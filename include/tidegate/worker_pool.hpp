@@ -78,8 +78,9 @@ struct submission {
 /// destruction. Memory: one allocation for an awaited job, from its handler's associated allocator;
 /// none for a detached one of at most 64 bytes that moves without throwing, once the pool has held
 /// as many (until then one for up to 128; it keeps room for the most that it ever held); one more
-/// for a job that takes a stop token. The statistics grow when a time is longer than all before, and
-/// lose it when there is no memory for that.
+/// for a job that takes a stop token, and for a result that may throw when it is moved. The
+/// statistics grow when a time is longer than all before, and lose it when there is no memory for
+/// that.
 template <class Executor = boost::asio::any_io_executor>
 class basic_worker_pool {
     using state = detail::worker_pool_state<Executor>;
@@ -127,8 +128,8 @@ public:
     // where that is a number which is none of them.
 
     /// Runs `job()` on the pool. Completion signature: `void(std::exception_ptr, R)` for a job that
-    /// returns `R`, `void(std::exception_ptr)` for void. `R` must be default constructible
-    /// (`submit` needs less).
+    /// returns `R`, `void(std::exception_ptr)` for void. `R` must be default constructible and move
+    /// constructible, both without throwing; `submit` takes any that can be moved.
     template <class Function,
               boost::asio::completion_token_for<signature_of<Function>> Token = default_token>
     auto async_submit(Function&& job, Token&& token = Token()) {
@@ -157,8 +158,8 @@ public:
     }
 
     /// For coroutines: runs `job()` on the pool and returns what it returns, or throws what it
-    /// throws. With g++ 12.2 a lambda written directly into the awaited call would be destroyed
-    /// twice: it has to be named first (a static_assert says so).
+    /// throws, or what moving the result throws. With g++ 12.2 a lambda written directly into the
+    /// awaited call would be destroyed twice: it has to be named first (a static_assert says so).
     template <class CoroutineExecutor = executor_type, class Function>
     boost::asio::awaitable<result_of<Function>, CoroutineExecutor> submit(Function&& job) {
         return submit_named<CoroutineExecutor>(std::forward<Function>(job), {});
@@ -294,13 +295,13 @@ private:
     template <class CoroutineExecutor, class Result, class Job>
     boost::asio::awaitable<Result, CoroutineExecutor> submit_copy(Job job, detail::submission how) {
         using boost::asio::deferred;
-        if constexpr (std::is_void_v<Result> || std::is_default_constructible_v<Result>) {
+        if constexpr (detail::travels_in_silence<Result>) {
             co_return co_await initiate<Job, decltype(deferred)>(std::move(job), how, deferred);
         } else {
-            auto in_optional = detail::into_optional(std::move(job));
-            using wrapped = decltype(in_optional);
-            auto value = co_await initiate<wrapped, decltype(deferred)>(std::move(in_optional), how,
-                                                                        deferred);
+            auto holding = detail::into_holder(std::move(job));
+            using wrapped = decltype(holding);
+            auto value =
+                co_await initiate<wrapped, decltype(deferred)>(std::move(holding), how, deferred);
             co_return std::move(*value);
         }
     }

@@ -53,13 +53,27 @@ private:
     std::unique_ptr<Function> function_;
 };
 
-/// Calls a job whose result cannot be default constructed.
-template <class Function>
-class into_optional {
-public:
-    explicit into_optional(Function function) : function_(std::move(function)) {}
+/// A job's result is moved on its way to a handler, which gets an empty one with a failure: what
+/// either throws would leave the event loop, and the handler uncalled.
+template <class Result>
+inline constexpr bool travels_in_silence =
+    std::is_void_v<Result> || (std::is_nothrow_default_constructible_v<Result> &&
+                               std::is_nothrow_move_constructible_v<Result>);
 
-    auto operator()() { return std::optional<std::invoke_result_t<Function&>>(function_()); }
+/// Calls a job whose result does not, and returns it in something that does.
+template <class Function>
+class into_holder {
+public:
+    explicit into_holder(Function function) : function_(std::move(function)) {}
+
+    auto operator()() {
+        using result = std::invoke_result_t<Function&>;
+        if constexpr (std::is_nothrow_move_constructible_v<result>) {
+            return std::optional<result>(function_());
+        } else {
+            return std::unique_ptr<result>(new result(function_()));
+        }
+    }
     Function const& content() const noexcept { return function_; }
 
 private:
@@ -76,7 +90,7 @@ std::stop_source source_of(stoppable<Function> const& job) noexcept {
 }
 template <template <class> class Wrapper, class Function>
     requires std::is_same_v<Wrapper<Function>, boxed<Function>> ||
-             std::is_same_v<Wrapper<Function>, into_optional<Function>>
+             std::is_same_v<Wrapper<Function>, into_holder<Function>>
 std::stop_source source_of(Wrapper<Function> const& job) noexcept {
     return source_of(job.content());
 }
@@ -121,6 +135,10 @@ private:
 
 template <class Function, class Signature>
 class awaited_job : public waiter_of<Signature, pool_job> {
+    static_assert(travels_in_silence<std::invoke_result_t<Function&>>,
+                  "a job's result needs a default state and must move, both without throwing: "
+                  "return it in a std::unique_ptr, or use submit, which needs neither");
+
     using base = waiter_of<Signature, pool_job>;
 
 protected:
