@@ -194,7 +194,7 @@ public:
     ~basic_background_tasks() {
         if (!state_) return;
         state_->take_no_more();
-        state_->cancel_all();
+        static_cast<void>(state_->cancel_all());
     }
 
     executor_type get_executor() const noexcept { return state_->executor(); }
@@ -220,7 +220,11 @@ public:
     /// Asks a task to end. False if there is no such task or it has ended. More than once does no
     /// harm.
     bool cancel(task_id id) { return state_->cancel_task(id); }
-    void cancel_all() { state_->cancel_all(); }
+    /// Asks all. Throws std::bad_alloc when there is no memory to tell one of them, after it has
+    /// told the others; where the destructor does this, that one runs to its own end.
+    void cancel_all() {
+        if (auto failure = state_->cancel_all()) std::rethrow_exception(std::move(failure));
+    }
 
     /// Tells `observer`, which must not be null, from now on what happens here; see trace.hpp.
     /// Events: job_started; job_finished, once for each task, with what it threw, and for one that

@@ -55,7 +55,8 @@ concept starts_task = returns_awaitable<Function> &&
 ///
 /// The destructor does not block: it cancels the tasks, which then end on their own, and the
 /// clean-ups after them; that is the one case in which something outlives the scope object. What
-/// tasks refer to has to outlive the join.
+/// tasks refer to has to outlive the join. Where there is no memory to begin the clean-ups, `join`
+/// reports std::bad_alloc and none runs.
 ///
 /// Executors: tasks run on the scope's executor, each on a strand of its own if that may run
 /// functions at the same time (see `parallel_map`). Join handlers run on their associated executor,
@@ -105,7 +106,9 @@ public:
         requires detail::starts_task<std::decay_t<Function>>
     bool on_exit(Function&& cleanup);
 
-    /// Takes no more tasks, and cancels those that run.
+    /// Takes no more tasks, and cancels those that run. Throws std::bad_alloc when there is no
+    /// memory to tell one of them, after it has told the others; where a failure or the destructor
+    /// cancels them, that one runs to its own end.
     void cancel();
 
     /// Takes no more tasks, but those that run may go on.

@@ -3,10 +3,14 @@
 #include <tidegate/background_tasks.hpp>
 
 #include "support/counting_new.hpp"
+#include "support/refusing_executor.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include <array>
 #include <cstddef>
@@ -68,4 +72,52 @@ TEST_CASE("a task whose result finds no memory has failed") {
     CHECK(tasks.status(id)->state == task_state::failed);
     CHECK_FALSE(tasks.result(id));
     CHECK(tasks.live() == 0);
+}
+
+namespace {
+
+/// Ends when it is cancelled.
+asio::awaitable<int> wait(int& ended) {
+    asio::steady_timer never(co_await asio::this_coro::executor,
+                             asio::steady_timer::time_point::max());
+    auto waiting = never.async_wait(asio::as_tuple(asio::deferred));
+    co_await std::move(waiting);
+    co_return ++ended;
+}
+
+} // namespace
+
+TEST_CASE("a registry needs no memory of its own to cancel what runs") {
+    int ended = 0;
+    asio::io_context io{1};
+    std::optional<tidegate::background_tasks<int>> tasks(io);
+    auto work = [&](task_context&) { return wait(ended); };
+    for (int i = 0; i < 3; ++i) tasks->spawn("", work);
+    io.poll();
+    test::fail_allocation(1);
+    tasks.reset();
+    test::fail_allocation(0);
+    io.poll();
+    CHECK(ended == 3);
+}
+
+TEST_CASE("a background task that cannot be told to end does not keep the others from it") {
+    int ended = 0;
+    asio::io_context io;
+    test::refusing_executor const executor(io);
+    std::optional<tidegate::background_tasks<int>> tasks(
+        std::in_place, executor, tidegate::background_tasks_options().max_running(3));
+    auto work = [&](task_context&) { return wait(ended); };
+    for (int i = 0; i < 5; ++i) tasks->spawn("", work); // two are queued
+    io.poll();
+    executor.refuse_one_after(0);
+    SECTION("cancel_all tells of it") {
+        CHECK_THROWS_AS(tasks->cancel_all(), std::bad_alloc);
+        io.poll();
+        CHECK(tasks->live() == 1);
+    }
+    SECTION("the destructor does not") { tasks.reset(); }
+    CHECK_FALSE(executor.is_to_refuse());
+    io.poll();
+    CHECK(ended == 2);
 }

@@ -57,7 +57,8 @@ class background_tasks_state final : public waiting_room<Clock, asio::any_io_exe
         status_type status;
         task_progress progress;
         task_context context;
-        bool cancelled = false; // asked to end
+        bool cancelled = false;         // asked to end
+        std::uint64_t cancelled_in = 0; // the last round of `cancel_all` that asked it, if it ran
         result_pointer result;
         waiter_list waiters;
         entry_pointer next; // in the list that it is in
@@ -231,16 +232,23 @@ public:
         return true;
     }
 
-    void cancel_all() {
-        std::vector<entry_pointer> all;
+    /// Returns what kept it from telling a task: that one runs on.
+    std::exception_ptr cancel_all() noexcept {
+        std::uint64_t round = 0, last = 0;
         {
             std::lock_guard lock(this->mutex_);
-            if (this->closed_) return; // the context is gone, and the tasks with it
-            for (auto const& [id, one] : entries_) {
-                if (!has_ended(one->status.state)) all.push_back(one);
+            round = ++cancel_rounds_;
+            last = last_id_;
+        }
+        std::exception_ptr failure;
+        while (auto const one = next_to_cancel(round, last)) {
+            try {
+                cancel(one);
+            } catch (...) {
+                failure = std::current_exception();
             }
         }
-        for (auto const& one : all) cancel(one);
+        return failure;
     }
 
     void take_no_more() noexcept {
@@ -409,6 +417,22 @@ private:
         }
     }
 
+    // One at a time, since a copy of the lists would need memory: first those that are queued, up
+    // to `last`, then those that run, of which whose turn it was goes behind the others. The
+    // context may be gone, and the tasks with it.
+    entry_pointer next_to_cancel(std::uint64_t round, std::uint64_t last) noexcept {
+        std::lock_guard lock(this->mutex_);
+        if (this->closed_) return nullptr;
+        if (!queued_.empty() && queued_.front().status.id.value <= last) {
+            return queued_.front().self();
+        }
+        if (running_.empty() || running_.front().cancelled_in >= round) return nullptr;
+        entry_pointer one = running_.take(running_.front());
+        one->cancelled_in = round;
+        running_.push_back(one);
+        return one;
+    }
+
     void cancel(entry_pointer const& one) {
         bool was_queued = false;
         {
@@ -556,6 +580,7 @@ private:
     background_tasks_options const settings_;
     bool takes_tasks_ = true;
     std::uint64_t last_id_ = 0;
+    std::uint64_t cancel_rounds_ = 0;
     boost::unordered_flat_map<task_id, entry_pointer, std::hash<task_id>> entries_;
     entry_list queued_;  // first in, first out
     entry_list running_; // and those that are just about to have ended

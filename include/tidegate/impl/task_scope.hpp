@@ -10,8 +10,10 @@
 #include <boost/asio/this_coro.hpp>
 
 #include <concepts>
+#include <cstdint>
 #include <functional>
 #include <list>
+#include <new>
 #include <optional>
 #include <vector>
 
@@ -80,16 +82,24 @@ public:
         return true;
     }
 
-    void cancel_tasks() {
-        std::vector<std::shared_ptr<side_task>> running;
+    /// Returns what kept it from telling a task: that one runs on.
+    std::exception_ptr cancel_tasks() noexcept {
+        std::uint64_t round = 0;
         {
             std::lock_guard lock(this->mutex_);
             takes_tasks_ = false;
             cancelled_all_ = true;
-            if (this->closed_) return; // the context is gone, and the tasks with it
-            running.assign(tasks_.begin(), tasks_.end());
+            round = ++cancel_rounds_;
         }
-        for (auto const& task : running) task->cancel();
+        std::exception_ptr failure;
+        while (auto const task = next_to_cancel(round)) {
+            try {
+                task->cancel();
+            } catch (...) {
+                failure = std::current_exception();
+            }
+        }
+        return failure;
     }
 
     void take_no_more() noexcept {
@@ -98,8 +108,8 @@ public:
     }
 
     /// The scope object goes: all that runs ends, and the clean-ups come after it.
-    void abandon() {
-        cancel_tasks();
+    void abandon() noexcept {
+        static_cast<void>(cancel_tasks());
         {
             std::lock_guard lock(this->mutex_);
             wanted_over_ = true;
@@ -147,6 +157,7 @@ private:
     struct scope_task : side_task {
         using side_task::side_task;
         clock::time_point since; // it was spawned, then: it runs; if somebody listened by then
+        std::uint64_t cancelled_in = 0; // the last round that it was cancelled in
     };
     using tasks = std::list<std::shared_ptr<scope_task>>;
 
@@ -193,8 +204,18 @@ private:
                 cancel_others = reaction_ == on_task_failure::cancel_others;
             }
         }
-        if (cancel_others) cancel_tasks();
+        if (cancel_others) static_cast<void>(cancel_tasks());
         clean_up_if_done();
+    }
+
+    // One at a time, since a copy of the list would need memory: whose turn it was goes behind the
+    // others. The context may be gone, and the tasks with it.
+    std::shared_ptr<side_task> next_to_cancel(std::uint64_t round) noexcept {
+        std::lock_guard lock(this->mutex_);
+        if (this->closed_ || tasks_.empty() || tasks_.front()->cancelled_in >= round) return {};
+        tasks_.splice(tasks_.end(), tasks_, tasks_.begin());
+        tasks_.back()->cancelled_in = round;
+        return tasks_.back();
     }
 
     static bool is_cancellation(std::exception_ptr const& thrown) noexcept {
@@ -207,7 +228,7 @@ private:
         }
     }
 
-    void clean_up_if_done() {
+    void clean_up_if_done() noexcept {
         bool nothing_to_do = false;
         {
             std::lock_guard lock(this->mutex_);
@@ -216,8 +237,12 @@ private:
             nothing_to_do = cleanups_.empty();
             if (!nothing_to_do) stage_ = stage::cleaning_up;
         }
-        if (nothing_to_do) end(nullptr);
-        else (this->*start_clean_up_)();
+        if (nothing_to_do) return end(nullptr);
+        try {
+            (this->*start_clean_up_)();
+        } catch (...) { // who joins waits for no clean-up that could not begin
+            end(std::current_exception());
+        }
     }
 
     template <class Cleanup>
@@ -243,7 +268,7 @@ private:
         if (first) std::rethrow_exception(first);
     }
 
-    void end(std::exception_ptr thrown) {
+    void end(std::exception_ptr thrown) noexcept {
         waiter_list joiners;
         std::exception_ptr failure;
         {
@@ -276,6 +301,7 @@ private:
     stage stage_ = stage::tasks_run;
     bool takes_tasks_ = true;
     bool cancelled_all_ = false;
+    std::uint64_t cancel_rounds_ = 0;
     bool wanted_over_ = false;
     tasks tasks_;
     std::vector<cleanup> cleanups_;
@@ -348,7 +374,12 @@ boost::asio::awaitable<scoped_result<Body>> run_in_scope(Body body, on_task_fail
         // The caller may have been cancelled, and the scope may have ended since: a join that
         // begins after the end tells what came of it.
         over = scope.has_ended();
-        if (!over) scope.cancel();
+        if (over) continue;
+        try {
+            scope.cancel();
+        } catch (std::bad_alloc const&) {
+            continue; // who could not be told ends on its own, and still has to be waited for
+        }
     }
     co_await asio::this_coro::throw_if_cancelled(throws);
     if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
@@ -386,7 +417,9 @@ bool task_scope::on_exit(Function&& cleanup) {
 inline void task_scope::observe(std::shared_ptr<trace_observer> observer, std::string name) {
     state_->observe("task_scope", std::move(observer), std::move(name));
 }
-inline void task_scope::cancel() { state_->cancel_tasks(); }
+inline void task_scope::cancel() {
+    if (auto failure = state_->cancel_tasks()) std::rethrow_exception(std::move(failure));
+}
 inline void task_scope::close() noexcept { state_->take_no_more(); }
 inline std::size_t task_scope::size() const noexcept { return state_->size(); }
 inline bool task_scope::has_ended() const noexcept { return state_->has_ended(); }
