@@ -15,20 +15,24 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
-/// "pool-number". No effect on systems that cannot; Linux keeps 15 characters, macOS 63.
-inline void name_this_thread(std::string const& pool, std::size_t number) noexcept {
+/// No effect on systems that cannot; Linux keeps 15 characters, macOS 63.
+inline void name_this_thread(char const* name) noexcept {
 #if defined(__linux__)
-    char name[16]; // no string: a thread that starts has nobody to tell that there is no memory
-    std::snprintf(name, sizeof(name), "%s-%zu", pool.c_str(), number);
-    pthread_setname_np(pthread_self(), name);
+    char kept[16];
+    std::snprintf(kept, sizeof(kept), "%s", name);
+    pthread_setname_np(pthread_self(), kept);
 #elif defined(__APPLE__)
-    char name[64];
-    std::snprintf(name, sizeof(name), "%s-%zu", pool.c_str(), number);
     pthread_setname_np(name);
 #else
-    static_cast<void>(pool);
-    static_cast<void>(number);
+    static_cast<void>(name);
 #endif
+}
+
+/// "pool-number". No string: a thread that starts has nobody to tell that there is no memory.
+inline void name_this_thread(std::string const& pool, std::size_t number) noexcept {
+    char name[64];
+    std::snprintf(name, sizeof(name), "%s-%zu", pool.c_str(), number);
+    name_this_thread(name);
 }
 
 } // namespace detail
