@@ -140,7 +140,7 @@ private:
     };
 
     auto wait(time_point t, bool stoppable) {
-        auto start = [race = this->shared_from_this(), t, stoppable](auto&& handler) {
+        auto start = [race = this->shared_from_this(), t, stoppable](auto handler) {
             race->start_wait(std::move(handler), t, stoppable);
         };
         using token = asio::as_tuple_t<asio::deferred_t>;
@@ -149,7 +149,7 @@ private:
     }
 
     template <class Handler>
-    void start_wait(Handler&& handler, time_point t, bool stoppable) {
+    void start_wait(Handler handler, time_point t, bool stoppable) {
         auto const kept = this->shared_from_this();
         std::optional<held_handler<Handler, hedge_race>> held;
         try {

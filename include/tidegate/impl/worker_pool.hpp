@@ -146,7 +146,7 @@ public:
         if constexpr (detached_job::fits<Function>) {
             return post_small(job, insist, priority);
         } else {
-            boxed<Function> small(std::move(job));
+            boxed<Function> small(std::forward<Function>(job));
             return post_small(small, insist, priority);
         }
     }
