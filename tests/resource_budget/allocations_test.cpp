@@ -162,7 +162,7 @@ struct quick {
 
 } // namespace
 
-TEST_CASE("whoever waits for room waits on where there is no memory to make some") {
+TEST_CASE("whoever waits for room gets it also where there is no memory to choose what goes") {
     budget::lease old, other, a;
     quick q;
     q.know("old", 60);
@@ -176,9 +176,6 @@ TEST_CASE("whoever waits for room waits on where there is no memory to make some
     old.reset();
     CHECK(test::until_failure() == 0);
     test::fail_allocation(0);
-    CHECK(q.things.statistics().resident == 2);
-    CHECK(q.things.statistics().used[0] == 80);
-    CHECK(q.things.pin("old", false)); // as good as anything that happens
     q.run();
     REQUIRE(a);
     CHECK(q.things.statistics().used[0] == 90);

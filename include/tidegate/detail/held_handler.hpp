@@ -15,6 +15,9 @@
 TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
+/// For waiting with one: where the handler runs elsewhere, on a strand say, it takes 272 bytes.
+using held_wait_block = basic_one_block<512>;
+
 /// Stands for a handler, of which there is one however many copies of this: an operation that
 /// throws when it is started takes its copy with it, and another copy can still complete. `Owner`
 /// has the memory, for the handler and for the operation, and stays until both are given back.
@@ -22,12 +25,12 @@ template <class Handler, class Owner>
 class held_handler {
 public:
     using executor_type = boost::asio::associated_executor_t<Handler, boost::asio::any_io_executor>;
-    using allocator_type = one_block_allocator<void>;
+    using allocator_type = one_block_allocator<void, held_wait_block>;
     using cancellation_slot_type = boost::asio::cancellation_slot;
 
     /// One that is not `stoppable` does not hear of cancellation. If this throws, `handler` is as
     /// it was.
-    held_handler(std::shared_ptr<Owner> owner, one_block& handler_memory, one_block& memory,
+    held_handler(std::shared_ptr<Owner> owner, one_block& handler_memory, held_wait_block& memory,
                  Handler&& handler, bool stoppable)
         : owner_(std::move(owner)),
           memory_(&memory),
@@ -55,7 +58,7 @@ public:
 
 private:
     std::shared_ptr<Owner> owner_; // goes last
-    one_block* memory_;
+    held_wait_block* memory_;
     bool stoppable_;
     std::shared_ptr<Handler> handler_;
 };

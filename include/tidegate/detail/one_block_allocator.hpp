@@ -12,7 +12,9 @@ TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 /// A block that is lent again and again; a second borrower, or a large one, gets heap memory.
-class one_block {
+/// `Size` bytes are enough for Asio to wait for a timer, or to post.
+template <std::size_t Size = 192>
+class basic_one_block {
 public:
     void* borrow(std::size_t bytes) {
         if (bytes <= sizeof(memory_) && !lent_.exchange(true, std::memory_order_acquire)) {
@@ -27,20 +29,21 @@ public:
     }
 
 private:
-    static constexpr std::size_t size = 192; // enough for Asio to wait for a timer, or to post
-
-    alignas(std::max_align_t) std::byte memory_[size];
+    alignas(std::max_align_t) std::byte memory_[Size];
     std::atomic<bool> lent_{false};
 };
 
-template <class T>
+using one_block = basic_one_block<>;
+
+template <class T, class Block = one_block>
 class one_block_allocator {
 public:
     using value_type = T;
 
-    explicit one_block_allocator(one_block& block) noexcept : block_(&block) {}
+    explicit one_block_allocator(Block& block) noexcept : block_(&block) {}
     template <class U>
-    one_block_allocator(one_block_allocator<U> const& other) noexcept : block_(other.block_) {}
+    one_block_allocator(one_block_allocator<U, Block> const& other) noexcept
+        : block_(other.block_) {}
 
     T* allocate(std::size_t n) {
         static_assert(alignof(T) <= alignof(std::max_align_t));
@@ -49,15 +52,16 @@ public:
     void deallocate(T* p, std::size_t) noexcept { block_->give_back(p); }
 
     template <class U>
-    friend bool operator==(one_block_allocator const& a, one_block_allocator<U> const& b) noexcept {
+    friend bool operator==(one_block_allocator const& a,
+                           one_block_allocator<U, Block> const& b) noexcept {
         return a.block_ == b.block_;
     }
 
 private:
-    template <class>
+    template <class, class>
     friend class one_block_allocator;
 
-    one_block* block_;
+    Block* block_;
 };
 
 } // namespace detail

@@ -329,11 +329,12 @@ private:
     }
 
     void evict(items const& going, line& given_up) noexcept {
-        for (item* const one : going) {
-            worth_of_the_last_ = std::max(worth_of_the_last_, one->worth);
-            retire(*one, trace_event::evicted, given_up);
-            items_.erase(one->key);
-        }
+        for (item* const one : going) evict(*one, given_up);
+    }
+    void evict(item& one, line& given_up) noexcept {
+        worth_of_the_last_ = std::max(worth_of_the_last_, one.worth);
+        retire(one, trace_event::evicted, given_up);
+        items_.erase(one.key);
     }
 
     // Not to be looked up any more; somebody still keeps it.
@@ -371,8 +372,21 @@ private:
         try {
             if (auto const going = to_evict(wanted, used_)) evict(*going, given_up);
         } catch (std::bad_alloc const&) {
-            return; // its turn comes again, with the next room that comes back
+            make_some_room(wanted, given_up);
         }
+    }
+    // Without memory to choose by: one thing, if all that are idle would do. When it is gone the
+    // turn of whoever waits comes again.
+    void make_some_room(size const& wanted, line& given_up) noexcept {
+        size after = without(used_, leaving_);
+        if (fits(wanted, after)) return;
+        item* first = nullptr;
+        for (auto const& [one, kept] : idle_) {
+            if (one->pinned) continue;
+            if (!first) first = one;
+            after = without(after, one->takes);
+        }
+        if (first && fits(wanted, after)) evict(*first, given_up);
     }
 
     void complete(waiter_list& ready) noexcept override {

@@ -40,7 +40,7 @@ public:
 
     ~timed_attempt() {
         if (!std::exchange(shared_->over, true)) shared_->signal.slot().clear();
-        room_->take_back(alarm_);
+        if (alarm_) room_->take_back(alarm_);
     }
 
     /// The operation has ended, and whoever waited for it goes on.

@@ -13,6 +13,7 @@
 #include <boost/asio/this_coro.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -152,8 +153,10 @@ private:
     void start_wait(Handler handler, time_point t, bool stoppable) {
         auto const kept = this->shared_from_this();
         std::optional<held_handler<Handler, hedge_race>> held;
+        std::size_t const place = ++waits_ % 2;
         try {
-            held.emplace(kept, handler_memory_, wait_memory_, std::move(handler), stoppable);
+            held.emplace(kept, handler_memory_[place], wait_memory_[place], std::move(handler),
+                         stoppable);
             ended_.async_acquire_until(t, *held);
         } catch (...) {
             // Here and now, which a coroutine can bear: posting may find no memory either.
@@ -182,8 +185,10 @@ private:
 
     serial_executors const executors_;
     semaphore_type ended_;
-    one_block handler_memory_; // of the one wait at a time
-    one_block wait_memory_;
+    // Of the one wait at a time; the start of the one before may still be on its way out.
+    std::array<one_block, 2> handler_memory_;
+    std::array<held_wait_block, 2> wait_memory_;
+    std::size_t waits_ = 0;
     std::vector<permit> permits_;
     std::vector<std::shared_ptr<attempt>> attempts_;
     mutable std::mutex mutex_;
