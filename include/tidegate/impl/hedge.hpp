@@ -318,7 +318,7 @@ basic_hedge<Clock>::run_several(Op& op, context& here, outcome<T>& result, Start
     while (running > 0) {
         auto waiting = attempts->async_wait_on();
         auto ended = co_await std::move(waiting);
-        if (std::get<0>(ended)) continue;
+        if (std::get<0>(ended)) continue; // could not be waited for: it still has to be
         ended_permits.push_back(std::move(std::get<1>(ended)));
         --running;
     }
