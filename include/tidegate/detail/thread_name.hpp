@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <string>
+#include <string_view>
 
 #if defined(__linux__) || defined(__APPLE__)
 #include <pthread.h>
@@ -16,13 +17,15 @@ TIDEGATE_BEGIN_NAMESPACE
 namespace detail {
 
 /// No effect on systems that cannot; Linux keeps 15 characters, macOS 63.
-inline void name_this_thread(char const* name) noexcept {
+inline void name_this_thread(std::string_view name) noexcept {
 #if defined(__linux__)
-    char kept[16];
-    std::snprintf(kept, sizeof(kept), "%s", name);
+    char kept[16] = {};
+    name.copy(kept, sizeof(kept) - 1);
     pthread_setname_np(pthread_self(), kept);
 #elif defined(__APPLE__)
-    pthread_setname_np(name);
+    char kept[64] = {};
+    name.copy(kept, sizeof(kept) - 1);
+    pthread_setname_np(kept);
 #else
     static_cast<void>(name);
 #endif
@@ -32,7 +35,7 @@ inline void name_this_thread(char const* name) noexcept {
 inline void name_this_thread(std::string const& pool, std::size_t number) noexcept {
     char name[64];
     std::snprintf(name, sizeof(name), "%s-%zu", pool.c_str(), number);
-    name_this_thread(name);
+    name_this_thread(std::string_view(name));
 }
 
 } // namespace detail
