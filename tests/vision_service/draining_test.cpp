@@ -102,6 +102,30 @@ TEST_CASE("a job all of whose frames are read when the service is to end ends be
     CHECK(site.job_at_the_end(id).state == job_state::succeeded);
 }
 
+TEST_CASE("a service tells which jobs it sees to, and how far they are") {
+    auto options = test::usual_options();
+    options.max_running = 1;
+    test::held_up inference(options);
+    running_site site(options);
+    std::string const running = site.submit(shapes_video(), "?annotate=false");
+    site.submit(shapes_video(), "?every_n=2"); // waits, and is no task yet
+    until_decoding(site);
+    auto const before =
+        site.on_site([](auto& s) { return vision::service::describe(s.under_way); });
+    REQUIRE(before.size() == 1);
+    CHECK(before[0].at("job").as_string() == running);
+    CHECK(before[0].at("frames").as_int64() == 0);
+    inference.let_go();
+    auto const first = [](auto& s) { return s.under_way.list().front(); };
+    while (!has_ended(site.on_site(first).state)) std::this_thread::yield();
+    auto const ended = site.on_site(first);
+    CHECK(ended.name == running);
+    CHECK(ended.state == tidegate::task_state::done);
+    CHECK(ended.progress == 300);
+    CHECK(ended.progress_of == 300);
+    site.stop();
+}
+
 TEST_CASE("without patience for what runs it ends at once, and the job waits for the next one") {
     auto options = test::usual_options();
     options.drain = std::chrono::seconds(0);

@@ -166,6 +166,7 @@ TEST_CASE("metrics tell of jobs and of the library's parts, and name no job") {
           std::string::npos);
     CHECK(r.body.find("tidegate_worker_pool_started_total{name=\"compute\"}") != std::string::npos);
     CHECK(r.body.find("tidegate_cache_entries{name=\"results\"} 1") != std::string::npos);
+    CHECK(r.body.find("tidegate_background_tasks_live{name=\"jobs\"}") != std::string::npos);
     CHECK(r.body.find(id) == std::string::npos);
 }
 

@@ -182,6 +182,7 @@ service::service(asio::io_context& io, service_options wanted)
       own_jobs(make_own_jobs(executor, options, data, log, disk)),
       jobs(shared_jobs ? static_cast<job_queue&>(*shared_jobs) : *own_jobs),
       results(engine, disk, with_listener(options.results, log)),
+      under_way(executor),
       submissions(tidegate::keyed_rate_limiter_options<std::string>()
                       .rate(options.rate, 1s)
                       .burst(options.burst)
@@ -230,6 +231,7 @@ void service::report_metrics() {
     registrations_.push_back(register_metrics(metrics, "write", engine.write));
     registrations_.push_back(register_metrics(metrics, "disk", disk));
     registrations_.push_back(register_metrics(metrics, "results", results.cache()));
+    registrations_.push_back(register_metrics(metrics, "jobs", under_way));
     registrations_.push_back(register_metrics(metrics, "connections", places_));
     registrations_.push_back(register_metrics(metrics, "backend", engine.backend));
     registrations_.push_back(register_metrics(metrics, "loop", stalls));
@@ -297,7 +299,7 @@ void service::start_workers(tidegate::task_scope& workers) {
         auto note = [this](const job& one, const job_end& how, job_outcome outcome) {
             note_end(one, how, outcome);
         };
-        workers.spawn([this, note] { return work(jobs, results, note); });
+        workers.spawn([this, note] { return work(jobs, results, under_way, note); });
     }
 }
 
@@ -397,11 +399,13 @@ asio::awaitable<void> service::drain(tidegate::task_scope& workers,
     co_await (std::move(joining) || std::move(waiting));
     if (!workers.has_ended()) {
         log.warn("jobs do not end in time",
-                 [this] { return json::object{{"running", jobs.running()}}; });
+                 [this] { return json::object{{"running", describe(under_way)}}; });
     }
     engine.stop(); // what still runs ends within some milliseconds, in whole files
     auto ending = join(workers);
     co_await std::move(ending);
+    auto ending_jobs = under_way.wait_all(); // those that a worker has left
+    co_await std::move(ending_jobs);
     connections.cancel();
     auto leaving = join(connections);
     co_await std::move(leaving);

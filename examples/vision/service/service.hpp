@@ -67,6 +67,7 @@ public:
     std::unique_ptr<memory_job_queue> own_jobs;   // otherwise
     job_queue& jobs;                              // either
     analyses results;
+    jobs_under_way under_way;
     tidegate::keyed_rate_limiter<std::string> submissions;
     tidegate::metrics_registry metrics;
     tidegate::metric_family_of<tidegate::metric_counter>& refused;        // by reason

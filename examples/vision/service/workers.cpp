@@ -6,17 +6,23 @@
 #include <tidegate/error.hpp>
 #include <tidegate/task_scope.hpp>
 
+#include <boost/json/value.hpp>
+
 namespace vision::service {
 
 namespace asio = boost::asio;
+namespace json = boost::json;
 
 namespace {
 
 using progress_ptr = std::shared_ptr<analyses::progress_channel>;
 
 // Tells the queue as often as it listens: it gets the latest, however slow it is.
-asio::awaitable<void> pass_on(job_queue& jobs, job_lease held, progress_ptr from) {
+asio::awaitable<void> pass_on(job_queue& jobs, job_lease held, progress_ptr from,
+                              const tidegate::task_context& self) {
     while (auto latest = co_await from->receive()) {
+        self.progress(static_cast<double>(latest->frames_done),
+                      static_cast<double>(latest->frames_total.value_or(0)));
         auto reporting = jobs.report(held, *latest);
         if (!co_await std::move(reporting)) co_return;
     }
@@ -79,14 +85,16 @@ asio::awaitable<std::optional<job_end>> see_to(analyses& results, taken_job take
 }
 
 asio::awaitable<std::optional<job_end>> run(job_queue& jobs, analyses& results, taken_job taken,
-                                            std::shared_ptr<kept_upload> upload) {
+                                            std::shared_ptr<kept_upload> upload,
+                                            const tidegate::task_context& self) {
     auto const latest_only = tidegate::channel_options<job_progress>().capacity(1).mode(
         tidegate::channel_mode::drop_oldest);
     auto const progress = std::make_shared<analyses::progress_channel>(
         co_await asio::this_coro::executor, latest_only);
     auto body = [&](tidegate::task_scope& scope) {
-        scope.spawn(
-            [&jobs, held = taken.lease, progress] { return pass_on(jobs, held, progress); });
+        scope.spawn([&jobs, held = taken.lease, progress, &self] {
+            return pass_on(jobs, held, progress, self);
+        });
         return see_to(results, taken, upload, progress);
     };
     auto running = tidegate::with_scope(std::ref(body));
@@ -97,9 +105,36 @@ asio::awaitable<job_outcome> let_go(job_queue& jobs, job_lease held, std::option
     return end ? jobs.finish(std::move(held), std::move(*end)) : jobs.give_back(std::move(held));
 }
 
+asio::awaitable<void> see_through(job_queue& jobs, analyses& results, taken_job taken,
+                                  job_listener ended, const tidegate::task_context& self) {
+    auto const upload = results.keep_upload(taken.what);
+    auto running = run(jobs, results, taken, upload, self);
+    auto const end = co_await std::move(running);
+    auto leaving = let_go(jobs, taken.lease, end);
+    auto const outcome = co_await std::move(leaving);
+    if (outcome == job_outcome::ended) upload->discard();
+    job_end const stopped{job_state::cancelled, {}, {}, {}};
+    // A client was quicker: what the run came to is not what the job came to.
+    bool const cancelled = outcome == job_outcome::ended && taken.stop.stop_requested();
+    ended(taken.what, cancelled ? stopped : end.value_or(stopped), outcome);
+}
+
 } // namespace
 
-asio::awaitable<void> work(job_queue& jobs, analyses& results, job_listener ended) {
+json::array describe(const jobs_under_way& all) {
+    json::array described;
+    for (auto const& one : all.list()) {
+        if (has_ended(one.state)) continue;
+        auto const total = static_cast<std::int64_t>(one.progress_of);
+        described.push_back({{"job", one.name},
+                             {"frames", static_cast<std::int64_t>(one.progress)},
+                             {"frames_total", total > 0 ? json::value(total) : json::value()}});
+    }
+    return described;
+}
+
+asio::awaitable<void> work(job_queue& jobs, analyses& results, jobs_under_way& under_way,
+                           job_listener ended) {
     for (;;) {
         std::optional<taken_job> taken;
         try {
@@ -109,16 +144,13 @@ asio::awaitable<void> work(job_queue& jobs, analyses& results, job_listener ende
             if (e.code() == tidegate::error::closed) co_return;
             throw;
         }
-        auto const upload = results.keep_upload(taken->what);
-        auto running = run(jobs, results, *taken, upload);
-        auto const end = co_await std::move(running);
-        auto leaving = let_go(jobs, taken->lease, end);
-        auto const outcome = co_await std::move(leaving);
-        if (outcome == job_outcome::ended) upload->discard();
-        job_end const stopped{job_state::cancelled, {}, {}, {}};
-        // A client was quicker: what the run came to is not what the job came to.
-        bool const cancelled = outcome == job_outcome::ended && taken->stop.stop_requested();
-        ended(taken->what, cancelled ? stopped : end.value_or(stopped), outcome);
+        std::string id = taken->what.id;
+        auto see = [&jobs, &results, ended, taken = *std::move(taken)](auto& self) {
+            return see_through(jobs, results, taken, ended, self);
+        };
+        auto const task = under_way.spawn(std::move(id), std::move(see));
+        auto ending = under_way.wait(task);
+        static_cast<void>(co_await std::move(ending));
     }
 }
 
