@@ -38,7 +38,8 @@ asio::awaitable<void> serve(tcp::socket socket) {
 
 asio::awaitable<void> listen(tcp::acceptor& acceptor, int& accepted) {
     for (;;) {
-        auto [failed, socket] = co_await acceptor.async_accept(asio::as_tuple(asio::deferred));
+        auto result = co_await acceptor.async_accept(asio::as_tuple(asio::deferred));
+        auto& [failed, socket] = result;
         if (failed) co_return;
         ++accepted;
         asio::co_spawn(acceptor.get_executor(), serve(std::move(socket)), asio::detached);

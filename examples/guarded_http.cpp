@@ -59,7 +59,8 @@ asio::awaitable<void> serve(tcp::socket socket, int number) {
 
 asio::awaitable<void> listen(tcp::acceptor& acceptor) {
     for (int number = 1;; ++number) {
-        auto [ec, socket] = co_await acceptor.async_accept(asio::as_tuple(asio::deferred));
+        auto result = co_await acceptor.async_accept(asio::as_tuple(asio::deferred));
+        auto& [ec, socket] = result;
         if (ec) co_return;
         asio::co_spawn(acceptor.get_executor(), serve(std::move(socket), number), asio::detached);
     }

@@ -39,6 +39,7 @@ found 'include <fmt/' include ':!include/tidegate/fmt.hpp' | check "only fmt.hpp
 found 'this_thread::sleep|usleep\(|[^_a-z]sleep\(' tests ':!tests/lint' | check "no test sleeps"
 found '\b(TO[D]O|FIX[M]E|XX[X]|HAC[K])\b' . | check "nothing is left to do"
 found 'using namespace (std|boost)\b' include src | check "no using namespace in the library"
+found 'auto( const)?&* \[[^]]*\] = co_await' include examples src docs/snippets | check "no structured binding on co_await: docs/compilers.md"
 files '*.hpp' '*.cpp' '*.ipp' '*.cmake' '*CMakeLists.txt' '*.sh' '*.py' dev .ci/run | while read -r file; do
   head -n 2 "$file" | grep -q 'SPDX-License-Identifier: BSL-1.0' || echo "$file"
 done | check "every source file names its licence"

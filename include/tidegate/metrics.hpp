@@ -92,13 +92,13 @@ public:
     /// The series of these values, as many as there are label names, else throws
     /// std::invalid_argument.
     Metric& with(std::vector<std::string> const& label_values) {
-        auto const make = [] { return std::make_shared<Metric>(); };
-        return *static_cast<Metric*>(series(label_values, make).get());
+        return *static_cast<Metric*>(series(label_values));
     }
 
 private:
     friend class metrics_registry;
 
+    std::shared_ptr<void> make() const override { return std::make_shared<Metric>(); }
     metric_sample sample(void const* metric) const override {
         metric_sample one;
         auto const& m = *static_cast<Metric const*>(metric);
@@ -271,25 +271,42 @@ private:
         std::erase_if(collectors_, [](auto const& weak) { return weak.expired(); });
     }
 
+    using store_pointer = std::unique_ptr<detail::metric_store>;
+    using make_store = store_pointer (*)(std::string name, std::string help, metric_type type,
+                                         std::vector<std::string> label_names,
+                                         std::size_t max_series);
+
+    template <class Metric>
+    static store_pointer make_family(std::string name, std::string help, metric_type type,
+                                     std::vector<std::string> label_names, std::size_t max_series) {
+        return std::make_unique<metric_family_of<Metric>>(std::move(name), std::move(help), type,
+                                                          std::move(label_names), max_series);
+    }
+
     template <class Metric>
     metric_family_of<Metric>& family(std::string name, std::string help, metric_type type,
                                      std::vector<std::string> label_names, std::size_t max_series) {
+        return static_cast<metric_family_of<Metric>&>(store(std::move(name), std::move(help), type,
+                                                            std::move(label_names), max_series,
+                                                            make_family<Metric>));
+    }
+
+    detail::metric_store& store(std::string name, std::string help, metric_type type,
+                                std::vector<std::string> label_names, std::size_t max_series,
+                                make_store make) {
         detail::check_option<std::size_t>("metrics max_series", max_series, 1, 1'000'000);
         detail::trim_total(name, type);
         std::lock_guard lock(mutex_);
         if (auto const it = stores_.find(name); it != stores_.end()) {
             it->second->check_same(type, help, label_names);
-            return static_cast<metric_family_of<Metric>&>(*it->second);
+            return *it->second;
         }
-        auto fresh = std::make_unique<metric_family_of<Metric>>(name, std::move(help), type,
-                                                                std::move(label_names), max_series);
-        auto& made = *fresh;
-        stores_.emplace(std::move(name), std::move(fresh));
-        return made;
+        auto fresh = make(name, std::move(help), type, std::move(label_names), max_series);
+        return *stores_.emplace(std::move(name), std::move(fresh)).first->second;
     }
 
     std::mutex mutable mutex_;
-    std::map<std::string, std::unique_ptr<detail::metric_store>, std::less<>> stores_;
+    std::map<std::string, store_pointer, std::less<>> stores_;
     std::vector<std::weak_ptr<collector>> mutable collectors_;
 };
 

@@ -22,7 +22,8 @@ asio::awaitable<error_code, Executor> pause_until(typename Clock::time_point at)
     auto const executor = co_await asio::this_coro::executor;
     auto const room = alarm_room<Clock>::of(executor);
     auto waiting = room->async_wait_until(at, asio::as_tuple(asio::deferred));
-    auto [ec] = co_await std::move(waiting);
+    auto const result = co_await std::move(waiting);
+    auto const& [ec] = result;
     co_return ec == error::deadline_exceeded ? error_code() : ec;
 }
 

@@ -44,7 +44,8 @@ struct next_event {
 
 asio::awaitable<next_event> wait_for_event(job_watch& watch) {
     auto receiving = watch.async_receive_for(quiet_time, asio::as_tuple(asio::deferred));
-    auto [ec, event] = co_await std::move(receiving);
+    auto result = co_await std::move(receiving);
+    auto& [ec, event] = result;
     if (!ec) co_return next_event{next_event::kind::event, std::move(event)};
     if (ec == tidegate::error::deadline_exceeded)
         co_return next_event{next_event::kind::silence, {}};
@@ -133,7 +134,8 @@ asio::awaitable<void> read_until_closed(socket& client) {
     beast::flat_buffer ignored;
     for (;;) {
         auto reading = client.async_read(ignored, asio::as_tuple(asio::deferred));
-        auto const [ec, n] = co_await std::move(reading);
+        auto const result = co_await std::move(reading);
+        auto const& [ec, n] = result;
         if (ec) co_return;
         ignored.consume(ignored.size());
     }

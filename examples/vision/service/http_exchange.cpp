@@ -33,7 +33,8 @@ http_exchange::http_exchange(beast::tcp_stream& stream, beast::flat_buffer& buff
 asio::awaitable<bool> http_exchange::read_header() {
     stream_.expires_after(limits_.header_time);
     auto reading = http::async_read_header(stream_, buffer_, parser_, as_result);
-    auto const [ec, n] = co_await std::move(reading);
+    auto const result = co_await std::move(reading);
+    auto const& [ec, n] = result;
     if (ec) {
         auto refusing = refuse_header(ec);
         co_return co_await std::move(refusing);
@@ -88,7 +89,8 @@ asio::awaitable<std::size_t> http_exchange::read_body(std::span<char> into) {
     body.size = into.size();
     stream_.expires_after(limits_.step_time);
     auto reading = http::async_read(stream_, buffer_, parser_, as_result);
-    auto const [ec, n] = co_await std::move(reading);
+    auto const result = co_await std::move(reading);
+    auto const& [ec, n] = result;
     if (ec && ec != http::error::need_buffer) throw boost::system::system_error(ec);
     co_return into.size() - body.size;
 }

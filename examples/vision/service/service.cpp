@@ -113,7 +113,8 @@ asio::awaitable<void> part_with(boost::beast::tcp_stream& stream) {
     for (std::size_t total = 0; !ec && total < std::size_t{16} * 1024 * 1024;) {
         auto reading =
             stream.async_read_some(asio::buffer(ignored), asio::as_tuple(asio::deferred));
-        auto const [why, n] = co_await std::move(reading);
+        auto const result = co_await std::move(reading);
+        auto const& [why, n] = result;
         ec = why;
         total += n;
     }
@@ -338,7 +339,8 @@ asio::awaitable<void> service::accept(tidegate::task_scope& connections) {
         auto place = std::make_shared<tidegate::semaphore::permit>(co_await places_.acquire());
         tcp::endpoint client;
         auto accepting = acceptor_.async_accept(client, asio::as_tuple(asio::deferred));
-        auto [ec, socket] = co_await std::move(accepting);
+        auto result = co_await std::move(accepting);
+        auto& [ec, socket] = result;
         if (ec == asio::error::operation_aborted) co_return;
         if (ec) { // no descriptors left, or a client that has left already
             log.warn("cannot accept", [&] { return json::object{{"why", ec.message()}}; });

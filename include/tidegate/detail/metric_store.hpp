@@ -136,11 +136,11 @@ public:
           label_names_(std::move(label_names)),
           max_series_(max_series) {
         check_metric_name(name_);
-        for (auto const& label : label_names_) check_label_name(label);
-        auto sorted = label_names_;
-        std::sort(sorted.begin(), sorted.end());
-        if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
-            refuse_metric("has a label twice", name_);
+        for (auto one = label_names_.begin(); one != label_names_.end(); ++one) {
+            check_label_name(*one);
+            if (std::find(label_names_.begin(), one, *one) != one)
+                refuse_metric("has a label twice", name_);
+        }
     }
     metric_store(metric_store const&) = delete;
     metric_store& operator=(metric_store const&) = delete;
@@ -158,55 +158,58 @@ public:
 
     metric_family collect() const {
         metric_family family{name_, help_, type_, {}};
-        std::vector<std::pair<std::vector<std::string>, std::shared_ptr<void>>> all;
+        std::vector<all_series::value_type const*> all; // which stay where they are
         {
             std::lock_guard lock(mutex_);
-            all.assign(series_.begin(), series_.end());
+            all.reserve(series_.size());
+            for (auto const& one : series_) all.push_back(&one);
         }
         family.samples.reserve(all.size());
-        for (auto const& [values, metric] : all) {
-            metric_sample one = sample(metric.get());
-            for (std::size_t i = 0; i < values.size(); ++i)
-                one.labels.emplace_back(label_names_[i], values[i]);
+        for (auto const* const series : all) {
+            metric_sample one = sample(series->second.get());
+            for (std::size_t i = 0; i < label_names_.size(); ++i)
+                one.labels.emplace_back(label_names_[i], series->first[i]);
             family.samples.push_back(std::move(one));
         }
         return family;
     }
 
 protected:
-    template <class Make>
-    std::shared_ptr<void> series(std::vector<std::string> const& values, Make const& make) {
+    void* series(std::vector<std::string> const& values) {
         if (values.size() != label_names_.size())
             refuse_metric("has " + std::to_string(label_names_.size()) + " labels, not " +
                               std::to_string(values.size()),
                           name_);
         {
             std::lock_guard lock(mutex_);
-            if (auto const it = series_.find(values); it != series_.end()) return it->second;
+            if (auto const it = series_.find(values); it != series_.end()) return it->second.get();
             if (std::all_of(values.begin(), values.end(), is_utf8)) {
                 bool const full = series_.size() >= max_series_;
                 auto key = full ? std::vector<std::string>(values.size(), "(other)") : values;
                 auto place = series_.lower_bound(key);
                 if (place == series_.end() || place->first != key) // made first: it may throw
                     place = series_.emplace_hint(place, std::move(key), make());
-                return place->second;
+                return place->second.get();
             }
         }
         std::vector<std::string> told(values.size()); // those that are told alike are one series
         std::transform(values.begin(), values.end(), told.begin(), to_utf8);
-        return series(told, make);
+        return series(told);
     }
 
+    virtual std::shared_ptr<void> make() const = 0;
     virtual metric_sample sample(void const* metric) const = 0;
 
 private:
+    using all_series = std::map<std::vector<std::string>, std::shared_ptr<void>>;
+
     std::string const name_;
     std::string const help_;
     metric_type const type_;
     std::vector<std::string> const label_names_;
     std::size_t const max_series_;
     std::mutex mutable mutex_;
-    std::map<std::vector<std::string>, std::shared_ptr<void>> series_;
+    all_series series_;
 };
 
 } // namespace detail

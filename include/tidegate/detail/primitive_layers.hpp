@@ -68,8 +68,9 @@ public:
 
         template <class Executor>
         boost::asio::awaitable<error_code, Executor> wait(context& c) {
-            auto [ec] = co_await limiter_->async_acquire_until(
+            auto const result = co_await limiter_->async_acquire_until(
                 c.deadline(), boost::asio::as_tuple(boost::asio::deferred));
+            auto const& [ec] = result;
             if (!ec) c.set_retry_after({}); // that time is over
             co_return ec;
         }

@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 
 TIDEGATE_BEGIN_NAMESPACE
@@ -109,14 +110,14 @@ struct metrics_session {
             beast::request<beast::empty_body> request;
             self->stream.expires_after(self->settings.time_limit());
             auto reading = beast::async_read(self->stream, buffer, request, token);
-            auto const [read_failed, read] = co_await std::move(reading);
-            if (read_failed) break;
+            auto const arrived = co_await std::move(reading);
+            if (std::get<0>(arrived)) break;
             auto const response = answer_metrics(request, self->registry, self->settings.path());
             more = response.keep_alive();
             self->stream.expires_after(self->settings.time_limit());
             auto writing = beast::async_write(self->stream, response, token);
-            auto const [write_failed, written] = co_await std::move(writing);
-            if (write_failed) break;
+            auto const sent = co_await std::move(writing);
+            if (std::get<0>(sent)) break;
         }
         boost::system::error_code ec; // the client may be gone
         ec = self->stream.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_both, ec);

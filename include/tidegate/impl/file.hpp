@@ -87,7 +87,8 @@ read_blocks(Executor executor, basic_worker_pool<Executor>* pool, std::filesyste
             auto const into = boost::asio::buffer(block.data() + got, size - got);
             auto reading =
                 stream->async_read_some(into, boost::asio::as_tuple(boost::asio::deferred));
-            auto const [ec, n] = co_await std::move(reading);
+            auto const result = co_await std::move(reading);
+            auto const& [ec, n] = result;
             got += n;
             at_end = ec == boost::asio::error::eof;
             if (ec == boost::asio::error::operation_aborted) throw boost::system::system_error(ec);

@@ -140,7 +140,8 @@ public:
             if (too_late) until = c.deadline();
             auto waiting =
                 room->async_wait_until(until, boost::asio::as_tuple(boost::asio::deferred));
-            auto [ec] = co_await std::move(waiting);
+            auto const result = co_await std::move(waiting);
+            auto const& [ec] = result;
             if (ec != tidegate::error::deadline_exceeded) co_return ec;
             if (too_late) co_return tidegate::error::deadline_exceeded;
             co_return fails_with_;
