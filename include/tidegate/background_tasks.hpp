@@ -163,7 +163,7 @@ private:
 ///
 /// Thread safety: all members may be called from any thread, except construction, move and
 /// destruction. Looking up a task is O(1), but for those that are forgotten on the occasion. A task
-/// allocates its coroutine and its entry.
+/// allocates some eight times: its entry, its coroutine, and what Asio needs to run that.
 template <class Result, class Clock = std::chrono::steady_clock>
 class basic_background_tasks {
     using state = detail::background_tasks_state<Result, Clock>;

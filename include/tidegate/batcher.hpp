@@ -169,7 +169,7 @@ concept priority_of_item = std::is_same_v<Function, std::monostate> ||
 /// queued, and all that comes later, fails with `error::closed`, except what a draining pool has
 /// been asked to run; batches that run give their results. When the pool drops a queued batch
 /// (`when_full::drop_oldest`), the callers in that batch fail with `error::dropped`, and with
-/// std::bad_alloc when there is no memory to ask the pool for its execution.
+/// std::bad_alloc when there is no memory to ask the pool for its execution or to put it together.
 ///
 /// One allocation an item, from its handler's associated allocator, and the batch function's own
 /// vector for a batch; at most one timer for all batches. Submitting is O(1), with sources O(1) for

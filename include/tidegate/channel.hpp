@@ -277,12 +277,15 @@ public:
     }
 
     /// Waits for one value and takes up to `max` (at least 1) that are there. Completion signature:
-    /// `void(error_code, std::vector<T>)`; errors as `async_receive`. O(values taken), allocates
-    /// the vector.
+    /// `void(error_code, std::vector<T>)`; errors as `async_receive`. O(values taken). Allocates
+    /// the vector: for one value at once, for the others when it has come; without memory for these
+    /// they stay.
     template <boost::asio::completion_token_for<receive_some_signature> Token = default_token>
     auto async_receive_some(std::size_t max, Token&& token = Token()) {
-        auto take_more = [kept = state_, max](error_code ec, T first) {
-            std::vector<T> values;
+        std::vector<T> room;
+        room.reserve(1); // once the value is here it is too late to fail
+        auto take_more = [kept = state_, max, values = std::move(room)](error_code ec,
+                                                                        T first) mutable {
             if (!ec) {
                 values.push_back(std::move(first));
                 values = kept->take(std::move(values), max);
@@ -329,6 +332,7 @@ public:
     boost::asio::awaitable<std::vector<T>, CoroutineExecutor> receive_some(std::size_t max) {
         std::vector<T> values = try_receive_some(max);
         if (!values.empty()) co_return values;
+        values.reserve(1); // once the value is here it is too late to fail
         if (auto first = co_await receive<CoroutineExecutor>()) {
             values.push_back(std::move(*first));
             values = state_->take(std::move(values), max);

@@ -64,8 +64,8 @@ concept starts_task = returns_awaitable<Function> &&
 ///
 /// Thread safety: all members may be called from any thread, except construction, move and
 /// destruction. Cancelling a `join` operation ends that operation alone. Destroying the execution
-/// context destroys tasks and clean-ups where they stand. One task allocates its coroutine and a
-/// small block.
+/// context destroys tasks and clean-ups where they stand. One task allocates some eight
+/// times: its coroutine, its entry, and what Asio needs to run that.
 class task_scope {
     using state = detail::task_scope_state;
 

@@ -182,7 +182,7 @@ struct worker_pool_statistics {
 
     std::uint64_t started = 0;    ///< on threads of the pool
     std::uint64_t caller_ran = 0; ///< on the submitting thread, by `when_full::caller_runs`
-    std::uint64_t rejected = 0;   ///< `error::queue_full`, and `post` that returned false
+    std::uint64_t rejected = 0;   ///< for want of room: `error::queue_full`, or false
     std::uint64_t dropped = 0;    ///< by `when_full::drop_oldest`
     std::uint64_t cancelled = 0;  ///< before they started
 

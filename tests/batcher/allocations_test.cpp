@@ -193,3 +193,33 @@ TEST_CASE("of batches that all find no memory to be run, each fails") {
     full.io.run();
     CHECK(failures == std::array{1, 1, 1});
 }
+
+TEST_CASE("a batch that finds no memory for its items when it is its turn fails, and no other") {
+    for (std::size_t n = 1; n <= 2; ++n) { // for the batch, and for its items
+        INFO("allocation " << n);
+        boost::asio::io_context io;
+        std::atomic<bool> open = false;
+        worker_pool pool(io, worker_pool_options().threads(1).measure_every(0));
+        bool const taken = pool.post([&] {
+            open.wait(false);
+            test::fail_allocation(n);
+        });
+        CHECK(taken);
+        batcher<int, int> b(pool, batcher_options(), test::doubled);
+        test::call first, second;
+        first.start(b, 1);
+        open = true;
+        open.notify_one();
+        io.run();
+        CHECK(test::until_failure() == 0);
+        test::fail_allocation(0);
+        CHECK(first.completions == 1);
+        CHECK(is_bad_alloc(first.failure));
+        CHECK(b.queued() == 0);
+        second.start(b, 2);
+        io.restart();
+        io.run();
+        CHECK(second.completions == 1);
+        CHECK(second.failure == nullptr);
+    }
+}

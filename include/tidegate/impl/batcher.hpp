@@ -357,15 +357,30 @@ private:
         }
     }
 
+    // Allocates without the lock, and leaves that open if there is no memory.
+    void make_spare_batch(std::unique_lock<std::mutex>& lock) {
+        lock.unlock();
+        batches fresh(1);
+        fresh.front().items.reserve(rule_.max_size());
+        lock_patiently(lock);
+        spare_batches_.splice(spare_batches_.end(), fresh);
+    }
+
     // On a thread of the pool.
     void execute() noexcept {
         typename batches::iterator batch;
         std::size_t others = 0;
         {
-            auto const lock = lock_patiently(this->mutex_);
+            auto lock = lock_patiently(this->mutex_);
+            if (spare_batches_.empty()) {
+                try {
+                    make_spare_batch(lock);
+                } catch (...) { // there is no memory
+                    return begin_executions(fail_batch(std::current_exception()));
+                }
+            }
             --asked_;
             if (this->closed_) return;
-            if (spare_batches_.empty()) spare_batches_.emplace_back();
             batch = spare_batches_.begin();
             running_.splice(running_.end(), spare_batches_, batch);
             time_point const at = now();
@@ -414,7 +429,6 @@ private:
     void take_items(running_batch& batch, time_point at) noexcept {
         auto const reason = take_batch(batch.members, at);
         if (!reason) return;
-        batch.items.reserve(rule_.max_size());
         waiter_list in_order;
         while (auto* const w = static_cast<waiter_type*>(batch.members.pop_front())) {
             w->place = batch.items.size();

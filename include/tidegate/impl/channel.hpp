@@ -119,14 +119,18 @@ public:
         return value;
     }
 
-    /// Adds to `values`, up to `max` of them, those that are there.
+    /// Adds to `values`, up to `max` of them, those that are there. Throws only if it has none.
     std::vector<T> take(std::vector<T> values, std::size_t max) {
         waiter_list ready;
         std::unique_lock lock(this->mutex_);
         std::size_t const there = buffer_.size() + senders_.size();
         lock.unlock();
         // What came in between may be left behind: allocating is not for the inside of a lock.
-        values.reserve(std::min(max, values.size() + there));
+        try {
+            values.reserve(std::min(max, values.size() + there));
+        } catch (std::bad_alloc const&) {
+            if (values.empty()) throw;
+        }
         lock.lock();
         while (values.size() < std::min(max, values.capacity())) {
             auto next = take_one(ready);
