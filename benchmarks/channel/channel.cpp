@@ -73,6 +73,8 @@ group const pipes{[] {
     row("pipe_0/tidegate", cpu_time, pipe<tidegate_channel, 0>);
     row("pipe_0/asio_channel", cpu_time, pipe<asio_channel, 0>);
     row("pipe_0/asio_concurrent_channel", cpu_time, pipe<asio_concurrent_channel, 0>);
+    claim("pipe_64", ratio_of("pipe_64/tidegate", "pipe_64/asio_concurrent_channel"),
+          at_most(0.25));
     claim("pipe_0", ratio_of("pipe_0/tidegate", "pipe_0/asio_concurrent_channel"), at_most(0.6));
     claim("pipe_1", ratio_of("pipe_1/tidegate", "pipe_1/asio_concurrent_channel"), at_most(0.6));
     claim("pipe_allocations", allocations_of("pipe_0/tidegate"), at_most(0));

@@ -37,12 +37,24 @@ quantity typical_time_of(std::string row) {
     return {{row}, [row](results const& all) { return all.at(row).time().median; }};
 }
 
-quantity fastest_of(std::vector<std::string> rows) {
-    return {rows, [rows](results const& all) {
+namespace {
+
+quantity least_of_rows(std::vector<std::string> rows, double spread::* which) {
+    return {rows, [rows, which](results const& all) {
                 auto least = std::numeric_limits<double>::infinity();
-                for (auto const& row : rows) least = std::min(least, all.at(row).time().min);
+                for (auto const& row : rows) least = std::min(least, all.at(row).time().*which);
                 return least;
             }};
+}
+
+} // namespace
+
+quantity fastest_of(std::vector<std::string> rows) {
+    return least_of_rows(std::move(rows), &spread::min);
+}
+
+quantity typical_fastest_of(std::vector<std::string> rows) {
+    return least_of_rows(std::move(rows), &spread::median);
 }
 
 quantity allocations_of(std::string row) {

@@ -26,6 +26,9 @@ quantity typical_time_of(std::string row);
 // The least time of several rows: for peers that offer more than one idiom.
 quantity fastest_of(std::vector<std::string> rows);
 
+// The same of medians.
+quantity typical_fastest_of(std::vector<std::string> rows);
+
 // Heap allocations an operation in steady state: the most of all repetitions.
 quantity allocations_of(std::string row);
 
