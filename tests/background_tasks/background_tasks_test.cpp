@@ -5,6 +5,7 @@
 #include <tidegate/testing/manual_timer.hpp>
 
 #include "support/refusing_executor.hpp"
+#include "support/runs_here.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -12,12 +13,14 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/this_coro.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -596,6 +599,7 @@ TEST_CASE("random schedules: every task ends in one state, and every wait once",
             std::map<task_id, bool> asked;
             std::map<task_id, std::pair<int, std::string>> waits;
             std::map<task_id, bool> fails;
+            bool elsewhere = false;
             for (std::size_t step = 0; step < 12; ++step) {
                 switch (test::below(random, 4)) {
                 case 0:
@@ -606,7 +610,8 @@ TEST_CASE("random schedules: every task ends in one state, and every wait once",
                     task_id const id = tasks.spawn("", job(time, 3, failing));
                     fails[id] = failing;
                     waits[id];
-                    tasks.async_wait(id, [&waits, id](std::exception_ptr e, auto) {
+                    tasks.async_wait(id, [&, id](std::exception_ptr e, auto) {
+                        elsewhere |= !io.get_executor().running_in_this_thread();
                         ++waits[id].first;
                         waits[id].second = text_of(e);
                     });
@@ -623,6 +628,7 @@ TEST_CASE("random schedules: every task ends in one state, and every wait once",
             for (int n = 0; n < 60 && tasks.live() > 0; ++n) pass(io, 1ms);
             turn(io);
             REQUIRE(tasks.live() == 0);
+            REQUIRE_FALSE(elsewhere);
             std::map<task_id, std::vector<task_state>> seen;
             while (auto e = events.try_receive()) seen[e->id].push_back(e->state);
             for (auto const& [id, wait] : waits) {
@@ -645,25 +651,33 @@ TEST_CASE("random schedules: every task ends in one state, and every wait once",
 }
 
 TEST_CASE("many threads spawn, cancel, look up and wait", "[stress]") {
+    std::atomic<bool> elsewhere{false};
     asio::io_context io;
     auto work = asio::make_work_guard(io);
     std::vector<std::thread> threads;
     for (int i = 0; i < 2; ++i) threads.emplace_back([&] { io.run(); });
     {
+        auto const strand = asio::make_strand(io);
         tidegate::background_tasks<int> tasks(io, options().max_running(3));
         std::atomic<int> waits{0};
         auto use = [&](int seed) {
             test::random random(static_cast<std::uint64_t>(seed));
             for (int i = 0; i < 300; ++i) {
-                auto task = [](task_context& self) -> asio::awaitable<int> {
+                auto task = [&](task_context& self) -> asio::awaitable<int> {
+                    auto const here = co_await asio::this_coro::executor;
                     for (int n = 0; n < 3; ++n) {
                         self.progress(n);
                         co_await asio::post(asio::deferred);
+                        if (!test::runs_here(here)) elsewhere = true;
                     }
                     co_return 1;
                 };
                 task_id const id = tasks.spawn("", task);
-                tasks.async_wait(id, [&](std::exception_ptr, auto) { ++waits; });
+                auto ended = [&](std::exception_ptr, auto) {
+                    if (!strand.running_in_this_thread()) elsewhere = true;
+                    ++waits;
+                };
+                tasks.async_wait(id, asio::bind_executor(strand, ended));
                 if (test::below(random, 3) == 0)
                     tasks.cancel(task_id{1 + test::below(random, id.value)});
                 if (auto const s = tasks.status(id)) {
@@ -681,4 +695,5 @@ TEST_CASE("many threads spawn, cancel, look up and wait", "[stress]") {
     }
     work.reset();
     for (auto& thread : threads) thread.join();
+    CHECK_FALSE(elsewhere);
 }

@@ -11,11 +11,13 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
+#include <boost/asio/bind_immediate_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/system_executor.hpp>
 #include <boost/asio/use_future.hpp>
 
 #include <atomic>
@@ -23,6 +25,7 @@
 #include <map>
 #include <memory>
 #include <pthread.h>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -243,6 +246,38 @@ TEST_CASE("handlers run on their executor, never inside the call") {
     io.run();
     std::sort(ran_on.begin(), ran_on.end());
     CHECK(ran_on == std::vector{1, 1, 2, 2});
+}
+
+TEST_CASE("an immediate executor is not used: handlers may go on with the same channel") {
+    using tracking = testing::tracking_executor<asio::io_context::executor_type>;
+    asio::io_context io;
+    tracking const home(io.get_executor(), 1);
+    tidegate::basic_channel<int, std::chrono::steady_clock, tracking> c(home, 1);
+    std::vector<std::string> ran;
+    // Runs what is dispatched to it at once, inside the call.
+    auto const at_once = [&](std::string name, auto go_on) {
+        return asio::bind_immediate_executor(
+            asio::system_executor(), [&ran, name, go_on](error_code ec, auto... value) {
+                CHECK_FALSE(test::initiating());
+                CHECK(tracking::current() == 1);
+                CHECK_FALSE(ec);
+                ran.push_back((name + ... + (" " + std::to_string(value))));
+                go_on();
+            });
+    };
+    auto const receive_again = [&] {
+        CHECK(c.try_send(2)); // no lock is held here
+        test::initiate([&] { c.async_receive(at_once("received", [] {})); });
+        CHECK(c.size() == 0);
+    };
+    auto const receive = [&] {
+        test::initiate([&] { c.async_receive(at_once("received", receive_again)); });
+    };
+    test::initiate([&] { c.async_send(1, at_once("sent", receive)); });
+    CHECK(ran.empty());
+    CHECK(c.size() == 1);
+    io.run();
+    CHECK(ran == std::vector<std::string>{"sent", "received 1", "received 2"});
 }
 
 TEST_CASE("use_future sends and receives") {

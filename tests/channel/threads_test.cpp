@@ -88,10 +88,12 @@ struct exchange {
             if (values.capacity() == 0 || self.below(2) == 0) {
                 auto sending = values.async_send_until(self.deadline(), value, self.token());
                 auto const [ec] = co_await std::move(sending);
+                note_executor(self);
                 was_sent = !ec;
             } else {
                 auto reserving = values.async_reserve_until(self.deadline(), self.token());
                 auto [ec, room] = co_await std::move(reserving);
+                note_executor(self);
                 // Else it is given back.
                 if (!ec && self.below(3) > 0) was_sent = room.send(int{value});
             }
@@ -104,14 +106,20 @@ struct exchange {
         for (;;) {
             auto receiving = values.async_receive_until(self.deadline(), self.token());
             auto const [ec, value] = co_await std::move(receiving);
+            note_executor(self);
             if (ec == tidegate::error::closed) co_return;
             if (!ec) into.push_back(value);
         }
     }
 
+    void note_executor(party const& self) {
+        if (!self.here().running_in_this_thread()) elsewhere = true;
+    }
+
     std::vector<char> sent = std::vector<char>(senders * values_each);
     std::vector<std::vector<int>> got = std::vector<std::vector<int>>(receivers);
     std::atomic<int> still_sending = senders;
+    std::atomic<bool> elsewhere = false;
     asio::io_context io;
     channel<int> values;
     std::deque<party> parties; // whose strands must not outlive their context
@@ -148,6 +156,7 @@ TEST_CASE("threads that send, reserve, receive and give up lose and double nothi
                     in_order &= std::exchange(before, value) < value;
                 }
             }
+            CHECK_FALSE(e.elsewhere);
             CHECK_FALSE(doubled);
             CHECK(in_order); // each receiver sees those of each sender so
             CHECK(received == e.sent);

@@ -2,6 +2,7 @@
 // Random schedules of items that end, fail and are cancelled; and many threads.
 #include <tidegate/parallel.hpp>
 
+#include "support/runs_here.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -71,6 +72,29 @@ struct schedule {
     bool failed = false;
 };
 
+/// Whether all that called `note` was where it belongs.
+class whereabouts {
+public:
+    void note(asio::any_io_executor const& executor) {
+        if (!test::runs_here(executor)) elsewhere_ = true;
+    }
+    /// `work`, whose caller has to go on where it was.
+    template <class T>
+    asio::awaitable<T> watch(asio::awaitable<T> work) {
+        auto const executor = co_await asio::this_coro::executor;
+        struct on_exit {
+            whereabouts& all;
+            asio::any_io_executor const& executor;
+            ~on_exit() { all.note(executor); }
+        } const guard{*this, executor};
+        co_return co_await std::move(work);
+    }
+    bool elsewhere() const { return elsewhere_; }
+
+private:
+    std::atomic<bool> elsewhere_ = false;
+};
+
 /// Runs one schedule; how often the caller was resumed, and whether it got results.
 template <on_error mode>
 void play(schedule& s) {
@@ -83,6 +107,7 @@ void play(schedule& s) {
         io, parallel_map<mode>(std::views::iota(std::size_t{0}, s.items), s.limit, f),
         asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e, auto results) {
             ++ended;
+            REQUIRE(io.get_executor().running_in_this_thread());
             REQUIRE(s.running == 0);
             if (e) return;
             REQUIRE(results.size() == s.items);
@@ -158,8 +183,11 @@ TEST_CASE("items on many threads, with and without failures", "[stress]") {
     asio::any_io_executor const strand = asio::make_strand(threads.io);
     for (std::size_t round = 0; round < rounds; ++round) {
         std::atomic<int> running{0}, most{0}, started{0};
+        whereabouts where;
         bool const fail = round % 2 == 1;
         auto f = [&](int i) -> asio::awaitable<int> {
+            auto const executor = co_await asio::this_coro::executor;
+            where.note(executor);
             ++started;
             int const now = ++running;
             for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
@@ -168,12 +196,16 @@ TEST_CASE("items on many threads, with and without failures", "[stress]") {
                 std::atomic<int>& n;
                 ~leave() { --n; }
             } const guard{running};
-            for (int n = 0; n < i % 4; ++n) co_await asio::post(asio::deferred);
+            for (int n = 0; n < i % 4; ++n) {
+                co_await asio::post(asio::deferred);
+                where.note(executor);
+            }
             if (fail && i == 40) throw std::runtime_error("failed");
             co_return i;
         };
-        auto done = asio::co_spawn(round % 3 == 0 ? strand : plain,
-                                   parallel_map(std::views::iota(0, 100), 8, f), asio::use_future);
+        auto map = parallel_map(std::views::iota(0, 100), 8, f);
+        auto done = asio::co_spawn(round % 3 == 0 ? strand : plain, where.watch(std::move(map)),
+                                   asio::use_future);
         if (fail) {
             REQUIRE_THROWS_AS(done.get(), std::runtime_error);
             REQUIRE(started >= 41);
@@ -184,6 +216,7 @@ TEST_CASE("items on many threads, with and without failures", "[stress]") {
         }
         REQUIRE(running == 0);
         REQUIRE(most <= 8);
+        REQUIRE_FALSE(where.elsewhere());
     }
 }
 
@@ -193,21 +226,28 @@ TEST_CASE("cancelling from a strand while items run on many threads", "[stress]"
     asio::any_io_executor const strand = asio::make_strand(threads.io);
     for (std::size_t round = 0; round < rounds; ++round) {
         std::atomic<int> running{0};
+        whereabouts where;
         auto f = [&](int) -> asio::awaitable<void> {
+            auto const executor = co_await asio::this_coro::executor;
             ++running;
             struct leave {
                 std::atomic<int>& n;
                 ~leave() { --n; }
             } const guard{running};
-            for (;;) co_await asio::post(asio::deferred);
+            for (;;) {
+                co_await asio::post(asio::deferred);
+                where.note(executor);
+            }
         };
         asio::cancellation_signal signal;
-        auto done = asio::co_spawn(strand, parallel_for_each(std::views::iota(0, 100), 8, f),
+        auto each = parallel_for_each(std::views::iota(0, 100), 8, f);
+        auto done = asio::co_spawn(strand, where.watch(std::move(each)),
                                    asio::bind_cancellation_slot(signal.slot(), asio::use_future));
         auto cancel = [&] { signal.emit(asio::cancellation_type::terminal); };
         asio::post(strand, cancel);
         REQUIRE_THROWS_AS(done.get(), boost::system::system_error);
         REQUIRE(running == 0);
+        REQUIRE_FALSE(where.elsewhere());
     }
 }
 

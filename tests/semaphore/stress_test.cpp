@@ -242,7 +242,8 @@ private:
         request& r = requests_[id];
         s_.async_acquire_until(
             deadline, n,
-            asio::bind_cancellation_slot(r.signal.slot(), [&r](error_code ec, permit p) {
+            asio::bind_cancellation_slot(r.signal.slot(), [this, &r](error_code ec, permit p) {
+                if (!io_.get_executor().running_in_this_thread()) elsewhere_ = true;
                 r.now = fate_of(ec);
                 r.held = std::move(p);
             }));
@@ -284,6 +285,7 @@ private:
     }
 
     void compare() {
+        REQUIRE_FALSE(elsewhere_);
         std::map<fate, std::uint64_t> counted;
         for (auto& [id, r] : requests_) {
             REQUIRE(r.now == m_.fates[id]);
@@ -307,6 +309,7 @@ private:
     semaphore s_;
     model m_;
     int next_id_ = 0;
+    bool elsewhere_ = false;
 };
 
 } // namespace
@@ -334,6 +337,7 @@ public:
     std::atomic<long> begun{0};
     std::atomic<long> ended{0};
     std::atomic<long> wrong{0};
+    std::atomic<long> elsewhere{0};
 
     void run(bool destroy_a_context) {
         tidegate::semaphore_options options;
@@ -374,6 +378,7 @@ public:
             CHECK(ended == begun);
         }
         CHECK(wrong == 0);
+        CHECK(elsewhere == 0);
         CHECK(out == 0);
         CHECK(most_out <= static_cast<long>(most_capacity));
         CHECK(s.available() == s.capacity());
@@ -432,7 +437,8 @@ private:
         // Started, and cancelled, where its handler runs: Asio's rule for signals.
         asio::post(where, [this, &s, &where, n, deadline, emit] {
             auto op = std::make_shared<operation>();
-            auto handler = [this, op](error_code ec, real_semaphore::permit p) {
+            auto handler = [this, op, &where](error_code ec, real_semaphore::permit p) {
+                if (!where.get_executor().running_in_this_thread()) ++elsewhere;
                 if (ec.failed() != !p) ++wrong; // Catch2's macros are for one thread
                 if (p) counted(*this, std::move(p));
                 ++ended;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // Every promised completion token, on an operation that is ready and on one that waits.
 #include <tidegate/semaphore.hpp>
+#include <tidegate/testing/tracking_executor.hpp>
+
+#include "support/initiating.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -10,6 +13,7 @@
 #include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
+#include <boost/asio/bind_immediate_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/consign.hpp>
@@ -22,6 +26,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/system_executor.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/use_future.hpp>
 #if BOOST_VERSION >= 108600
@@ -212,6 +217,45 @@ TEST_CASE("any_completion_handler and bound handlers get the permit") {
         },
         [&] { return got.count() == 1; });
     got.release();
+}
+
+TEST_CASE("an immediate executor is not used: a handler may go on with the same semaphore") {
+    using tracking = tidegate::testing::tracking_executor<asio::io_context::executor_type>;
+    for (bool const must_wait : {false, true}) {
+        INFO((must_wait ? "waiting" : "ready"));
+        asio::io_context io;
+        tracking const home(io.get_executor(), 1);
+        tidegate::basic_semaphore<std::chrono::steady_clock, tracking> s(home, 1);
+        using track_permit = decltype(s)::permit;
+        track_permit held = must_wait ? s.try_acquire() : track_permit();
+        int first = 0, second = 0;
+        auto const handler = [&](int& times, auto go_on) {
+            // Runs what is dispatched to it at once, inside the call.
+            return asio::bind_immediate_executor(asio::system_executor(),
+                                                 [&times, go_on](error_code ec, track_permit p) {
+                                                     CHECK_FALSE(test::initiating());
+                                                     CHECK(tracking::current() == 1);
+                                                     CHECK_FALSE(ec);
+                                                     CHECK(p.count() == 1);
+                                                     ++times;
+                                                     p.release();
+                                                     go_on();
+                                                 });
+        };
+        auto const acquire_again = [&] {
+            test::initiate([&] { s.async_acquire(handler(second, [] {})); });
+            CHECK(second == 0);
+            CHECK(s.available() == 0); // granted already: no lock is held here
+        };
+        test::initiate([&] { s.async_acquire(handler(first, acquire_again)); });
+        CHECK(first == 0);
+        held.release();
+        CHECK(first == 0);
+        io.run();
+        CHECK(first == 1);
+        CHECK(second == 1);
+        CHECK(s.available() == 1);
+    }
 }
 
 TEST_CASE("detached drops the permit, which comes back") {

@@ -5,6 +5,7 @@
 #include <tidegate/testing/manual_timer.hpp>
 
 #include "support/refusing_executor.hpp"
+#include "support/runs_here.hpp"
 #include "support/stress.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -17,6 +18,8 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_future.hpp>
 
 #include <atomic>
@@ -462,13 +465,19 @@ TEST_CASE("random schedules: all end, once, and the first failure is reported", 
             bool const keep_going = test::below(random, 2) == 0;
             task_scope scope(l.io, keep_going ? on_task_failure::keep_going
                                               : on_task_failure::cancel_others);
-            int started = 0, over = 0, cleaned = 0;
+            int started = 0, over = 0, cleaned = 0, at_home = 0;
             std::string first;
+            auto const home = l.io.get_executor();
             auto task = [&](std::size_t time, bool fails) -> asio::awaitable<void> {
                 struct count {
                     int& n;
-                    ~count() { ++n; }
-                } const guard{over};
+                    int& there;
+                    asio::io_context::executor_type const& here;
+                    ~count() {
+                        ++n;
+                        there += here.running_in_this_thread();
+                    }
+                } const guard{over, at_home, home};
                 ++started;
                 co_await pause(std::chrono::milliseconds(static_cast<int>(time)));
                 if (!fails) co_return;
@@ -477,6 +486,7 @@ TEST_CASE("random schedules: all end, once, and the first failure is reported", 
             };
             auto clean = [&]() -> asio::awaitable<void> {
                 CHECK(over == started);
+                CHECK(home.running_in_this_thread());
                 ++cleaned;
                 co_return;
             };
@@ -505,6 +515,7 @@ TEST_CASE("random schedules: all end, once, and the first failure is reported", 
             }
             std::string const failure = l.run(scope.join());
             REQUIRE(over == started);
+            REQUIRE(at_home == over);
             REQUIRE((started == spawned || cancelled || !first.empty()));
             REQUIRE(cleaned == cleanups);
             REQUIRE(failure == first);
@@ -520,18 +531,23 @@ TEST_CASE("tasks of a scope on many threads", "[stress]") {
     for (int i = 0; i < 4; ++i) threads.emplace_back([&] { io.run(); });
     for (std::size_t round = 0; round < rounds; ++round) {
         std::atomic<int> running{0}, ended{0};
+        std::atomic<bool> elsewhere{false};
         auto body = [&](task_scope& scope) -> asio::awaitable<int> {
             for (int i = 0; i < 10; ++i) {
                 auto task = [&, i]() -> asio::awaitable<void> {
+                    auto const here = co_await asio::this_coro::executor;
                     ++running;
                     struct leave {
                         std::atomic<int>& n;
                         std::atomic<int>& all;
+                        std::atomic<bool>& away;
+                        asio::any_io_executor const& executor;
                         ~leave() {
+                            if (!test::runs_here(executor)) away = true;
                             --n;
                             ++all;
                         }
-                    } const guard{running, ended};
+                    } const guard{running, ended, elsewhere, here};
                     for (int n = 0; n < i; ++n) co_await asio::post(asio::deferred);
                     if (i == 7 && round % 2) throw std::runtime_error("seven");
                     while (i == 8 && round % 2) co_await asio::post(asio::deferred);
@@ -540,10 +556,25 @@ TEST_CASE("tasks of a scope on many threads", "[stress]") {
             }
             co_return 1;
         };
-        auto done = asio::co_spawn(io, with_scope(body), asio::use_future);
+        auto caller = [&]() -> asio::awaitable<int> {
+            auto const here = co_await asio::this_coro::executor;
+            struct on_exit {
+                std::atomic<bool>& away;
+                asio::any_io_executor const& executor;
+                ~on_exit() {
+                    if (!test::runs_here(executor)) away = true;
+                }
+            } const guard{elsewhere, here};
+            co_return co_await with_scope(body);
+        };
+        auto const strand = asio::make_strand(io);
+        auto done =
+            asio::co_spawn(round % 4 < 2 ? asio::any_io_executor(strand) : io.get_executor(),
+                           caller, asio::use_future);
         if (round % 2) REQUIRE_THROWS_AS(done.get(), std::runtime_error);
         else REQUIRE(done.get() == 1);
         REQUIRE(running == 0);
+        REQUIRE_FALSE(elsewhere);
     }
     work.reset();
     for (auto& thread : threads) thread.join();
